@@ -1,0 +1,44 @@
+# Image of the fastpubsub binary. There is no Postgres inside, so the private database that
+# `fastpubsub server` starts on a workstation is not available here: set FASTPUBSUB_DATABASE_URL.
+#
+#   docker build -t fastpubsub:0.1.0 .
+#   docker run --rm -e FASTPUBSUB_DATABASE_URL=... fastpubsub:0.1.0 db-migrate
+#   docker run -p 8000:8000 -e FASTPUBSUB_DATABASE_URL=... fastpubsub:0.1.0
+
+# Same Debian release as the runtime stage: the binary links to its glibc. The image's gcc is all
+# that aws-lc-sys needs; on x86_64 and aarch64 it ships its bindings and builds without CMake.
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY sql sql
+COPY migrations migrations
+# tests/main.rs: Cargo.toml declares it and cargo refuses a declared target without its file; an
+# empty one keeps the build from running again when a test changes.
+# touch: the cached target directory may be newer than the files of an older checkout, and cargo,
+# which compares times, would then ship the previous binary.
+# cp: a cache mount is not part of the image.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target,sharing=locked \
+    mkdir tests && touch tests/main.rs \
+    && find src sql migrations -type f -exec touch {} + \
+    && cargo build --release --locked --bin fastpubsub \
+    && cp target/release/fastpubsub /usr/local/bin/fastpubsub
+
+FROM debian:bookworm-slim
+LABEL org.opencontainers.image.title="fastpubsub" \
+      org.opencontainers.image.description="Postgres-native pub/sub over HTTP" \
+      org.opencontainers.image.licenses="MIT"
+# The slim image has no certificate authorities. The database driver brings its own public roots;
+# this is the system's list, for example for sslrootcert=/etc/ssl/certs/ca-certificates.crt.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /usr/local/bin/fastpubsub /usr/local/bin/fastpubsub
+# A number, since Kubernetes cannot tell whether a user name is root (runAsNonRoot).
+USER 10001:10001
+EXPOSE 8000
+# The server drains on SIGTERM; allow it more than FASTPUBSUB_API_SHUTDOWN_TIMEOUT_SECONDS (30),
+# while `docker stop` waits 10 s unless told otherwise.
+STOPSIGNAL SIGTERM
+# Exec form: the binary itself gets the signal, and `docker run IMAGE db-migrate` works.
+ENTRYPOINT ["/usr/local/bin/fastpubsub"]
+CMD ["server"]

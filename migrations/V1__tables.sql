@@ -1,0 +1,186 @@
+/*
+ * The tables of the engine. Schema pubsub_data holds them; callers touch only the functions and
+ * views of schema pubsub.
+ *
+ * A published message is stored once (messages) and gets one thin row per matching subscription
+ * (deliveries), which is leased, waits, and is deleted when it is acked or dead-lettered. What has to
+ * be looked at again at a known time has a wake-up (wakeups). Every hot table starts its primary
+ * key with topic_key, so that the tables can be distributed by topic, and no hot table has a foreign
+ * key: a foreign key would lock the topic's row on every publish.
+ */
+
+create table pubsub_data.topics (
+    topic_key bigint generated always as identity primary key,
+    topic_id text collate "C" not null,
+    created_at timestamptz not null default clock_timestamp(),
+    constraint topics_topic_id_unique unique (topic_id),
+    constraint topics_topic_id_valid check (topic_id ~ '^[a-zA-Z0-9._-]{1,128}$')
+);
+
+create table pubsub_data.subscriptions (
+    topic_key bigint not null references pubsub_data.topics on delete cascade,
+    subscription_key bigint generated always as identity,
+    subscription_id text collate "C" not null,
+    -- json, not jsonb: shown exactly as it was given
+    filter json,
+    -- the filter as one predicate over the payload; null when every message matches
+    filter_path jsonpath,
+    max_delivery_attempts int not null,
+    backoff_min_seconds int not null,
+    backoff_max_seconds int not null,
+    -- null: the caller's default applies at each claim
+    ack_deadline_seconds int,
+    created_at timestamptz not null default clock_timestamp(),
+    primary key (topic_key, subscription_key),
+    constraint subscriptions_subscription_id_unique unique (subscription_id),
+    constraint subscriptions_subscription_id_valid
+        check (subscription_id ~ '^[a-zA-Z0-9._-]{1,128}$'),
+    constraint subscriptions_max_delivery_attempts_valid check (max_delivery_attempts >= 1),
+    constraint subscriptions_backoff_valid
+        check (backoff_min_seconds >= 1 and backoff_max_seconds >= backoff_min_seconds),
+    constraint subscriptions_ack_deadline_seconds_valid
+        check (ack_deadline_seconds between 1 and 43200)
+);
+
+/* Rows of these keys are purged in batches, so that deleting a subscription is instant. */
+create table pubsub_data.deleted_subscriptions (
+    topic_key bigint not null,
+    subscription_key bigint not null,
+    deleted_at timestamptz not null default clock_timestamp(),
+    primary key (topic_key, subscription_key)
+);
+
+/* The low bits of message ids. Starting at the lowest bigint makes to_hex() print 16 digits whose
+   first is 8, the variant that RFC 9562 asks of a UUIDv7. */
+create sequence pubsub_data.message_numbers
+    minvalue -9223372036854775808 start with -9223372036854775808;
+
+/* One number per claim call and per wake-up. A lease number is never used twice, so a stale receipt
+   cannot fit a newer delivery. Cached, so that a claim that finds nothing writes nothing. */
+create sequence pubsub_data.lease_numbers cache 100;
+
+/* Insert only. Rows leave by partition; message ids are UUIDv7, so a range of ids is a range of time. */
+create table pubsub_data.messages (
+    topic_key bigint not null,
+    message_id uuid not null,
+    payload jsonb not null,
+    attributes jsonb,
+    ordering_key text,
+    priority smallint,
+    published_at timestamptz not null,
+    expires_at timestamptz,
+    primary key (topic_key, message_id)
+) partition by range (message_id);
+
+/* Catches what no partition covers, so that a missing partition never fails a publish. */
+create table pubsub_data.messages_default partition of pubsub_data.messages default;
+
+/*
+ * What is ready, in flight or waiting, one row per message and subscription.
+ *   available   visible_at has passed
+ *   delivered   leased, visible_at (the ack deadline) lies ahead
+ *   scheduled   not leased, visible_at (backoff or delay) lies ahead
+ * The primary key is the only index: claims then are HOT updates, for which the fillfactor leaves
+ * room. visible_at must never be indexed.
+ */
+create table pubsub_data.deliveries (
+    topic_key bigint not null,
+    subscription_key bigint not null,
+    message_id uuid not null,
+    visible_at timestamptz not null default '-infinity',
+    -- deliveries so far
+    attempts int not null default 0,
+    -- the number of the claim that holds it; null when nobody does
+    lease bigint,
+    leased_at timestamptz,
+    consumer_id text,
+    expires_at timestamptz,
+    ordering_key text,
+    priority smallint,
+    primary key (topic_key, subscription_key, message_id)
+) with (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+/*
+ * "Look at these messages again then": one row per claim (at its ack deadline), per nack (at the end
+ * of the backoff) and per delayed publish. Never updated; deleted when due.
+ */
+create table pubsub_data.wakeups (
+    topic_key bigint not null,
+    subscription_key bigint not null,
+    due_at timestamptz not null,
+    wakeup_number bigint not null default nextval('pubsub_data.lease_numbers'),
+    message_ids uuid[] not null,
+    -- how far the claim had read: where a new connection starts
+    head uuid,
+    primary key (topic_key, subscription_key, due_at, wakeup_number)
+) with (
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+/* Holds its own copy of the message, which may outlive the message's partition. */
+create table pubsub_data.dead_letters (
+    topic_key bigint not null,
+    subscription_key bigint not null,
+    message_id uuid not null,
+    payload jsonb not null,
+    attributes jsonb,
+    ordering_key text,
+    priority smallint,
+    published_at timestamptz not null,
+    attempts int not null,
+    consumer_id text,
+    reason text not null,
+    dead_at timestamptz not null default clock_timestamp(),
+    primary key (topic_key, subscription_key, message_id)
+);
+
+/* Append only; rows leave by partition. */
+create table pubsub_data.acked (
+    topic_key bigint not null,
+    subscription_key bigint not null,
+    message_id uuid not null,
+    acked_at timestamptz not null,
+    attempts int not null,
+    consumer_id text not null,
+    primary key (topic_key, subscription_key, message_id, acked_at)
+) partition by range (acked_at);
+
+create table pubsub_data.acked_default partition of pubsub_data.acked default;
+
+/* The bounds of the partitions of messages and acked, default partitions excepted. */
+create table pubsub_data.partitions (
+    parent text not null,
+    name text not null,
+    from_at timestamptz not null,
+    until_at timestamptz not null,
+    primary key (parent, from_at),
+    constraint partitions_parent_valid check (parent in ('messages', 'acked')),
+    constraint partitions_range_valid check (until_at > from_at)
+);
+
+/* Who does a job that one server at a time does, and until when. */
+create table pubsub_data.leaders (
+    job text primary key,
+    holder text not null,
+    held_until timestamptz not null
+);
+
+create table pubsub_data.clients (
+    client_id uuid primary key,
+    name text not null,
+    scopes text not null,
+    is_active boolean not null,
+    -- tagged: sha256$..., or the argon2 string of the Python original
+    secret_hash text not null,
+    -- tokens carry it; raising it revokes them
+    token_version int not null default 1,
+    created_at timestamptz not null default clock_timestamp(),
+    updated_at timestamptz not null default clock_timestamp()
+);

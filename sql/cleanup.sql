@@ -1,0 +1,210 @@
+/*
+ * Cleaning up saves space; no delivery depends on it. The functions work in bounded batches: call
+ * them again until they return 0.
+ */
+
+/*
+ * release_leases — end leases of a subscription whose holder is gone.
+ *
+ * In       p_stuck_before: also end leases taken before it, whatever their deadline; null: only
+ *          leases whose ack deadline has passed
+ * Out      how many deliveries were made available or dead-lettered
+ * Locks    skips what others hold
+ */
+create function pubsub.release_leases(
+    p_topic_key bigint, p_subscription_key bigint, p_max_attempts int, p_stuck_before timestamptz
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_spent uuid[];
+    v_stuck uuid[];
+begin
+    -- every lease has a wake-up at or before its deadline
+    with leased as materialized (
+        select distinct i.id
+        from pubsub_data.wakeups w
+        cross join unnest(w.message_ids) as i (id)
+        where w.topic_key = p_topic_key
+            and w.subscription_key = p_subscription_key
+            and (p_stuck_before is not null or w.due_at <= v_now)
+        order by i.id
+    ), held as materialized (
+        select d.message_id, d.attempts
+        from leased l
+        join pubsub_data.deliveries d on d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = l.id
+        where d.lease is not null
+            and (d.visible_at <= v_now or d.leased_at <= p_stuck_before)
+        for update of d skip locked
+    )
+    select array_agg(h.message_id) filter (where h.attempts >= p_max_attempts),
+        array_agg(h.message_id) filter (where h.attempts < p_max_attempts)
+    into v_spent, v_stuck
+    from held h;
+
+    if v_spent is not null then
+        perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent,
+            'ack deadline passed on the last attempt');
+    end if;
+    if v_stuck is not null then
+        update pubsub_data.deliveries d
+        set visible_at = v_now, lease = null, leased_at = null, consumer_id = null
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = any(v_stuck);
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        values (p_topic_key, p_subscription_key, v_now, v_stuck);
+    end if;
+    return coalesce(cardinality(v_spent), 0) + coalesce(cardinality(v_stuck), 0);
+end
+$$;
+
+comment on function pubsub.release_leases is
+    'End leases of one subscription whose holder is gone; returns how many.';
+
+/*
+ * cleanup_stuck_messages — end the leases of crashed consumers at once, in all subscriptions.
+ *
+ * In       p_lock_timeout_seconds: a lease older than this is stuck, in subscriptions without an ack
+ *          deadline of their own; null: only passed deadlines count
+ * Out      how many deliveries were made available or dead-lettered
+ */
+create function pubsub.cleanup_stuck_messages(p_lock_timeout_seconds int default 60)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    v_stuck_before timestamptz :=
+        clock_timestamp() - make_interval(secs => p_lock_timeout_seconds);
+    v_released bigint;
+begin
+    select coalesce(sum(pubsub.release_leases(s.topic_key, s.subscription_key,
+        s.max_delivery_attempts,
+        case when s.ack_deadline_seconds is null then v_stuck_before end)), 0)
+    into v_released
+    from pubsub_data.subscriptions s;
+    return v_released;
+end
+$$;
+
+comment on function pubsub.cleanup_stuck_messages is
+    'Make messages whose consumer is gone available again, or dead-letter them; returns how many.';
+
+/*
+ * cleanup_acked_messages — forget acked messages older than a threshold.
+ *
+ * Out      how many were forgotten: at most p_limit, or a whole partition
+ * Errors   PS422 (older_than_seconds 0 to 2147483647, limit 1 to 1000000)
+ */
+create function pubsub.cleanup_acked_messages(
+    p_older_than_seconds int default 3600, p_limit int default 10000
+)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    v_before timestamptz := clock_timestamp() - make_interval(secs => p_older_than_seconds);
+    v_removed bigint;
+begin
+    if p_older_than_seconds is null or p_older_than_seconds < 0 then
+        perform pubsub.fail_validation('older_than_seconds',
+            'older_than_seconds must be 0 to 2147483647');
+    end if;
+    if p_limit is null or p_limit not between 1 and 1000000 then
+        perform pubsub.fail_validation('limit', 'limit must be 1 to 1000000');
+    end if;
+    v_removed := pubsub.drop_acked_partition(v_before);
+    if v_removed > 0 then
+        return v_removed;
+    end if;
+    with old as materialized (
+        select a.tableoid as part, a.ctid as row_at
+        from pubsub_data.acked a
+        where a.acked_at < v_before
+        limit p_limit
+        for update skip locked
+    )
+    delete from pubsub_data.acked a
+    using old
+    where a.tableoid = old.part and a.ctid = old.row_at;
+    get diagnostics v_removed = row_count;
+    return v_removed;
+end
+$$;
+
+comment on function pubsub.cleanup_acked_messages is
+    'Forget acked messages older than a threshold, a batch a call; returns how many.';
+
+/*
+ * purge_deleted_subscriptions — remove a batch of what deleted subscriptions left behind.
+ *
+ * Out      how many rows were removed
+ * Effects  a key is kept for an hour after its deletion, for publishes that were under way
+ */
+create function pubsub.purge_deleted_subscriptions(p_limit int default 10000)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_key record;
+    v_rows bigint;
+    v_removed bigint := 0;
+begin
+    for v_key in
+        select g.topic_key, g.subscription_key, g.deleted_at
+        from pubsub_data.deleted_subscriptions g
+        order by g.deleted_at
+        for update skip locked
+    loop
+        with gone as (
+            delete from pubsub_data.deliveries d
+            where d.topic_key = v_key.topic_key
+                and d.subscription_key = v_key.subscription_key
+                and d.message_id in (
+                    select x.message_id from pubsub_data.deliveries x
+                    where x.topic_key = v_key.topic_key
+                        and x.subscription_key = v_key.subscription_key
+                    limit p_limit
+                )
+            returning 1
+        ), woken as (
+            delete from pubsub_data.wakeups w
+            where w.topic_key = v_key.topic_key and w.subscription_key = v_key.subscription_key
+            returning 1
+        ), dead as (
+            delete from pubsub_data.dead_letters l
+            where l.topic_key = v_key.topic_key
+                and l.subscription_key = v_key.subscription_key
+                and l.message_id in (
+                    select x.message_id from pubsub_data.dead_letters x
+                    where x.topic_key = v_key.topic_key
+                        and x.subscription_key = v_key.subscription_key
+                    limit p_limit
+                )
+            returning 1
+        )
+        -- acked rows leave by age, like those of living subscriptions
+        select (select count(*) from gone) + (select count(*) from woken)
+            + (select count(*) from dead)
+        into v_rows;
+        v_removed := v_removed + v_rows;
+        exit when v_removed >= p_limit;
+        if v_rows = 0 and v_key.deleted_at < clock_timestamp() - interval '1 hour' then
+            delete from pubsub_data.deleted_subscriptions g
+            where g.topic_key = v_key.topic_key and g.subscription_key = v_key.subscription_key;
+        end if;
+    end loop;
+    return v_removed;
+end
+$$;
+
+comment on function pubsub.purge_deleted_subscriptions is
+    'Remove a batch of what deleted subscriptions left behind; returns how many rows.';

@@ -1,0 +1,432 @@
+/*
+ * Claiming. A claim leases deliveries to one consumer until their ack deadline. It looks, while it
+ * still wants more, at
+ *   1. wake-ups that are due: expired leases, ended backoffs and delays;
+ *   2. stragglers, below the place it has read up to (head): messages whose publisher committed late,
+ *      and claims that were rolled back;
+ *   3. fresh messages above head, in publish order.
+ *
+ * No step may cost more when dead rows, messages in flight or waiting ones pile up (a long transaction
+ * keeps vacuum away): 1 starts at the last due time it processed, 3 at head, and 2 looks back over the
+ * last second and then, in bites sized to about a millisecond, over everything older, never for more
+ * than 5 % of the time. So a publisher that commits late by t is found within about t.
+ *
+ * head and the other positions are hints that live in a setting of the session,
+ * pubsub.cursor_<subscription key>. They follow a rollback; losing them, or wrong ones, cost a scan or
+ * a little delay, never a message.
+ *
+ * Lock order everywhere: wake-ups, then deliveries in message id order.
+ */
+
+/*
+ * dead_letter_deliveries — move deliveries of a subscription to its dead letters.
+ *
+ * Out      how many were moved
+ * Locks    the rows, which the caller has locked already
+ */
+create function pubsub.dead_letter_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_reason text
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_moved bigint;
+begin
+    with dead as (
+        delete from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = any(p_message_ids)
+        returning d.message_id, d.attempts, d.consumer_id
+    )
+    insert into pubsub_data.dead_letters (
+        topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
+        published_at, attempts, consumer_id, reason
+    )
+    select p_topic_key, p_subscription_key, m.message_id, m.payload, m.attributes, m.ordering_key,
+        m.priority, m.published_at, d.attempts, d.consumer_id, p_reason
+    from dead d
+    join pubsub_data.messages m on m.topic_key = p_topic_key and m.message_id = d.message_id;
+    get diagnostics v_moved = row_count;
+    return v_moved;
+end
+$$;
+
+comment on function pubsub.dead_letter_deliveries is
+    'Move deliveries to the dead letters with a reason, copying their messages.';
+
+/*
+ * take_due — process the wake-ups of a subscription that are due.
+ *
+ * In       p_from: wake-ups due before it are left alone
+ * Out      ready: up to p_limit ids that may be leased, locked by this transaction;
+ *          last_due_at: the latest wake-up processed, null if none was
+ * Locks    skips what others hold
+ * Effects  spent deliveries go to the dead letters, expired ones are deleted, the rest gets a new
+ *          wake-up
+ */
+create function pubsub.take_due(
+    p_topic_key bigint, p_subscription_key bigint, p_from timestamptz, p_now timestamptz,
+    p_limit int, p_max_attempts int,
+    out ready uuid[], out last_due_at timestamptz
+)
+language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_due uuid[];
+    v_live uuid[];
+    v_spent uuid[];
+    v_expired uuid[];
+begin
+    with due as materialized (
+        select w.ctid, w.due_at, w.message_ids
+        from pubsub_data.wakeups w
+        where w.topic_key = p_topic_key
+            and w.subscription_key = p_subscription_key
+            and w.due_at >= p_from
+            and w.due_at <= p_now
+        order by w.due_at, w.wakeup_number
+        limit 32
+        for update skip locked
+    ), processed as (
+        -- by ctid, here and below: the row is locked, so its place is certain, and there is one plan
+        delete from pubsub_data.wakeups w
+        where w.topic_key = p_topic_key and w.ctid = any(array(select due.ctid from due))
+    )
+    select array_agg(i.id), max(due.due_at)
+    into v_due, take_due.last_due_at
+    from due, unnest(due.message_ids) as i (id);
+    if v_due is null then
+        return;
+    end if;
+
+    -- most are gone: acked before their deadline
+    select array_agg(d.message_id) into v_live
+    from pubsub_data.deliveries d
+    where d.topic_key = p_topic_key
+        and d.subscription_key = p_subscription_key
+        and d.message_id = any(v_due);
+    if v_live is null then
+        return;
+    end if;
+
+    with locked as materialized (
+        select d.message_id, d.visible_at,
+            case
+                when d.visible_at > p_now then 'later'
+                when d.expires_at <= p_now then 'expired'
+                when d.attempts >= p_max_attempts then 'spent'
+                else 'ready'
+            end as fate
+        from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = any(v_live)
+        order by d.message_id
+        for update skip locked
+    ), again as (
+        -- extended, leased again or not yet at its time; and, soon, what another transaction holds
+        select l.visible_at as due_at, l.message_id from locked l where l.fate = 'later'
+        union all
+        select p_now + interval '100 ms', i.id from unnest(v_live) as i (id)
+        where i.id not in (select l.message_id from locked l)
+    ), noted as (
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, a.due_at, array_agg(a.message_id)
+        from again a
+        group by a.due_at
+    )
+    select array_agg(l.message_id) filter (where l.fate = 'spent'),
+        array_agg(l.message_id) filter (where l.fate = 'expired'),
+        array_agg(l.message_id order by l.visible_at, l.message_id) filter (where l.fate = 'ready')
+    into v_spent, v_expired, take_due.ready
+    from locked l;
+
+    if v_spent is not null then
+        perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent,
+            'ack deadline passed on the last attempt');
+    end if;
+    if v_expired is not null then
+        delete from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = any(v_expired);
+    end if;
+    -- more than the caller wants: the next claim's
+    if cardinality(take_due.ready) > p_limit then
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        values (p_topic_key, p_subscription_key, p_now, take_due.ready[p_limit + 1:]);
+        take_due.ready := take_due.ready[:p_limit];
+    end if;
+end
+$$;
+
+comment on function pubsub.take_due is
+    'Process due wake-ups of a subscription: what may be leased again, what is spent, what waits.';
+
+/*
+ * claim_deliveries — consume_messages by keys.
+ *
+ * In       p_floor: no message of the subscription has a lower id
+ * Out      in id order
+ * Locks    only rows it returns; skips locked ones, never waits
+ * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
+ */
+create function pubsub.claim_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_id text, p_limit int,
+    p_ack_deadline_seconds int, p_max_attempts int
+)
+returns table (
+    message_id uuid, payload jsonb, attributes jsonb, ordering_key text, priority smallint,
+    published_at timestamptz, attempts int, lease bigint, ack_deadline timestamptz
+)
+language plpgsql volatile rows 10
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    c_lowest constant uuid := '00000000-0000-0000-0000-000000000000';
+    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    v_now constant timestamptz := clock_timestamp();
+    v_ack_deadline constant timestamptz := v_now + make_interval(secs => p_ack_deadline_seconds);
+    v_lease constant bigint := nextval('pubsub_data.lease_numbers');
+    v_setting constant text := 'pubsub.cursor_' || p_subscription_key;
+    v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
+    -- the cursor's fields, in this order
+    v_head uuid := v_cursor[1];
+    v_due_from timestamptz := coalesce(v_cursor[2]::timestamptz, '-infinity');
+    v_due_recent_at timestamptz := coalesce(v_cursor[3]::timestamptz, v_now);
+    v_due_all_at timestamptz := coalesce(v_cursor[4]::timestamptz, '-infinity');
+    v_near_at timestamptz := coalesce(v_cursor[5]::timestamptz, '-infinity');
+    v_far_at timestamptz := coalesce(v_cursor[6]::timestamptz, '-infinity');
+    v_far_upto uuid := v_cursor[7];
+    v_far_seconds float8 := coalesce(v_cursor[8]::float8, 1);
+
+    v_look_from timestamptz := v_due_from;
+    v_last_due_at timestamptz;
+    v_ready uuid[];
+    v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
+    v_step text;
+    v_after uuid;
+    v_upto uuid;
+    v_started_at timestamptz;
+    v_took interval;
+    v_found uuid[];
+    v_found_attempts int[];
+    v_last_seen uuid;
+    v_ids uuid[] := '{}';
+    v_attempts int[] := '{}';
+begin
+    -- 1. what is due. Wake-ups that were committed late lie below the last one processed.
+    if v_now >= v_due_all_at then
+        v_look_from := '-infinity';
+        v_due_all_at := v_now + interval '60 seconds';
+    elsif v_now >= v_due_recent_at then
+        v_look_from := v_due_from - interval '5 seconds';
+        v_due_recent_at := v_now + interval '1 second';
+    end if;
+    select t.ready, t.last_due_at into v_ready, v_last_due_at
+    from pubsub.take_due(
+        p_topic_key, p_subscription_key, v_look_from, v_now, p_limit, p_max_attempts
+    ) t;
+    v_due_from := greatest(v_due_from, v_last_due_at);
+    if v_ready is not null then
+        with leased as (
+            update pubsub_data.deliveries d
+            set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
+                leased_at = v_now, consumer_id = p_consumer_id
+            where d.topic_key = p_topic_key
+                and d.subscription_key = p_subscription_key
+                and d.message_id = any(v_ready)
+            returning d.message_id, d.attempts
+        )
+        select array_agg(l.message_id), array_agg(l.attempts) into v_ids, v_attempts from leased l;
+    end if;
+
+    if v_head is null then
+        select r.head into v_head
+        from (
+            select w.head from pubsub_data.wakeups w
+            where w.topic_key = p_topic_key
+                and w.subscription_key = p_subscription_key
+                and w.due_at > v_now
+            order by w.due_at desc, w.wakeup_number desc
+            limit 8
+        ) r
+        order by r.head desc nulls last
+        limit 1;
+        v_head := coalesce(v_head, c_lowest);
+    end if;
+
+    foreach v_step in array array['near', 'far', 'fresh'] loop
+        exit when cardinality(v_ids) >= p_limit;
+        case v_step
+            when 'near' then
+                continue when v_now < v_near_at or v_near_from >= v_head;
+                v_after := v_near_from;
+                v_upto := v_head;
+            when 'far' then
+                continue when v_now < v_far_at;
+                v_upto := least(v_far_upto, v_near_from, v_head);
+                v_after := greatest(p_floor, pubsub.id_at(
+                    pubsub.id_time(v_upto) - make_interval(secs => v_far_seconds)));
+                if v_upto <= v_after then
+                    v_far_upto := null;
+                    v_far_at := v_now + interval '1 second';
+                    continue;
+                end if;
+            else
+                v_after := v_head;
+                v_upto := c_highest;
+        end case;
+
+        v_started_at := clock_timestamp();
+        with picked as materialized (
+            select d.ctid, d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = p_topic_key
+                and d.subscription_key = p_subscription_key
+                and d.message_id > v_after
+                and d.message_id <= v_upto
+                and d.visible_at <= v_now
+                and d.attempts < p_max_attempts
+                and (d.expires_at is null or d.expires_at > v_now)
+            order by d.message_id
+            limit p_limit - cardinality(v_ids)
+            for update skip locked
+        ), leased as (
+            update pubsub_data.deliveries d
+            set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
+                leased_at = v_now, consumer_id = p_consumer_id
+            where d.topic_key = p_topic_key and d.ctid = any(array(select p.ctid from picked p))
+            returning d.message_id, d.attempts
+        )
+        select array_agg(l.message_id), array_agg(l.attempts),
+            -- short of the limit, the whole range was looked at, with this snapshot
+            case when (select count(*) from picked) < p_limit - cardinality(v_ids) then (
+                select d.message_id
+                from pubsub_data.deliveries d
+                where d.topic_key = p_topic_key
+                    and d.subscription_key = p_subscription_key
+                    and d.message_id > v_after
+                    and v_step = 'fresh'
+                order by d.message_id desc
+                limit 1
+            ) else (
+                select p.message_id from picked p order by p.message_id desc limit 1
+            ) end
+        into v_found, v_found_attempts, v_last_seen
+        from leased l;
+        v_took := clock_timestamp() - v_started_at;
+
+        case v_step
+            when 'near' then
+                v_near_at := v_now + 20 * v_took;
+            when 'far' then
+                v_far_at := v_now + 20 * v_took;
+                -- a full claim leaves the rest of the bite for the next one
+                if v_last_seen is null then
+                    v_far_upto := v_after;
+                    if v_took < interval '1 ms' then
+                        v_far_seconds := v_far_seconds * 2;
+                    elsif v_took > interval '3 ms' then
+                        v_far_seconds := greatest(v_far_seconds / 4, 0.001);
+                    end if;
+                end if;
+            else
+                v_head := coalesce(v_last_seen, v_head);
+        end case;
+        v_ids := v_ids || v_found;
+        v_attempts := v_attempts || v_found_attempts;
+    end loop;
+
+    perform set_config(v_setting, concat_ws('|', v_head, v_due_from, v_due_recent_at, v_due_all_at,
+        v_near_at, v_far_at, coalesce(v_far_upto, c_highest), v_far_seconds), false);
+    if v_ids = '{}' then
+        return;
+    end if;
+
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids, head)
+    values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head);
+    return query
+        select m.message_id, m.payload, m.attributes, m.ordering_key, m.priority, m.published_at,
+            i.attempts, v_lease, v_ack_deadline
+        from unnest(v_ids, v_attempts) as i (message_id, attempts)
+        join pubsub_data.messages m
+            on m.topic_key = p_topic_key and m.message_id = i.message_id
+        order by m.message_id;
+end
+$$;
+
+comment on function pubsub.claim_deliveries is
+    'consume_messages by keys: the form that can be routed to the node of a topic.';
+
+/*
+ * consume_messages — lease up to p_batch_size ready messages of a subscription to a consumer.
+ *
+ * In       p_ack_deadline_seconds for this claim, else the subscription's, else the default
+ * Out      in publish order; no rows when nothing is ready. lease is the fence for ack and nack
+ * Errors   PS404 · PS422 (batch_size 1 to 1000, ack_deadline_seconds 1 to 43200, consumer_id null)
+ * Locks    only rows it returns; skips locked ones, never waits
+ */
+create function pubsub.consume_messages(
+    p_subscription_id text,
+    p_consumer_id text,
+    p_batch_size int default 10,
+    p_ack_deadline_seconds int default null,
+    p_default_ack_deadline_seconds int default 60
+)
+returns table (
+    message_id uuid, payload jsonb, attributes jsonb, ordering_key text, priority smallint,
+    published_at timestamptz, attempts int, lease bigint, ack_deadline timestamptz
+)
+language plpgsql volatile rows 10
+as $$
+declare
+    v_subscription record;
+    v_ack_deadline_seconds int;
+begin
+    if p_batch_size is null or p_batch_size not between 1 and 1000 then
+        perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
+    end if;
+    if p_consumer_id is null then
+        perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
+    end if;
+    select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
+        s.created_at
+    into v_subscription
+    from pubsub_data.subscriptions s
+    where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+    v_ack_deadline_seconds := coalesce(p_ack_deadline_seconds,
+        v_subscription.ack_deadline_seconds, p_default_ack_deadline_seconds);
+    if v_ack_deadline_seconds is null or v_ack_deadline_seconds not between 1 and 43200 then
+        perform pubsub.fail_validation('ack_deadline_seconds',
+            'ack_deadline_seconds must be 1 to 43200');
+    end if;
+    return query
+        select c.*
+        from pubsub.claim_deliveries(
+            v_subscription.topic_key, v_subscription.subscription_key,
+            -- a day for clocks that disagree
+            pubsub.id_at(v_subscription.created_at - interval '1 day'),
+            p_consumer_id, p_batch_size, v_ack_deadline_seconds,
+            v_subscription.max_delivery_attempts
+        ) c;
+end
+$$;
+
+comment on function pubsub.consume_messages is
+    'Lease ready messages of a subscription to a consumer until their ack deadline.';

@@ -1,0 +1,86 @@
+/*
+ * The dead letters of a subscription: messages whose attempts are spent, with the reason. They stay
+ * until they are reprocessed or the subscription is deleted.
+ */
+
+/*
+ * list_dlq_messages — a page of dead letters, in publish order.
+ *
+ * Errors   PS404
+ */
+create function pubsub.list_dlq_messages(
+    p_subscription_id text, p_offset bigint default 0, p_limit int default 10
+)
+returns table (
+    message_id uuid, payload jsonb, attributes jsonb, published_at timestamptz, attempts int,
+    reason text, dead_at timestamptz
+)
+language plpgsql stable parallel safe
+as $$
+declare
+    v_keys record;
+begin
+    v_keys := pubsub.subscription_keys(p_subscription_id);
+    return query
+        select l.message_id, l.payload, l.attributes, l.published_at, l.attempts, l.reason,
+            l.dead_at
+        from pubsub_data.dead_letters l
+        where l.topic_key = v_keys.topic_key and l.subscription_key = v_keys.subscription_key
+        order by l.message_id
+        offset p_offset limit p_limit;
+end
+$$;
+
+comment on function pubsub.list_dlq_messages is 'A page of the dead letters of a subscription.';
+
+/*
+ * reprocess_dlq_messages — make dead letters available again, with no attempts spent.
+ *
+ * Out      how many were moved; unknown ids are not
+ * Errors   PS404
+ */
+create function pubsub.reprocess_dlq_messages(p_subscription_id text, p_message_ids uuid[])
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_keys record;
+    v_moved bigint;
+begin
+    v_keys := pubsub.subscription_keys(p_subscription_id);
+    with back as materialized (
+        delete from pubsub_data.dead_letters l
+        where l.topic_key = v_keys.topic_key
+            and l.subscription_key = v_keys.subscription_key
+            and l.message_id = any(p_message_ids)
+        returning l.*
+    ), stored as (
+        -- the partition of the message may be gone
+        insert into pubsub_data.messages (
+            topic_key, message_id, payload, attributes, ordering_key, priority, published_at
+        )
+        select b.topic_key, b.message_id, b.payload, b.attributes, b.ordering_key, b.priority,
+            b.published_at
+        from back b
+        on conflict do nothing
+    ), delivered as (
+        insert into pubsub_data.deliveries (
+            topic_key, subscription_key, message_id, ordering_key, priority
+        )
+        select b.topic_key, b.subscription_key, b.message_id, b.ordering_key, b.priority
+        from back b
+    ), noted as (
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select v_keys.topic_key, v_keys.subscription_key, clock_timestamp(),
+            array_agg(b.message_id)
+        from back b
+        having count(*) > 0
+    )
+    select count(*) into v_moved from back;
+    return v_moved;
+end
+$$;
+
+comment on function pubsub.reprocess_dlq_messages is
+    'Make dead letters available again with no attempts spent; returns how many were.';

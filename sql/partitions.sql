@@ -1,0 +1,215 @@
+/*
+ * messages and acked leave by whole partitions, never by mass delete. Partitions are made ahead of
+ * time; what none covers goes to the default partition and leaves it by row. A partition is as long
+ * as a quarter of the retention, at least 15 minutes, so about seven live at a time; while unacked
+ * messages keep old ones alive, no more than eight are made and the default partition takes the rest.
+ *
+ * Locks: making and dropping a partition lock the table for an instant. They wait for it at most
+ * 50 ms, then give up and are tried again by the next call.
+ */
+
+/*
+ * make_partitions — the current and the next partition of a table.
+ *
+ * In       p_parent: 'messages' or 'acked'
+ * Out      how many were made
+ */
+create function pubsub.make_partitions(p_parent text, p_retention_seconds int)
+returns int
+language plpgsql volatile
+set lock_timeout = '50ms'
+as $$
+declare
+    v_seconds constant int := greatest(900, p_retention_seconds / 4);
+    v_default constant regclass := ('pubsub_data.' || p_parent || '_default')::regclass;
+    v_default_empty boolean;
+    v_from timestamptz;
+    v_until timestamptz;
+    v_name text;
+    v_made int := 0;
+begin
+    -- attaching scans the default partition under a lock
+    if pg_relation_size(v_default) > 64 * 1024 * 1024 then
+        return 0;
+    end if;
+    execute format('select not exists (select from %s)', v_default) into v_default_empty;
+    for v_step in 0 .. 1 loop
+        v_from := to_timestamp(
+            (floor(extract(epoch from clock_timestamp()) / v_seconds) + v_step) * v_seconds);
+        v_until := v_from + make_interval(secs => v_seconds);
+        -- the retention may have changed meanwhile
+        select greatest(v_from, max(p.until_at)) into v_from
+        from pubsub_data.partitions p
+        where p.parent = p_parent and p.from_at < v_until and p.until_at > v_from;
+        continue when v_from >= v_until
+            or (v_from <= clock_timestamp() and not v_default_empty)
+            or (select count(*) from pubsub_data.partitions p where p.parent = p_parent) >= 8;
+
+        v_name := format('%s_%s', p_parent,
+            to_char(v_from at time zone 'UTC', 'YYYYMMDD"t"HH24MISS'));
+        execute format('create table pubsub_data.%I (like pubsub_data.%I including all)',
+            v_name, p_parent);
+        execute format(
+            'alter table pubsub_data.%I attach partition pubsub_data.%I for values from (%L) to (%L)',
+            p_parent, v_name,
+            case p_parent when 'messages' then pubsub.id_at(v_from)::text else v_from::text end,
+            case p_parent when 'messages' then pubsub.id_at(v_until)::text else v_until::text end);
+        insert into pubsub_data.partitions (parent, name, from_at, until_at)
+        values (p_parent, v_name, v_from, v_until);
+        v_made := v_made + 1;
+    end loop;
+    return v_made;
+end
+$$;
+
+comment on function pubsub.make_partitions is
+    'Make the current and the next partition of messages or acked; returns how many were missing.';
+
+/*
+ * drop_acked_partition — drop the oldest partition of acked that lies wholly before a time.
+ *
+ * Out      how many rows it held; 0 when there is none
+ */
+create function pubsub.drop_acked_partition(p_before timestamptz)
+returns bigint
+language plpgsql volatile
+set lock_timeout = '50ms'
+as $$
+declare
+    v_partition record;
+    v_rows bigint := 0;
+begin
+    for v_partition in
+        delete from pubsub_data.partitions p
+        where p.parent = 'acked' and p.until_at <= p_before
+            and p.from_at = (
+                select min(o.from_at) from pubsub_data.partitions o where o.parent = 'acked'
+            )
+        returning p.name
+    loop
+        execute format('lock table pubsub_data.%I in access exclusive mode', v_partition.name);
+        execute format('select count(*) from pubsub_data.%I', v_partition.name) into v_rows;
+        execute format('drop table pubsub_data.%I', v_partition.name);
+    end loop;
+    return v_rows;
+end
+$$;
+
+comment on function pubsub.drop_acked_partition is
+    'Drop the oldest partition of acked that ended before a time; returns how many rows it held.';
+
+/*
+ * message_is_needed — whether a delivery or a kept ack of any subscription refers to an id in
+ * [p_from, p_until).
+ */
+create function pubsub.messages_are_needed(p_topic_key bigint, p_from uuid, p_until uuid)
+returns boolean
+language sql stable parallel safe
+as $$
+    select exists (
+        select 1 from pubsub_data.subscriptions s
+        where (p_topic_key is null or s.topic_key = p_topic_key)
+            and (
+                exists (
+                    select 1 from pubsub_data.deliveries d
+                    where d.topic_key = s.topic_key
+                        and d.subscription_key = s.subscription_key
+                        and d.message_id >= p_from and d.message_id < p_until
+                )
+                or exists (
+                    select 1 from pubsub_data.acked a
+                    where a.topic_key = s.topic_key
+                        and a.subscription_key = s.subscription_key
+                        and a.message_id >= p_from and a.message_id < p_until
+                )
+            )
+    )
+$$;
+
+comment on function pubsub.messages_are_needed is
+    'Whether a delivery or a kept ack refers to a message id in a range.';
+
+/*
+ * drop_message_partitions — drop partitions of messages that nothing refers to any more.
+ *
+ * In       p_before: only partitions that ended before it
+ * Out      how many were dropped
+ * Locks    the partition, first, so that no publish into it is under way when it is looked at
+ */
+create function pubsub.drop_message_partitions(p_before timestamptz)
+returns int
+language plpgsql volatile
+set lock_timeout = '50ms'
+as $$
+declare
+    v_partition record;
+    v_dropped int := 0;
+begin
+    for v_partition in
+        select p.name, p.from_at, p.until_at
+        from pubsub_data.partitions p
+        where p.parent = 'messages' and p.until_at <= p_before
+        order by p.from_at
+        for update skip locked
+    loop
+        continue when pubsub.messages_are_needed(
+            null, pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
+        execute format('lock table pubsub_data.%I in access exclusive mode', v_partition.name);
+        continue when pubsub.messages_are_needed(
+            null, pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
+        execute format('drop table pubsub_data.%I', v_partition.name);
+        delete from pubsub_data.partitions p
+        where p.parent = 'messages' and p.from_at = v_partition.from_at;
+        v_dropped := v_dropped + 1;
+    end loop;
+    return v_dropped;
+end
+$$;
+
+comment on function pubsub.drop_message_partitions is
+    'Drop partitions of messages that nothing refers to any more; returns how many.';
+
+/*
+ * cleanup_default_messages — delete unneeded messages that no partition covers, a batch a call.
+ *
+ * Out      how many were deleted
+ */
+create function pubsub.cleanup_default_messages(p_before timestamptz, p_limit int default 10000)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    v_deleted bigint;
+begin
+    with old as materialized (
+        select m.topic_key, m.message_id
+        from pubsub_data.messages_default m
+        where m.message_id < pubsub.id_at(p_before)
+            and not exists (
+                select 1
+                from pubsub_data.subscriptions s
+                join pubsub_data.deliveries d on d.topic_key = s.topic_key
+                    and d.subscription_key = s.subscription_key
+                    and d.message_id = m.message_id
+                where s.topic_key = m.topic_key
+            )
+            and not exists (
+                select 1
+                from pubsub_data.subscriptions s
+                join pubsub_data.acked a on a.topic_key = s.topic_key
+                    and a.subscription_key = s.subscription_key
+                    and a.message_id = m.message_id
+                where s.topic_key = m.topic_key
+            )
+        limit p_limit
+    )
+    delete from pubsub_data.messages_default m
+    using old
+    where m.topic_key = old.topic_key and m.message_id = old.message_id;
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end
+$$;
+
+comment on function pubsub.cleanup_default_messages is
+    'Delete unneeded messages from the default partition, a batch a call; returns how many.';

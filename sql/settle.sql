@@ -1,0 +1,252 @@
+/*
+ * Settling: ack ends a delivery, nack gives it back for a retry after its backoff, or to the dead
+ * letters when its attempts are spent.
+ *
+ * Both take message ids and, optionally, the lease numbers of consume_messages. With a lease number
+ * only that very delivery is settled: after the message was delivered again, the old number fits
+ * nothing. Without one, whoever holds the message now is settled.
+ */
+
+/*
+ * backoff_seconds — the wait before retry n (n = attempts so far): min(max, min * 2^(n-1)).
+ */
+create function pubsub.backoff_seconds(p_attempts int, p_min_seconds int, p_max_seconds int)
+returns float8
+language sql immutable parallel safe
+as $$
+    -- 2^31 exceeds every p_max_seconds
+    select least(p_max_seconds, p_min_seconds * power(2, least(greatest(p_attempts, 1) - 1, 31)))
+$$;
+
+comment on function pubsub.backoff_seconds is
+    'Seconds to wait before the next delivery of a message that was delivered p_attempts times.';
+
+/*
+ * ack_deliveries — ack_messages by keys.
+ */
+create function pubsub.ack_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[],
+    p_leases bigint[] default null
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_acked bigint;
+begin
+    with acked as (
+        delete from pubsub_data.deliveries d
+        using (
+            select w.message_id, w.lease
+            from unnest(p_message_ids, p_leases) as w (message_id, lease)
+            order by w.message_id
+        ) w
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = w.message_id
+            and d.lease is not null
+            and (w.lease is null or w.lease = d.lease)
+        returning d.message_id, d.attempts, d.consumer_id
+    )
+    insert into pubsub_data.acked (
+        topic_key, subscription_key, message_id, acked_at, attempts, consumer_id
+    )
+    select p_topic_key, p_subscription_key, a.message_id, v_now, a.attempts, a.consumer_id
+    from acked a;
+    get diagnostics v_acked = row_count;
+    return v_acked;
+end
+$$;
+
+comment on function pubsub.ack_deliveries is
+    'ack_messages by keys: the form that can be routed to the node of a topic.';
+
+/*
+ * ack_messages
+ *
+ * In       p_leases: null, or one element per id, where null stands for "any lease"
+ * Out      how many were acked; ids that are unknown, not leased or of a stale lease are not
+ * Errors   PS404
+ * Locks    the deliveries, in id order
+ */
+create function pubsub.ack_messages(
+    p_subscription_id text, p_message_ids uuid[], p_leases bigint[] default null
+)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    v_keys record;
+begin
+    v_keys := pubsub.subscription_keys(p_subscription_id);
+    return pubsub.ack_deliveries(
+        v_keys.topic_key, v_keys.subscription_key, p_message_ids, p_leases);
+end
+$$;
+
+comment on function pubsub.ack_messages is
+    'Settle leased messages for good; returns how many were. Fenced by lease where one is given.';
+
+/*
+ * nack_deliveries — nack_messages by keys.
+ */
+create function pubsub.nack_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    p_max_attempts int, p_backoff_min_seconds int, p_backoff_max_seconds int
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_retry uuid[];
+    v_spent uuid[];
+    v_nacked bigint;
+begin
+    with held as materialized (
+        select d.message_id, d.attempts
+        from (
+            select w.message_id, w.lease
+            from unnest(p_message_ids, p_leases) as w (message_id, lease)
+            order by w.message_id
+        ) w
+        join pubsub_data.deliveries d on d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = w.message_id
+            and d.lease is not null
+            and (w.lease is null or w.lease = d.lease)
+        for update of d
+    )
+    select array_agg(distinct h.message_id) filter (where h.attempts < p_max_attempts),
+        array_agg(distinct h.message_id) filter (where h.attempts >= p_max_attempts)
+    into v_retry, v_spent
+    from held h;
+
+    with nacked as (
+        update pubsub_data.deliveries d
+        set visible_at = v_now + make_interval(secs => pubsub.backoff_seconds(
+                d.attempts, p_backoff_min_seconds, p_backoff_max_seconds)),
+            lease = null, leased_at = null, consumer_id = null
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = any(v_retry)
+        returning d.message_id, d.visible_at
+    )
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+    select p_topic_key, p_subscription_key, n.visible_at, array_agg(n.message_id)
+    from nacked n
+    group by n.visible_at;
+
+    v_nacked := coalesce(cardinality(v_retry), 0);
+    if v_spent is not null then
+        v_nacked := v_nacked + pubsub.dead_letter_deliveries(
+            p_topic_key, p_subscription_key, v_spent, 'nacked on the last attempt');
+    end if;
+    return v_nacked;
+end
+$$;
+
+comment on function pubsub.nack_deliveries is
+    'nack_messages by keys: the form that can be routed to the node of a topic.';
+
+/*
+ * nack_messages
+ *
+ * In       p_leases: null, or one element per id, where null stands for "any lease"
+ * Out      how many were nacked, those that went to the dead letters included
+ * Errors   PS404
+ * Locks    the deliveries, in id order
+ */
+create function pubsub.nack_messages(
+    p_subscription_id text, p_message_ids uuid[], p_leases bigint[] default null
+)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    v_subscription record;
+begin
+    select s.* into v_subscription
+    from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+    return pubsub.nack_deliveries(
+        v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, p_leases,
+        v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
+        v_subscription.backoff_max_seconds);
+end
+$$;
+
+comment on function pubsub.nack_messages is
+    'Give leased messages back: a retry after the backoff, or the dead letters when spent.';
+
+/*
+ * extend_messages — move the ack deadline of live leases to p_seconds from now.
+ *
+ * Out      how many were extended; a lease whose deadline has passed is not
+ * Errors   PS404 · PS422 (seconds 1 to 43200)
+ */
+create function pubsub.extend_messages(
+    p_subscription_id text, p_message_ids uuid[], p_leases bigint[], p_seconds int
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_keys record;
+    v_extended bigint;
+begin
+    if p_seconds is null or p_seconds not between 1 and 43200 then
+        perform pubsub.fail_validation('seconds', 'seconds must be 1 to 43200');
+    end if;
+    v_keys := pubsub.subscription_keys(p_subscription_id);
+    with held as materialized (
+        select d.message_id
+        from (
+            select w.message_id, w.lease
+            from unnest(p_message_ids, p_leases) as w (message_id, lease)
+            order by w.message_id
+        ) w
+        join pubsub_data.deliveries d on d.topic_key = v_keys.topic_key
+            and d.subscription_key = v_keys.subscription_key
+            and d.message_id = w.message_id
+            and d.lease = w.lease
+            and d.visible_at > v_now
+        for update of d
+    ), extended as (
+        update pubsub_data.deliveries d
+        set visible_at = v_now + make_interval(secs => p_seconds)
+        from held h
+        where d.topic_key = v_keys.topic_key
+            and d.subscription_key = v_keys.subscription_key
+            and d.message_id = h.message_id
+        returning d.message_id
+    ), noted as (
+        -- a deadline that moved nearer would be missed by the wake-up of the claim
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select v_keys.topic_key, v_keys.subscription_key,
+            v_now + make_interval(secs => p_seconds), array_agg(e.message_id)
+        from extended e
+        having count(*) > 0
+    )
+    select count(*) into v_extended from extended;
+    return v_extended;
+end
+$$;
+
+comment on function pubsub.extend_messages is
+    'Move the ack deadline of live leases to p_seconds from now; returns how many were.';

@@ -1,0 +1,180 @@
+/*
+ * A subscription receives every message that is published to its topic after its creation and
+ * matches its filter. It carries the retry policy: attempts, backoff, ack deadline.
+ */
+
+/*
+ * create_subscription
+ *
+ * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) a value out of range
+ */
+create function pubsub.create_subscription(
+    p_subscription_id text,
+    p_topic_id text,
+    p_filter json default null,
+    p_max_delivery_attempts int default 5,
+    p_backoff_min_seconds int default 5,
+    p_backoff_max_seconds int default 300,
+    p_ack_deadline_seconds int default null
+)
+returns table (
+    id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
+    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz
+)
+language plpgsql volatile
+as $$
+declare
+    v_topic_key bigint;
+    v_filter_path jsonpath := pubsub.compile_filter(p_filter::jsonb);
+begin
+    if p_subscription_id is null or p_subscription_id !~ '^[a-zA-Z0-9._-]{1,128}$' then
+        perform pubsub.fail_validation('id',
+            'subscription id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
+    end if;
+    if p_max_delivery_attempts is null or p_max_delivery_attempts < 1 then
+        perform pubsub.fail_validation('max_delivery_attempts',
+            'max_delivery_attempts must be 1 to 2147483647');
+    end if;
+    if p_backoff_min_seconds is null or p_backoff_min_seconds < 1 then
+        perform pubsub.fail_validation('backoff_min_seconds',
+            'backoff_min_seconds must be 1 to 2147483647');
+    end if;
+    if p_backoff_max_seconds is null or p_backoff_max_seconds < p_backoff_min_seconds then
+        perform pubsub.fail_validation('backoff_max_seconds',
+            'backoff_max_seconds must be backoff_min_seconds to 2147483647');
+    end if;
+    if p_ack_deadline_seconds not between 1 and 43200 then
+        perform pubsub.fail_validation('ack_deadline_seconds',
+            'ack_deadline_seconds must be 1 to 43200');
+    end if;
+
+    -- a taken id is reported before a missing topic
+    if exists (
+        select 1 from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id
+    ) then
+        raise exception 'This subscription already exists' using errcode = 'PS409';
+    end if;
+    -- for key share: a concurrent delete_topic waits or is seen
+    select t.topic_key into v_topic_key
+    from pubsub_data.topics t where t.topic_id = p_topic_id for key share;
+    if not found then
+        raise exception 'Topic not found' using errcode = 'PS404';
+    end if;
+
+    return query
+        insert into pubsub_data.subscriptions as s (
+            topic_key, subscription_id, filter, filter_path, max_delivery_attempts,
+            backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds
+        )
+        values (
+            v_topic_key, p_subscription_id, p_filter, v_filter_path, p_max_delivery_attempts,
+            p_backoff_min_seconds, p_backoff_max_seconds, p_ack_deadline_seconds
+        )
+        on conflict (subscription_id) do nothing
+        returning s.subscription_id, p_topic_id, s.filter, s.max_delivery_attempts,
+            s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at;
+    if not found then
+        raise exception 'This subscription already exists' using errcode = 'PS409';
+    end if;
+end
+$$;
+
+comment on function pubsub.create_subscription is
+    'Create a subscription: it receives the matching messages published from now on.';
+
+/*
+ * list_subscriptions — a page of subscriptions in the byte order of their ids.
+ */
+create function pubsub.list_subscriptions(p_offset bigint default 0, p_limit int default 10)
+returns table (
+    id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
+    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz
+)
+language sql stable parallel safe
+as $$
+    select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
+        s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at
+    from pubsub_data.subscriptions s
+    join pubsub_data.topics t on t.topic_key = s.topic_key
+    order by s.subscription_id
+    offset p_offset limit p_limit
+$$;
+
+comment on function pubsub.list_subscriptions is 'A page of subscriptions, ordered by id.';
+
+/*
+ * get_subscription
+ *
+ * Errors   PS404
+ */
+create function pubsub.get_subscription(p_subscription_id text)
+returns table (
+    id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
+    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz
+)
+language plpgsql stable parallel safe
+as $$
+begin
+    return query
+        select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
+            s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at
+        from pubsub_data.subscriptions s
+        join pubsub_data.topics t on t.topic_key = s.topic_key
+        where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+end
+$$;
+
+comment on function pubsub.get_subscription is 'One subscription by its id.';
+
+/*
+ * delete_subscription — with everything in it.
+ *
+ * Errors   PS404
+ * Effects  instant; its rows are purged later, by purge_deleted_subscriptions
+ */
+create function pubsub.delete_subscription(p_subscription_id text)
+returns void
+language plpgsql volatile
+as $$
+begin
+    with gone as (
+        delete from pubsub_data.subscriptions s
+        where s.subscription_id = p_subscription_id
+        returning s.topic_key, s.subscription_key
+    )
+    insert into pubsub_data.deleted_subscriptions (topic_key, subscription_key)
+    select g.topic_key, g.subscription_key from gone g;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+end
+$$;
+
+comment on function pubsub.delete_subscription is 'Delete a subscription and its messages.';
+
+/*
+ * subscription_keys — resolve a subscription's id for the keyed functions.
+ *
+ * Errors   PS404
+ */
+create function pubsub.subscription_keys(
+    p_subscription_id text, out topic_key bigint, out subscription_key bigint
+)
+language plpgsql stable parallel safe
+as $$
+begin
+    select s.topic_key, s.subscription_key
+    into subscription_keys.topic_key, subscription_keys.subscription_key
+    from pubsub_data.subscriptions s
+    where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+end
+$$;
+
+comment on function pubsub.subscription_keys is
+    'The internal keys of a subscription, which the keyed functions take.';

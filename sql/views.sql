@@ -1,0 +1,100 @@
+/*
+ * Views for people at a psql prompt. The service does not use them.
+ */
+
+create view pubsub.topics as
+select t.topic_id, t.created_at,
+    (
+        select count(*) from pubsub_data.subscriptions s where s.topic_key = t.topic_key
+    ) as subscriptions,
+    recent.last_minute as published_last_minute,
+    round(recent.last_minute / 60.0, 1) as published_per_second,
+    newest.published_at as last_published_at,
+    clock_timestamp() - newest.published_at as last_published_age
+from pubsub_data.topics t
+cross join lateral (
+    select count(*) as last_minute
+    from pubsub_data.messages m
+    where m.topic_key = t.topic_key
+        and m.message_id >= pubsub.id_at(clock_timestamp() - interval '1 minute')
+) recent
+left join lateral (
+    select m.published_at
+    from pubsub_data.messages m
+    where m.topic_key = t.topic_key
+    order by m.message_id desc
+    limit 1
+) newest on true;
+
+comment on view pubsub.topics is
+    'Topics with their publish rate over the last minute and the age of their newest kept message.';
+
+create view pubsub.subscriptions as
+select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
+    s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
+    d.backlog, d.available, d.in_flight, d.scheduled,
+    (
+        select count(*) from pubsub_data.dead_letters l
+        where l.topic_key = s.topic_key and l.subscription_key = s.subscription_key
+    ) as dlq,
+    clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age
+from pubsub_data.subscriptions s
+join pubsub_data.topics t on t.topic_key = s.topic_key
+cross join lateral (
+    select count(*) as backlog,
+        count(*) filter (where states.state = 'available') as available,
+        count(*) filter (where states.state = 'delivered') as in_flight,
+        count(*) filter (where states.state = 'scheduled') as scheduled
+    from (
+        select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at,
+            s.max_delivery_attempts, clock_timestamp()) as state
+        from pubsub_data.deliveries d
+        where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+    ) states
+) d
+left join lateral (
+    select d.message_id
+    from pubsub_data.deliveries d
+    where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+    order by d.message_id
+    limit 1
+) oldest on true;
+
+comment on view pubsub.subscriptions is
+    'Subscriptions with their settings, backlog by state, and the age of the oldest unacked message.';
+
+create view pubsub.subscription_messages as
+select s.subscription_id, m.message_id, m.state, m.published_at, m.attempts, m.consumer_id,
+    m.ack_deadline, m.due_at, m.reason, m.settled_at, m.payload
+from pubsub_data.subscriptions s
+cross join lateral (
+    select d.message_id, live.state, p.published_at, d.attempts,
+        case when live.state = 'delivered' then d.consumer_id end as consumer_id,
+        case when live.state = 'delivered' then d.visible_at end as ack_deadline,
+        case when live.state = 'scheduled' then d.visible_at end as due_at,
+        null::text as reason, null::timestamptz as settled_at, p.payload
+    from pubsub_data.deliveries d
+    cross join lateral (
+        select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at,
+            s.max_delivery_attempts, clock_timestamp()) as state
+    ) live
+    left join pubsub_data.messages p
+        on p.topic_key = d.topic_key and p.message_id = d.message_id
+    where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+    union all
+    select l.message_id, 'dlq', l.published_at, l.attempts, l.consumer_id, null, null, l.reason,
+        l.dead_at, l.payload
+    from pubsub_data.dead_letters l
+    where l.topic_key = s.topic_key and l.subscription_key = s.subscription_key
+    union all
+    select a.message_id, 'acked', p.published_at, a.attempts, a.consumer_id, null, null, null,
+        a.acked_at, p.payload
+    from pubsub_data.acked a
+    left join pubsub_data.messages p
+        on p.topic_key = a.topic_key and p.message_id = a.message_id
+    where a.topic_key = s.topic_key and a.subscription_key = s.subscription_key
+) m;
+
+comment on view pubsub.subscription_messages is
+    'Every message of a subscription with its state: available, delivered (holder, ack deadline), '
+    'scheduled (due time), expired, dlq (reason) or acked. Filter by subscription_id.';

@@ -1,0 +1,83 @@
+//! The caller of a route, checked: a handler with a [`Caller`] parameter is never entered by a
+//! client that lacks the scope. A handler without one is public.
+
+use std::marker::PhantomData;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+
+use super::scopes;
+use super::tokens::Identity;
+use crate::error::Error;
+use crate::http::App;
+use crate::telemetry::requests::ClientId;
+
+/// The scope that a route needs.
+pub trait Scope: Send + Sync {
+    /// What is acted on, such as `topics`.
+    const RESOURCE: &'static str;
+    /// What is done, such as `publish`.
+    const ACTION: &'static str;
+}
+
+macro_rules! scopes {
+    ($($name:ident = $resource:literal : $action:literal),+ $(,)?) => {$(
+        #[doc = concat!("Scope `", $resource, ":", $action, "`.")]
+        #[derive(Debug)]
+        pub enum $name {}
+        impl Scope for $name {
+            const RESOURCE: &'static str = $resource;
+            const ACTION: &'static str = $action;
+        }
+    )+};
+}
+
+scopes! {
+    TopicsCreate = "topics":"create",
+    TopicsRead = "topics":"read",
+    TopicsDelete = "topics":"delete",
+    TopicsPublish = "topics":"publish",
+    SubscriptionsCreate = "subscriptions":"create",
+    SubscriptionsRead = "subscriptions":"read",
+    SubscriptionsDelete = "subscriptions":"delete",
+    SubscriptionsConsume = "subscriptions":"consume",
+    ClientsCreate = "clients":"create",
+    ClientsUpdate = "clients":"update",
+    ClientsRead = "clients":"read",
+    ClientsDelete = "clients":"delete",
+}
+
+/// Proof that the caller has the scope `S`, on the object that the path's `{id}` names.
+#[derive(Debug)]
+pub struct Caller<S>(PhantomData<S>);
+
+impl<S: Scope> FromRequestParts<App> for Caller<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        if let Some(tokens) = app.tokens.as_ref().filter(|_| app.settings.auth_enabled) {
+            let token = bearer_token(parts).ok_or(Error::Unauthorized("Invalid jwt token"))?;
+            let Identity { client_id, scopes } = tokens.verify(&app.pool, &token).await?;
+            if let Some(known) = parts.extensions.get::<ClientId>() {
+                known.set(client_id);
+            }
+            let params = RawPathParams::from_request_parts(parts, app).await.ok();
+            let object = params
+                .iter()
+                .flat_map(|params| params.iter())
+                .find_map(|(name, value)| (name == "id").then_some(value));
+            if !scopes::allow(&scopes, S::RESOURCE, S::ACTION, object) {
+                return Err(Error::Forbidden);
+            }
+        }
+        Ok(Self(PhantomData))
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750, section 2.1).
+fn bearer_token(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}

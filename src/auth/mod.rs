@@ -1,0 +1,6 @@
+//! Who may call what: scopes, client secrets, access tokens and the extractor that checks a caller.
+
+pub mod caller;
+pub mod scopes;
+pub mod secrets;
+pub mod tokens;

@@ -1,0 +1,125 @@
+//! Clients: `create_client`, `get_client`, `list_clients`, `update_client`, `delete_client`,
+//! `client_credentials`.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgExecutor, PgPool};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Page, Timestamp};
+use crate::error::Error;
+
+/// A client, without its secret.
+#[derive(Debug, FromRow, Serialize, ToSchema)]
+pub struct Client {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name, for people.
+    pub name: String,
+    /// What it may do, separated by spaces.
+    #[schema(example = "topics:publish:user-events subscriptions:read")]
+    pub scopes: String,
+    /// Whether it can get tokens.
+    pub is_active: bool,
+    /// Raised by every update, which revokes the tokens issued before.
+    pub token_version: i32,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// The settings of a client.
+#[derive(Debug)]
+pub struct ClientSettings {
+    /// Its name, for people.
+    pub name: String,
+    /// What it may do, separated by spaces.
+    pub scopes: String,
+    /// Whether it can get tokens; none leaves it as it is.
+    pub is_active: Option<bool>,
+}
+
+/// What checking a secret or a token needs.
+#[derive(Clone, Debug, FromRow)]
+pub struct Credentials {
+    /// What the client may do.
+    pub scopes: String,
+    /// Whether it can get tokens.
+    pub is_active: bool,
+    /// Tagged hash of its secret.
+    pub secret_hash: String,
+    /// The version that valid tokens carry.
+    pub token_version: i32,
+}
+
+/// Create a client.
+///
+/// # Errors
+/// When the database fails.
+pub async fn create(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+    client: &ClientSettings,
+    secret_hash: &str,
+) -> Result<(), Error> {
+    sqlx::query("select pubsub.create_client($1, $2, $3, $4, $5)")
+        .bind(id)
+        .bind(&client.name)
+        .bind(&client.scopes)
+        .bind(client.is_active.unwrap_or(true))
+        .bind(secret_hash)
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
+/// One client.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn get(pool: &PgPool, id: Uuid) -> Result<Client, Error> {
+    Ok(sqlx::query_as("select * from pubsub.get_client($1)").bind(id).fetch_one(pool).await?)
+}
+
+/// A page of clients.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Client>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_clients($1, $2)");
+    Ok(query.bind(page.offset).bind(page.limit).fetch_all(pool).await?)
+}
+
+/// Replace a client's settings and revoke its tokens.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn update(pool: &PgPool, id: Uuid, client: &ClientSettings) -> Result<Client, Error> {
+    let query = sqlx::query_as("select * from pubsub.update_client($1, $2, $3, $4)");
+    Ok(query
+        .bind(id)
+        .bind(&client.name)
+        .bind(&client.scopes)
+        .bind(client.is_active)
+        .fetch_one(pool)
+        .await?)
+}
+
+/// Delete a client.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn delete(pool: &PgPool, id: Uuid) -> Result<(), Error> {
+    sqlx::query("select pubsub.delete_client($1)").bind(id).execute(pool).await?;
+    Ok(())
+}
+
+/// What checking a secret or a token needs, if there is such a client.
+///
+/// # Errors
+/// When the database fails.
+pub async fn credentials(pool: &PgPool, id: Uuid) -> Result<Option<Credentials>, Error> {
+    let query = sqlx::query_as("select * from pubsub.client_credentials($1)");
+    Ok(query.bind(id).fetch_optional(pool).await?)
+}

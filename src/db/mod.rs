@@ -1,0 +1,106 @@
+//! The only place that speaks SQL: one function per call of an SQL function, by concept.
+
+pub mod clients;
+pub mod maintenance;
+pub mod messages;
+pub mod schema;
+pub mod subscriptions;
+pub mod topics;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use tracing::log::LevelFilter;
+
+use crate::config::Settings;
+
+/// How long a request waits for a connection of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What every session starts with: qualified names only, no statement without an end, and no JIT,
+/// which costs tens of milliseconds per function call.
+const SESSION: &str = "set search_path = ''; set jit = off; set timezone = 'UTC'; \
+    set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'";
+
+/// A time as the API shows it: RFC 3339, UTC, microseconds.
+#[derive(Clone, Copy, Debug, sqlx::Type, utoipa::ToSchema)]
+#[sqlx(transparent)]
+#[schema(value_type = String, format = DateTime)]
+pub struct Timestamp(pub DateTime<Utc>);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+/// Where a page of a list starts and how long it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// How many entries to skip.
+    pub offset: i64,
+    /// How many entries to return.
+    pub limit: i32,
+}
+
+/// Connection options for a database URL.
+///
+/// # Errors
+/// When the URL cannot be understood.
+pub fn options(settings: &Settings, url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url)?.application_name("fastpubsub");
+    Ok(if settings.database_echo {
+        options.log_statements(LevelFilter::Info)
+    } else {
+        options.disable_statement_logging()
+    })
+}
+
+/// The pool that the server works with. Nothing is connected yet.
+#[must_use]
+pub fn pool(settings: &Settings, options: PgConnectOptions) -> PgPool {
+    let pre_ping = settings.database_pool_pre_ping;
+    PgPoolOptions::new()
+        .max_connections(settings.database_pool_size + settings.database_max_overflow)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(prepare_session(connection)))
+        .before_acquire(move |connection, meta| {
+            Box::pin(async move {
+                // a busy connection needs no test
+                if pre_ping && meta.idle_for > Duration::from_secs(1) {
+                    return Ok(connection.ping().await.is_ok());
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// One connection, for a subcommand.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    prepare_session(&mut connection).await?;
+    Ok(connection)
+}
+
+async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(SESSION).execute(connection).await?;
+    Ok(())
+}
+
+/// Whether the database answers.
+///
+/// # Errors
+/// When it does not.
+pub async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query("select 1").execute(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The one error of the service, and the only place that turns a failure into an HTTP status.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// One thing that is wrong with a request, in the shape of the Python original.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Fault {
+    /// What kind of fault it is, such as `missing` or `less_than_equal`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Where: `body`, `query` or `path`, then field names and positions.
+    pub loc: Vec<Value>,
+    /// What is wrong, for people.
+    pub msg: String,
+    /// The value that was given.
+    pub input: Value,
+    /// The limits that apply, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctx: Option<Value>,
+}
+
+/// Everything that can go wrong while a request is answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request does not have the right form.
+    #[error("invalid request")]
+    Invalid(Vec<Fault>),
+    /// No token, or not a valid one.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The token lacks the scope.
+    #[error("Insufficient scope")]
+    Forbidden,
+    /// The engine or a handler refuses with this status.
+    #[error("{message}")]
+    Refused {
+        /// Status of the answer.
+        status: StatusCode,
+        /// What is wrong, for people.
+        message: String,
+    },
+    /// The database cannot be reached or is too busy; the client may retry.
+    #[error("database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// A statement took longer than its limit.
+    #[error("the database took too long")]
+    Timeout(#[source] sqlx::Error),
+    /// A defect.
+    #[error("internal server error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[derive(Serialize)]
+struct Detail<T> {
+    detail: T,
+}
+
+/// What caused a 5xx answer, for the request log.
+#[derive(Clone)]
+pub struct Cause(pub Arc<Error>);
+
+impl Error {
+    /// Refuse one field of the body.
+    #[must_use]
+    pub fn field(name: &str, message: &str) -> Self {
+        Self::Invalid(vec![Fault {
+            kind: "value_error",
+            loc: vec![json!("body"), json!(name)],
+            msg: format!("Value error, {message}"),
+            input: Value::Null,
+            ctx: Some(json!({"error": {}})),
+        }])
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Refused { status, .. } => *status,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+                _ => Self::Internal(Box::new(error)),
+            };
+        };
+        let code = database.code().unwrap_or_default().into_owned();
+        if let Some(status) = code.strip_prefix("PS").and_then(|code| code.parse::<u16>().ok()) {
+            let message = database.message().to_owned();
+            let field = database
+                .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+                .and_then(sqlx::postgres::PgDatabaseError::column);
+            return match (field, StatusCode::from_u16(status)) {
+                (Some(field), Ok(StatusCode::UNPROCESSABLE_ENTITY)) => Self::field(field, &message),
+                (_, Ok(status)) => Self::Refused { status, message },
+                (_, Err(_)) => Self::Internal(Box::new(error)),
+            };
+        }
+        match code.as_str() {
+            "57014" => Self::Timeout(error),
+            // lock not available, serialization failure, deadlock; read-only standby after a failover
+            "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(error),
+            // connection, resources, operator intervention, startup; no password or role
+            _ if ["08", "53", "57P", "28"].iter().any(|class| code.starts_with(class)) => {
+                Self::Unavailable(error)
+            }
+            // data exceptions: a value that Postgres cannot hold
+            _ if code.starts_with("22") || code == "54000" => Self::Invalid(vec![Fault {
+                kind: "value_error",
+                loc: vec![json!("body")],
+                msg: "Value error, a value cannot be stored by Postgres".to_owned(),
+                input: Value::Null,
+                ctx: Some(json!({"error": {}})),
+            }]),
+            _ => Self::Internal(Box::new(error)),
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = match &self {
+            Self::Invalid(faults) => (status, Json(Detail { detail: faults })).into_response(),
+            other => (status, Json(Detail { detail: other.to_string() })).into_response(),
+        };
+        match &self {
+            Self::Unauthorized(_) => {
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Unavailable(_) => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        if status.is_server_error() {
+            response.extensions_mut().insert(Cause(Arc::new(self)));
+        }
+        response
+    }
+}

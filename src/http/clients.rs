@@ -1,0 +1,132 @@
+//! `/clients`: create, get, list, update, delete.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::App;
+use super::extract::{JsonBody, PathUuid};
+use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::topics::PageParams;
+use super::validation::Fields;
+use crate::auth::caller::{Caller, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate};
+use crate::auth::{scopes, secrets};
+use crate::db::clients::{Client, ClientSettings};
+use crate::db::{self, Page};
+use crate::error::Error;
+
+/// The settings of a client.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct ClientBody {
+    /// Its name, for people.
+    #[schema(example = "My Application", min_length = 1, max_length = 1024)]
+    name: String,
+    /// What it may do, separated by spaces: `*`, `resource:action` or `resource:action:object`.
+    #[schema(example = "topics:publish:user-events subscriptions:read", max_length = 1024)]
+    scopes: String,
+    /// Whether it can get tokens. Left out: true for a new client, unchanged for an update.
+    is_active: Option<bool>,
+}
+
+/// A new client. The secret is shown this once.
+#[derive(Serialize, ToSchema)]
+pub struct NewClient {
+    /// Its id.
+    id: Uuid,
+    /// Its secret.
+    secret: String,
+}
+
+/// A page of clients.
+#[derive(Serialize, ToSchema)]
+pub struct ClientList {
+    /// The clients, in creation order.
+    data: Vec<Client>,
+}
+
+/// Create a client
+#[utoipa::path(post, path = "/clients", tag = "clients", request_body = ClientBody,
+    responses((status = 201, body = NewClient), TooLarge, CommonErrors),
+    security((), ("oauth2" = ["clients:create"])))]
+pub async fn create_client(
+    _: Caller<ClientsCreate>,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<NewClient>), Error> {
+    let settings = client_settings(&body)?;
+    let (id, secret) = (Uuid::now_v7(), secrets::generate(16));
+    db::clients::create(&app.pool, id, &settings, &secrets::hash(&secret)).await?;
+    Ok((StatusCode::CREATED, Json(NewClient { id, secret })))
+}
+
+/// Get a client
+#[utoipa::path(get, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Client), NotFound, CommonErrors),
+    security((), ("oauth2" = ["clients:read"])))]
+pub async fn get_client(
+    _: Caller<ClientsRead>,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+) -> Result<Json<Client>, Error> {
+    Ok(Json(db::clients::get(&app.pool, id).await?))
+}
+
+/// List clients
+#[utoipa::path(get, path = "/clients", tag = "clients", params(PageParams),
+    responses((status = 200, body = ClientList), CommonErrors),
+    security((), ("oauth2" = ["clients:read"])))]
+pub async fn list_clients(
+    _: Caller<ClientsRead>,
+    State(app): State<App>,
+    page: Page,
+) -> Result<Json<ClientList>, Error> {
+    Ok(Json(ClientList { data: db::clients::list(&app.pool, page).await? }))
+}
+
+/// Replace a client's settings and revoke its tokens
+#[utoipa::path(put, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
+    request_body = ClientBody,
+    responses((status = 200, body = Client), NotFound, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["clients:update"])))]
+pub async fn update_client(
+    _: Caller<ClientsUpdate>,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Client>, Error> {
+    let client = db::clients::update(&app.pool, id, &client_settings(&body)?).await?;
+    app.revoke_tokens(id, Some(client.token_version)).await;
+    Ok(Json(client))
+}
+
+/// Delete a client and revoke its tokens
+#[utoipa::path(delete, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
+    responses((status = 204), NotFound, CommonErrors),
+    security((), ("oauth2" = ["clients:delete"])))]
+pub async fn delete_client(
+    _: Caller<ClientsDelete>,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+) -> Result<StatusCode, Error> {
+    db::clients::delete(&app.pool, id).await?;
+    app.revoke_tokens(id, None).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn client_settings(body: &Value) -> Result<ClientSettings, Error> {
+    let mut fields = Fields::of_body(body)?;
+    let name = fields.trimmed("name");
+    let scopes = fields.trimmed("scopes");
+    if let Err(reason) = scopes::validate(&scopes) {
+        let msg = format!("Value error, {reason}");
+        fields.refuse("scopes", "value_error", &msg, Some(json!({"error": {}})));
+    }
+    let is_active = fields.boolean("is_active");
+    fields.finish()?;
+    Ok(ClientSettings { name, scopes, is_active })
+}

@@ -1,0 +1,51 @@
+//! `/docs` (Swagger UI), `/redoc` and `/openapi.json`; nothing is fetched from another host.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use utoipa::openapi::OpenApi;
+use utoipa_swagger_ui::Config;
+
+use super::App;
+use crate::error::Error;
+
+const SWAGGER_PAGE: &str = include_str!("assets/swagger.html");
+const REDOC_PAGE: &str = include_str!("assets/redoc.html");
+const REDOC_SCRIPT: &str = include_str!("assets/redoc.standalone.js");
+
+static SWAGGER: LazyLock<Arc<Config<'static>>> =
+    LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
+
+/// The routes of the documentation.
+pub fn routes(document: &OpenApi) -> Router<App> {
+    let json = document.to_json().unwrap_or_default();
+    let document = move || {
+        let json = json.clone();
+        async move { ([(header::CONTENT_TYPE, "application/json")], json) }
+    };
+    Router::new()
+        .route("/openapi.json", get(document))
+        .route("/docs", get(async || Html(SWAGGER_PAGE)))
+        .route("/docs/{file}", get(swagger_file))
+        .route("/redoc", get(async || Html(REDOC_PAGE)))
+        .route("/redoc/redoc.standalone.js", get(redoc_script))
+}
+
+async fn swagger_file(Path(file): Path<String>) -> Response {
+    let file = if file == "oauth2-redirect" { "oauth2-redirect.html" } else { file.as_str() };
+    match utoipa_swagger_ui::serve(file, Arc::clone(&SWAGGER)) {
+        Ok(Some(file)) => {
+            ([(header::CONTENT_TYPE, file.content_type)], file.bytes.to_vec()).into_response()
+        }
+        _ => Error::Refused { status: StatusCode::NOT_FOUND, message: "Not Found".to_owned() }
+            .into_response(),
+    }
+}
+
+async fn redoc_script() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], REDOC_SCRIPT)
+}

@@ -1,0 +1,177 @@
+//! Extractors whose refusals look like everything else: ids of the path, pages of the query, bodies.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::App;
+use super::validation::{Fields, fault, fault_with};
+use crate::db::Page;
+use crate::error::Error;
+
+/// The `{id}` of the path. Any text is taken; what cannot be an id is simply not found.
+#[derive(Debug)]
+pub struct PathId(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let id = Path::<String>::from_request_parts(parts, state).await.ok();
+        // Postgres cannot be asked for an id with NUL or of bad UTF-8; the empty id never exists
+        Ok(Self(id.map(|Path(id)| id).filter(|id| !id.contains('\0')).unwrap_or_default()))
+    }
+}
+
+/// The `{id}` of the path, a UUID.
+#[derive(Debug)]
+pub struct PathUuid(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathUuid {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let PathId(id) = PathId::from_request_parts(parts, state).await?;
+        Uuid::parse_str(&id).map(Self).map_err(|error| {
+            let loc = vec![json!("path"), json!("id")];
+            let msg = format!("Input should be a valid UUID, {error}");
+            let ctx = json!({"error": error.to_string()});
+            Error::Invalid(vec![fault_with("uuid_parsing", loc, &msg, json!(id), ctx)])
+        })
+    }
+}
+
+/// The parameters of the query, the last of several with one name.
+#[derive(Debug)]
+pub struct QueryValues(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryValues {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        let pairs: Vec<(String, String)> = Query::try_from_uri(&parts.uri)
+            .map(|Query(pairs)| pairs)
+            .map_err(|error| {
+                let loc = vec![json!("query")];
+                let msg = format!("Value error, {}", error.body_text());
+                let ctx = json!({"error": {}});
+                Error::Invalid(vec![fault_with("value_error", loc, &msg, Value::Null, ctx)])
+            })?;
+        Ok(Self(pairs.into_iter().map(|(name, value)| (name, json!(value))).collect()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let QueryValues(values) = QueryValues::from_request_parts(parts, state).await?;
+        let mut fields = Fields::of_query(&values);
+        let offset = fields.integer("offset", 0, 0, i64::MAX);
+        let limit = fields.int("limit", 10, 1, 100);
+        fields.finish()?;
+        Ok(Self { offset, limit })
+    }
+}
+
+/// A body that is JSON, or has no content type; at most the limit of the settings.
+#[derive(Debug)]
+pub struct JsonBytes(pub Bytes);
+
+impl FromRequest<App> for JsonBytes {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(body, app.settings.api_max_body_bytes).await?;
+        if bytes.is_empty() {
+            let loc = vec![json!("body")];
+            return Err(Error::Invalid(vec![fault("missing", loc, "Field required", Value::Null)]));
+        }
+        if !is_json(&parts.headers) {
+            return Err(Error::Invalid(vec![fault(
+                "model_attributes_type",
+                vec![json!("body")],
+                "Input should be a valid dictionary or object to extract fields from; \
+                 set Content-Type: application/json",
+                json!(String::from_utf8_lossy(&bytes)),
+            )]));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A JSON body as a tree, for the small bodies of everything but publish.
+#[derive(Debug)]
+pub struct JsonBody(pub Value);
+
+impl FromRequest<App> for JsonBody {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
+        let JsonBytes(bytes) = JsonBytes::from_request(request, app).await?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// Read a body up to a limit.
+///
+/// # Errors
+/// 413 when it is longer, 400 when the client breaks off.
+pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            message: format!(
+                "the request body exceeds {limit} bytes (FASTPUBSUB_API_MAX_BODY_BYTES)"
+            ),
+        }),
+        Err(_) => Err(Error::Refused {
+            status: StatusCode::BAD_REQUEST,
+            message: "the request body could not be read".to_owned(),
+        }),
+    }
+}
+
+/// The media type of a request, in lower case, without parameters.
+#[must_use]
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("?");
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_none_or(|media_type| {
+        media_type == "application/json"
+            || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+    })
+}
+
+/// Parse a JSON text.
+///
+/// # Errors
+/// 422 with the position of the first mistake.
+pub fn parse_json(bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let before = bytes.split(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+        let line_start: usize = before.map(|line| line.len() + 1).sum();
+        let position = line_start + error.column().saturating_sub(1);
+        let loc = vec![json!("body"), json!(position)];
+        let ctx = json!({"error": error.to_string()});
+        Error::Invalid(vec![fault_with("json_invalid", loc, "JSON decode error", json!({}), ctx)])
+    })
+}
+
+/// One field of a JSON object, as the text that came; none when it is absent or null.
+#[must_use]
+pub fn raw_field(bytes: &[u8], name: &str) -> Option<Box<RawValue>> {
+    let fields: std::collections::HashMap<String, Box<RawValue>> =
+        serde_json::from_slice(bytes).ok()?;
+    fields.into_iter().find_map(|(key, value)| (key == name && value.get() != "null").then_some(value))
+}

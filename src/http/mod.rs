@@ -1,0 +1,174 @@
+//! The HTTP front door: the table of routes, the layers around them, and serving.
+
+pub mod clients;
+pub mod docs;
+pub mod extract;
+pub mod messages;
+pub mod monitoring;
+pub mod oauth;
+pub mod openapi;
+pub mod payload;
+pub mod subscriptions;
+pub mod topics;
+pub mod validation;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::auth::tokens::Tokens;
+use crate::config::Settings;
+use crate::error::Error;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::requests;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct App {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Connections to the database.
+    pub pool: PgPool,
+    /// Issues and verifies tokens, where there is a key.
+    pub tokens: Option<Arc<Tokens>>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// For a pool and the settings.
+    #[must_use]
+    pub fn new(settings: Settings, pool: PgPool, metrics: Metrics) -> Self {
+        let tokens =
+            settings.auth_secret_key.as_ref().map(|key| Arc::new(Tokens::new(&settings, key)));
+        Self { settings: Arc::new(settings), pool, tokens, metrics }
+    }
+
+    async fn revoke_tokens(&self, client_id: Uuid, version: Option<i32>) {
+        if let Some(tokens) = &self.tokens {
+            tokens.revoke(client_id, version).await;
+        }
+    }
+}
+
+/// The routes of the API, with their part of the OpenAPI document.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(topics::create_topic, topics::list_topics))
+        .routes(routes!(topics::get_topic, topics::delete_topic))
+        .routes(routes!(topics::publish_messages))
+        .routes(routes!(subscriptions::create_subscription, subscriptions::list_subscriptions))
+        .routes(routes!(subscriptions::get_subscription, subscriptions::delete_subscription))
+        .routes(routes!(subscriptions::subscription_metrics))
+        .routes(routes!(messages::consume_messages))
+        .routes(routes!(messages::ack_messages))
+        .routes(routes!(messages::nack_messages))
+        .routes(routes!(messages::list_dlq_messages))
+        .routes(routes!(messages::reprocess_dlq_messages))
+        .routes(routes!(clients::create_client, clients::list_clients))
+        .routes(routes!(clients::get_client, clients::update_client, clients::delete_client))
+        .routes(routes!(oauth::issue_token))
+        .routes(routes!(monitoring::liveness))
+        .routes(routes!(monitoring::readiness))
+        .routes(routes!(monitoring::metrics))
+}
+
+/// The OpenAPI document of the API.
+#[must_use]
+pub fn document() -> Document {
+    api().into_openapi()
+}
+
+/// The whole service.
+pub fn router(app: App) -> Router {
+    let (api, document) = api().split_for_parts();
+    api.merge(docs::routes(&document))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(refuse_head))
+        .layer(CatchPanicLayer::custom(|_| {
+            Error::Internal("a handler panicked".into()).into_response()
+        }))
+        .layer(middleware::from_fn(requests::observe))
+        .with_state(app)
+}
+
+/// Serve until `shutdown`, then let requests in flight finish within the limit of the settings.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    app: App,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let limit = Duration::from_secs(app.settings.api_shutdown_timeout_seconds);
+    let serving = axum::serve(listener, router(app))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let too_late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = too_late => {
+            tracing::warn!(seconds = limit.as_secs(), "stopped with requests in flight");
+            Ok(())
+        }
+    }
+}
+
+fn not_found() -> Error {
+    Error::Refused { status: StatusCode::NOT_FOUND, message: "Not Found".to_owned() }
+}
+
+/// Not found, or, for a known path with a slash too many, a redirect to the path without it.
+async fn unknown_route(request: Request) -> Response {
+    const FIRST_SEGMENTS: [&str; 9] = [
+        "topics", "subscriptions", "clients", "oauth", "liveness", "readiness", "metrics", "docs",
+        "redoc",
+    ];
+    let path = request.uri().path();
+    let bare = path.trim_end_matches('/');
+    let known = bare.split('/').nth(1).is_some_and(|first| FIRST_SEGMENTS.contains(&first));
+    if bare.len() == path.len() || !known {
+        return not_found().into_response();
+    }
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    match HeaderValue::from_str(&format!("{bare}{query}")) {
+        Ok(location) => {
+            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
+        }
+        Err(_) => not_found().into_response(),
+    }
+}
+
+async fn wrong_method() -> Error {
+    Error::Refused {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        message: "Method Not Allowed".to_owned(),
+    }
+}
+
+/// A HEAD would run the GET, which may lease messages, and throw its answer away.
+async fn refuse_head(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD {
+        let allow = (header::ALLOW, HeaderValue::from_static("GET"));
+        return ([allow], wrong_method().await).into_response();
+    }
+    next.run(request).await
+}

@@ -1,0 +1,49 @@
+//! `/liveness`, `/readiness` and `/metrics`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use super::openapi::Unavailable;
+use crate::db;
+use crate::error::Error;
+
+/// How the service is.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `alive` or `ready`.
+    #[schema(example = "ready")]
+    status: &'static str,
+}
+
+/// Whether the process runs
+#[utoipa::path(get, path = "/liveness", tag = "monitoring", responses((status = 200, body = Health)))]
+pub async fn liveness() -> Json<Health> {
+    Json(Health { status: "alive" })
+}
+
+/// Whether requests can be answered: the database is up
+#[utoipa::path(get, path = "/readiness", tag = "monitoring",
+    responses((status = 200, body = Health), Unavailable))]
+pub async fn readiness(State(app): State<App>) -> Result<Json<Health>, Error> {
+    db::ping(&app.pool).await.map_err(|error| {
+        tracing::warn!(error = %error, "database is down");
+        Error::Refused {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "database is down".to_owned(),
+        }
+    })?;
+    Ok(Json(Health { status: "ready" }))
+}
+
+/// Prometheus metrics
+#[utoipa::path(get, path = "/metrics", tag = "monitoring",
+    responses((status = 200, body = String, content_type = "text/plain")))]
+pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let text = app.metrics.render(&app.pool).await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}

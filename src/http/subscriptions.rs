@@ -1,0 +1,183 @@
+//! `/subscriptions`: create, get, list, delete, metrics.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+use super::App;
+use super::extract::{JsonBytes, PathId, parse_json, raw_field};
+use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
+use super::payload::unstorable;
+use super::topics::PageParams;
+use super::validation::Fields;
+use crate::auth::caller::{Caller, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead};
+use crate::config::Settings;
+use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
+use crate::db::{self, Page};
+use crate::error::Error;
+
+/// What a filter looks like, for its error.
+const FILTER_FORMAT: &str = "Value error, Invalid filter structure. Expected format: \
+    {\"field\": [\"value\", ...]} with strings, numbers or booleans as values";
+
+/// A new subscription.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct CreateSubscription {
+    /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
+    #[schema(example = "user-processor", max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    id: String,
+    /// The topic to receive from.
+    #[schema(example = "user-events", max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    topic_id: String,
+    /// Fields that a message must have (AND), each with the values it may have (OR). A list holds
+    /// strings, numbers or booleans; null and {} let every message pass.
+    #[schema(value_type = Option<Object>, example = json!({"country": ["BR", "US"]}))]
+    filter: Option<BTreeMap<String, Vec<Value>>>,
+    /// Deliveries of a message before it is dead-lettered; default: the server's.
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
+    max_delivery_attempts: Option<i32>,
+    /// First wait before a retry; doubles with every attempt; default: the server's.
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
+    backoff_min_seconds: Option<i32>,
+    /// Longest wait before a retry, at least `backoff_min_seconds`; default: the server's.
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
+    backoff_max_seconds: Option<i32>,
+    /// How long a delivery is leased before it is available again; default: the server's.
+    #[schema(minimum = 1, maximum = 43200)]
+    ack_deadline_seconds: Option<i32>,
+}
+
+/// A page of subscriptions.
+#[derive(Serialize, ToSchema)]
+pub struct SubscriptionList {
+    /// The subscriptions, ordered by id.
+    data: Vec<Subscription>,
+}
+
+/// Create a subscription
+#[utoipa::path(post, path = "/subscriptions", tag = "subscriptions",
+    request_body = CreateSubscription,
+    responses((status = 201, body = Subscription), NotFound, Conflict, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:create"])))]
+pub async fn create_subscription(
+    _: Caller<SubscriptionsCreate>,
+    State(app): State<App>,
+    JsonBytes(body): JsonBytes,
+) -> Result<(StatusCode, Json<Subscription>), Error> {
+    let new = new_subscription(&parse_json(&body)?, raw_field(&body, "filter"), &app.settings)?;
+    Ok((StatusCode::CREATED, Json(db::subscriptions::create(&app.pool, &new).await?)))
+}
+
+/// Get a subscription
+#[utoipa::path(get, path = "/subscriptions/{id}", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Subscription), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn get_subscription(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Json<Subscription>, Error> {
+    Ok(Json(db::subscriptions::get(&app.pool, &id).await?))
+}
+
+/// List subscriptions
+#[utoipa::path(get, path = "/subscriptions", tag = "subscriptions", params(PageParams),
+    responses((status = 200, body = SubscriptionList), CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn list_subscriptions(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    page: Page,
+) -> Result<Json<SubscriptionList>, Error> {
+    Ok(Json(SubscriptionList { data: db::subscriptions::list(&app.pool, page).await? }))
+}
+
+/// Delete a subscription with its messages
+#[utoipa::path(delete, path = "/subscriptions/{id}", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses((status = 204), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:delete"])))]
+pub async fn delete_subscription(
+    _: Caller<SubscriptionsDelete>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<StatusCode, Error> {
+    db::subscriptions::delete(&app.pool, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Count the messages of a subscription by state
+#[utoipa::path(get, path = "/subscriptions/{id}/metrics", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses((status = 200, body = SubscriptionMetrics), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn subscription_metrics(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Json<SubscriptionMetrics>, Error> {
+    Ok(Json(db::subscriptions::metrics(&app.pool, &id).await?))
+}
+
+fn new_subscription(
+    body: &Value,
+    filter: Option<Box<RawValue>>,
+    settings: &Settings,
+) -> Result<NewSubscription, Error> {
+    let mut fields = Fields::of_body(body)?;
+    let id = fields.id("id");
+    let topic_id = fields.id("topic_id");
+    check_filter(&mut fields, filter.as_deref());
+    let max_delivery_attempts =
+        fields.int("max_delivery_attempts", settings.subscription_max_attempts, 1, i32::MAX);
+    let min_default = settings.subscription_backoff_min_seconds;
+    let backoff_min_seconds = fields.int("backoff_min_seconds", min_default, 1, i32::MAX);
+    // a client that raises the shortest wait above the default longest one has not contradicted itself
+    let max_default = settings.subscription_backoff_max_seconds.max(backoff_min_seconds);
+    let backoff_max_seconds = fields.int("backoff_max_seconds", max_default, 1, i32::MAX);
+    if backoff_max_seconds < backoff_min_seconds {
+        let msg = format!("Input should be greater than or equal to {backoff_min_seconds}");
+        let ctx = Some(json!({"ge": backoff_min_seconds}));
+        fields.refuse("backoff_max_seconds", "greater_than_equal", &msg, ctx);
+    }
+    let ack_deadline_seconds = fields
+        .optional("ack_deadline_seconds")
+        .is_some()
+        .then(|| fields.int("ack_deadline_seconds", 1, 1, 43200));
+    fields.finish()?;
+    Ok(NewSubscription {
+        id,
+        topic_id,
+        filter,
+        max_delivery_attempts,
+        backoff_min_seconds,
+        backoff_max_seconds,
+        ack_deadline_seconds,
+    })
+}
+
+fn check_filter(fields: &mut Fields<'_>, raw: Option<&RawValue>) {
+    let Some(filter) = fields.optional("filter") else { return };
+    let Some(filter) = filter.as_object() else {
+        return fields.refuse("filter", "dict_type", "Input should be a valid dictionary", None);
+    };
+    let ctx = Some(json!({"error": {}}));
+    let is_list_of_scalars = |values: &Value| {
+        values.as_array().is_some_and(|values| {
+            values.iter().all(|value| value.is_string() || value.is_number() || value.is_boolean())
+        })
+    };
+    if !filter.values().all(is_list_of_scalars) {
+        fields.refuse("filter", "value_error", FILTER_FORMAT, ctx);
+    } else if let Some(reason) = raw.and_then(|raw| unstorable(raw.get())) {
+        let msg = format!("Value error, {reason}, so no message can match");
+        fields.refuse("filter", "value_error", &msg, ctx);
+    }
+}

@@ -1,0 +1,115 @@
+//! `/topics`: create, get, list, delete, publish.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::App;
+use super::extract::{JsonBody, JsonBytes, PathId};
+use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
+use super::payload;
+use super::validation::Fields;
+use crate::auth::caller::{Caller, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
+use crate::db::topics::Topic;
+use crate::db::{self, Page};
+use crate::error::Error;
+
+/// A new topic.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct CreateTopic {
+    /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
+    #[schema(example = "user-events", max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    id: String,
+}
+
+/// A page of topics.
+#[derive(Serialize, ToSchema)]
+pub struct TopicList {
+    /// The topics, ordered by id.
+    data: Vec<Topic>,
+}
+
+/// Which page of a list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the schema only; queries are read field by field")]
+pub struct PageParams {
+    /// How many entries to skip.
+    #[param(minimum = 0, default = 0)]
+    offset: Option<i64>,
+    /// How many entries to return.
+    #[param(minimum = 1, maximum = 100, default = 10)]
+    limit: Option<i32>,
+}
+
+/// Create a topic
+#[utoipa::path(post, path = "/topics", tag = "topics", request_body = CreateTopic,
+    responses((status = 201, body = Topic), Conflict, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["topics:create"])))]
+pub async fn create_topic(
+    _: Caller<TopicsCreate>,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<Topic>), Error> {
+    let mut fields = Fields::of_body(&body)?;
+    let id = fields.id("id");
+    fields.finish()?;
+    Ok((StatusCode::CREATED, Json(db::topics::create(&app.pool, &id).await?)))
+}
+
+/// Get a topic
+#[utoipa::path(get, path = "/topics/{id}", tag = "topics", params(("id" = String, Path)),
+    responses((status = 200, body = Topic), NotFound, CommonErrors),
+    security((), ("oauth2" = ["topics:read"])))]
+pub async fn get_topic(
+    _: Caller<TopicsRead>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Json<Topic>, Error> {
+    Ok(Json(db::topics::get(&app.pool, &id).await?))
+}
+
+/// List topics
+#[utoipa::path(get, path = "/topics", tag = "topics", params(PageParams),
+    responses((status = 200, body = TopicList), CommonErrors),
+    security((), ("oauth2" = ["topics:read"])))]
+pub async fn list_topics(
+    _: Caller<TopicsRead>,
+    State(app): State<App>,
+    page: Page,
+) -> Result<Json<TopicList>, Error> {
+    Ok(Json(TopicList { data: db::topics::list(&app.pool, page).await? }))
+}
+
+/// Delete a topic with its subscriptions and their messages
+#[utoipa::path(delete, path = "/topics/{id}", tag = "topics", params(("id" = String, Path)),
+    responses((status = 204), NotFound, CommonErrors),
+    security((), ("oauth2" = ["topics:delete"])))]
+pub async fn delete_topic(
+    _: Caller<TopicsDelete>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<StatusCode, Error> {
+    db::topics::delete(&app.pool, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Publish messages, all or none
+#[utoipa::path(post, path = "/topics/{id}/messages", tag = "topics", params(("id" = String, Path)),
+    request_body(content = Vec<Value>, example = json!([{"event": "user.created", "country": "BR"}])),
+    responses((status = 204), NotFound, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["topics:publish"])))]
+pub async fn publish_messages(
+    _: Caller<TopicsPublish>,
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBytes(body): JsonBytes,
+) -> Result<StatusCode, Error> {
+    let payloads = payload::parse(&body, app.settings.api_max_message_bytes)?;
+    db::messages::publish(&app.pool, &id, &payloads).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

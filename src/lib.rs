@@ -1,0 +1,21 @@
+//! fastpubsub: Postgres-native pub/sub. All queue semantics live in the SQL functions of `sql/`;
+//! this crate is a thin HTTP, OAuth2 and command-line layer over them.
+//!
+//! The path of a request: [`http`] parses it and [`auth`] checks the caller, a function of [`db`]
+//! makes exactly one SQL function call, the rows that come back are serialised. The function decides
+//! and raises; [`error`] is the only place that turns a failure into a status.
+//!
+//! Around it: [`cli`] has one function per subcommand, [`config`] the settings, [`maintenance`] the
+//! background work, [`postgres`] the private Postgres of the embedded default, [`telemetry`] logs and
+//! metrics, [`shutdown`] the stop signal.
+
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod http;
+pub mod maintenance;
+pub mod postgres;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,70 @@
+//! The background work of the server: expiring spent leases, retention, partitions. One server at a
+//! time does it, so that cron is optional and several servers do not repeat it.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::Settings;
+use crate::db::maintenance::{cleanup_acked_messages, cleanup_stuck_messages, rotate, try_lead};
+
+const TICK: Duration = Duration::from_secs(5);
+/// Retention and partitions every so many ticks.
+const ROTATE_EVERY: u32 = 12;
+/// Longer than a tick with its work: the leader keeps its job as long as it lives.
+const LEASE_SECONDS: i32 = 20;
+/// lock_not_available: a table was in use; the next tick tries again.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Work until `shutdown`.
+pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) {
+    let holder = Uuid::now_v7().to_string();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since_rotation = ROTATE_EVERY;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let due = since_rotation >= ROTATE_EVERY;
+        since_rotation = if due { 1 } else { since_rotation + 1 };
+        // a step that fails is tried again at its next time
+        match work(&pool, &settings, &holder, due).await {
+            Ok(()) => {}
+            Err(error) if is_lock_timeout(&error) => {
+                tracing::debug!("maintenance: a table is in use, trying again later");
+            }
+            Err(error) => tracing::warn!(error = %error, "maintenance failed"),
+        }
+    }
+}
+
+async fn work(
+    pool: &PgPool,
+    settings: &Settings,
+    holder: &str,
+    rotation_is_due: bool,
+) -> Result<(), sqlx::Error> {
+    if !try_lead(pool, holder, LEASE_SECONDS).await? {
+        return Ok(());
+    }
+    cleanup_stuck_messages(pool, None).await?;
+    if rotation_is_due {
+        let retention = settings.cleanup_acked_messages_older_than_seconds;
+        let mut connection = pool.acquire().await?;
+        cleanup_acked_messages(&mut connection, retention).await?;
+        rotate(&mut connection, retention).await?;
+    }
+    Ok(())
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+}

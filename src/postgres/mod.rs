@@ -1,0 +1,368 @@
+//! The embedded default: a private Postgres under the data directory, for trying out, development
+//! and tests.
+//!
+//! The directory holds `pg/` (the cluster), `password`, `postgres.log`, two lock files and, while it
+//! runs, the socket. It outlives a killed server: whoever comes next takes it over.
+
+mod binaries;
+mod process;
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::unistd::User;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tokio::process::Command;
+
+use crate::auth::secrets;
+use process::{Postmaster, postmaster};
+
+/// The one database.
+const DATABASE: &str = "fastpubsub";
+const SUPERUSER: &str = "postgres";
+/// Longest path of a Unix socket (sockaddr_un, with its final NUL).
+const MAX_SOCKET_PATH: usize = 107;
+/// Crash recovery can take its time.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One line: why there is no private Postgres.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(String);
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
+        Self(format!("cannot {what} {}: {error}", path.display()))
+    }
+}
+
+/// A private Postgres that runs.
+#[derive(Debug)]
+pub struct Embedded {
+    dir: PathBuf,
+    bin: Option<PathBuf>,
+    owner: Option<User>,
+    /// Held by the server that runs on the directory.
+    server_lock: Option<File>,
+    /// Whether this process started it.
+    started: bool,
+}
+
+impl Embedded {
+    /// Start the Postgres of a data directory, or take over the one that runs there.
+    ///
+    /// # Errors
+    /// One line with what to do about it.
+    pub async fn start(dir: &Path, bin: Option<&Path>, as_server: bool) -> Result<Self, Failure> {
+        let owner = binaries::owner()?;
+        let dir = prepare_directory(dir, owner.as_ref())?;
+        let server_lock = as_server.then(|| lock_as_server(&dir)).transpose()?;
+        let mut embedded =
+            Self { dir, bin: bin.map(Path::to_owned), owner, server_lock, started: false };
+        embedded.started = embedded.ensure_running().await?;
+        embedded.ensure_database().await?;
+        Ok(embedded)
+    }
+
+    /// How to connect to it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn options(&self) -> Result<PgConnectOptions, Failure> {
+        let options = PgConnectOptions::new_without_pgpass()
+            .username(SUPERUSER)
+            .database(DATABASE)
+            .application_name("fastpubsub")
+            .disable_statement_logging();
+        if socket_fits(&self.dir) {
+            return Ok(options.socket(&self.dir));
+        }
+        let port = self.running()?.port;
+        let password = self.password()?;
+        Ok(options.host("127.0.0.1").port(port).password(&password))
+    }
+
+    /// The command that opens a psql prompt on it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn psql_command(&self) -> Result<String, Failure> {
+        if socket_fits(&self.dir) {
+            return Ok(format!("psql -h {} -U {SUPERUSER} {DATABASE}", self.dir.display()));
+        }
+        let port = self.running()?.port;
+        let file = self.dir.join("password");
+        Ok(format!(
+            "PGPASSWORD=$(cat {}) psql -h 127.0.0.1 -p {port} -U {SUPERUSER} {DATABASE}",
+            file.display()
+        ))
+    }
+
+    /// Start Postgres again within seconds whenever it is gone. Never ends.
+    pub async fn watch(&self) {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            match self.ensure_running().await {
+                Ok(true) => tracing::warn!("the private Postgres was gone; it was started again"),
+                Ok(false) => {}
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+    }
+
+    /// Stop Postgres, unless a server still needs it.
+    ///
+    /// # Errors
+    /// When it does not stop in time.
+    pub async fn stop(self) -> Result<(), Failure> {
+        let no_server = self.server_lock.is_some()
+            || (self.started && lock_as_server(&self.dir).is_ok());
+        let Some(postmaster) = postmaster(&self.cluster()).filter(|_| no_server) else {
+            return Ok(());
+        };
+        postmaster.interrupt();
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while postmaster.is_alive() {
+            if Instant::now() > deadline {
+                return Err(Failure::new("the private Postgres did not stop within 60 s"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn cluster(&self) -> PathBuf {
+        self.dir.join("pg")
+    }
+
+    fn password(&self) -> Result<String, Failure> {
+        let file = self.dir.join("password");
+        fs::read_to_string(&file).map_err(|error| Failure::io("read", &file, &error))
+    }
+
+    fn running(&self) -> Result<Postmaster, Failure> {
+        postmaster(&self.cluster()).ok_or_else(|| Failure::new("the private Postgres does not run"))
+    }
+
+    /// Returns whether it had to be started.
+    async fn ensure_running(&self) -> Result<bool, Failure> {
+        if postmaster(&self.cluster()).is_some_and(|postmaster| postmaster.ready) {
+            return Ok(false);
+        }
+        // one process at a time creates and starts
+        let file = self.dir.join("start.lock");
+        let lock = File::create(&file).map_err(|error| Failure::io("create", &file, &error))?;
+        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?
+            .map_err(|error| Failure::io("lock", &file, &error))?;
+
+        let mut child = None;
+        if postmaster(&self.cluster()).is_none() {
+            let version = fs::read_to_string(self.cluster().join("PG_VERSION")).ok();
+            let major = version.as_deref().and_then(|version| version.trim().parse().ok());
+            let bin = binaries::find(self.bin.as_deref(), major)?;
+            if version.is_none() {
+                self.create_cluster(&bin).await?;
+            }
+            child = Some(self.spawn(&bin)?);
+        }
+        let started = child.is_some();
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !postmaster(&self.cluster()).is_some_and(|postmaster| postmaster.ready) {
+            if let Some(child) = &mut child
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                return Err(Failure::new(format!(
+                    "the private Postgres ended with {status}: {}",
+                    self.last_log_line()
+                )));
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::new("the private Postgres was not ready within 300 s"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // whoever waits for it reaps it
+        tokio::spawn(async move {
+            if let Some(mut child) = child {
+                let _status = child.wait().await;
+            }
+        });
+        drop(lock);
+        Ok(started)
+    }
+
+    async fn create_cluster(&self, bin: &Path) -> Result<(), Failure> {
+        tracing::info!(dir = %self.dir.display(), "creating a private Postgres");
+        // left over from a start that was broken off
+        let cluster = self.cluster();
+        if cluster.exists() {
+            fs::remove_dir_all(&cluster).map_err(|error| Failure::io("empty", &cluster, &error))?;
+        }
+        let file = self.dir.join("password");
+        let mut options = File::options();
+        let mut written = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|error| Failure::io("create", &file, &error))?;
+        written
+            .write_all(secrets::generate(16).as_bytes())
+            .map_err(|error| Failure::io("write", &file, &error))?;
+        self.give_to_owner(&file)?;
+        let output = self
+            .command(&bin.join("initdb"))
+            .arg("--pgdata")
+            .arg(&cluster)
+            .args(["--username", SUPERUSER, "--encoding", "UTF8", "--locale", "C"])
+            .args(["--auth-local", "trust", "--auth-host", "scram-sha-256", "--pwfile"])
+            .arg(&file)
+            .output()
+            .await
+            .map_err(|error| Failure::io("run", &bin.join("initdb"), &error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let line = text.lines().find(|line| line.contains("error")).or(text.lines().next_back());
+        Err(Failure::new(format!("initdb failed: {}", line.unwrap_or("no reason given").trim())))
+    }
+
+    fn spawn(&self, bin: &Path) -> Result<tokio::process::Child, Failure> {
+        let log = self.dir.join("postgres.log");
+        let open = || -> std::io::Result<(File, File)> {
+            let file = File::options().create(true).append(true).open(&log)?;
+            Ok((file.try_clone()?, file))
+        };
+        let (out, err) = open().map_err(|error| Failure::io("open", &log, &error))?;
+        let port = if socket_fits(&self.dir) { 5432 } else { free_port()? };
+        let listen = if socket_fits(&self.dir) { "" } else { "127.0.0.1" };
+        let sockets = if socket_fits(&self.dir) { self.dir.display().to_string() } else { String::new() };
+        let program = bin.join("postgres");
+        self.command(&program)
+            .arg("-D")
+            .arg(self.cluster())
+            .args(["-c", &format!("listen_addresses={listen}"), "-c", &format!("port={port}")])
+            .args(["-c", &format!("unix_socket_directories={sockets}")])
+            .args(["-c", "max_connections=200", "-c", "shared_buffers=256MB"])
+            .args(["-c", "logging_collector=off", "-c", "log_timezone=UTC", "-c", "jit=off"])
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .map_err(|error| Failure::io("run", &program, &error))
+    }
+
+    /// A program of Postgres: as its owner, in its own process group, so that ^C does not reach it.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.dir).stdin(std::process::Stdio::null()).process_group(0);
+        if let Some(owner) = &self.owner {
+            command.uid(owner.uid.as_raw()).gid(owner.gid.as_raw());
+        }
+        command
+    }
+
+    fn give_to_owner(&self, path: &Path) -> Result<(), Failure> {
+        give(path, self.owner.as_ref())
+    }
+
+    async fn ensure_database(&self) -> Result<(), Failure> {
+        let refused = |error: sqlx::Error| {
+            Failure::new(format!("cannot use the private Postgres: {error}"))
+        };
+        let options = self.options()?;
+        let error = match options.connect().await {
+            Ok(connection) => return connection.close().await.map_err(refused),
+            Err(error) => error,
+        };
+        let missing = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("3D000"));
+        if !missing {
+            return Err(refused(error));
+        }
+        let mut admin = options.database(SUPERUSER).connect().await.map_err(refused)?;
+        let created = sqlx::query("create database fastpubsub").execute(&mut admin).await;
+        // another process may have been faster
+        let exists = |error: &sqlx::Error| {
+            error.as_database_error().is_some_and(|error| {
+                matches!(error.code().as_deref(), Some("42P04" | "23505"))
+            })
+        };
+        match created {
+            Err(error) if !exists(&error) => Err(refused(error)),
+            _ => admin.close().await.map_err(refused),
+        }
+    }
+
+    fn last_log_line(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("postgres.log")).unwrap_or_default();
+        let failed = log.lines().rev().find(|line| line.contains("FATAL") || line.contains("ERROR"));
+        failed.or(log.lines().next_back()).unwrap_or("nothing in postgres.log").to_owned()
+    }
+}
+
+fn prepare_directory(dir: &Path, owner: Option<&User>) -> Result<PathBuf, Failure> {
+    let existed = dir.is_dir();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| Failure::io("create FASTPUBSUB_DATA_DIR", dir, &error))?;
+    let dir = fs::canonicalize(dir).map_err(|error| Failure::io("open", dir, &error))?;
+    if let Some(owner) = owner {
+        binaries::check_reachable(&dir, owner)?;
+    }
+    let ours = dir.join("pg").is_dir() || dir.join("start.lock").is_file();
+    let empty = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
+    if existed && !ours && !empty {
+        return Err(Failure::new(format!(
+            "FASTPUBSUB_DATA_DIR is {}, which holds something else: choose an empty directory",
+            dir.display()
+        )));
+    }
+    give(&dir, owner)?;
+    Ok(dir)
+}
+
+fn give(path: &Path, owner: Option<&User>) -> Result<(), Failure> {
+    let Some(owner) = owner else { return Ok(()) };
+    chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
+        .map_err(|error| Failure::io("give Postgres", path, &error))
+}
+
+fn lock_as_server(dir: &Path) -> Result<File, Failure> {
+    let file = dir.join("server.lock");
+    let lock = File::create(&file).map_err(|error| Failure::io("create", &file, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
+            "another fastpubsub server runs on {}: stop it, or choose another \
+             FASTPUBSUB_DATA_DIR",
+            dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(Failure::io("lock", &file, &error)),
+    }
+}
+
+fn socket_fits(dir: &Path) -> bool {
+    dir.join(".s.PGSQL.5432").as_os_str().len() <= MAX_SOCKET_PATH
+}
+
+fn free_port() -> Result<u16, Failure> {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Failure::new(format!("no free port for the private Postgres: {error}")))
+}

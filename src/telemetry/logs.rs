@@ -1,0 +1,39 @@
+//! Logs, on stderr: JSON, logfmt or text. Never payloads, tokens or secrets.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::config::{LogFormat, LogLevel, Settings};
+
+/// Start logging. A second call does nothing.
+pub fn start(settings: &Settings) {
+    let level = match settings.log_level {
+        _ if settings.api_debug => LevelFilter::DEBUG,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
+    };
+    // what libraries tell below a warning is for their developers
+    let mut targets =
+        Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("fastpubsub", level);
+    if settings.database_echo {
+        targets = targets.with_target("sqlx::query", LevelFilter::INFO);
+    }
+    let lines = match settings.log_formatter {
+        LogFormat::Json => {
+            fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+        }
+        LogFormat::Logfmt | LogFormat::Python => {
+            tracing_logfmt::builder().layer().with_writer(std::io::stderr).boxed()
+        }
+        LogFormat::Text => fmt::layer().compact().with_writer(std::io::stderr).boxed(),
+    };
+    let started = tracing_subscriber::registry().with(lines.with_filter(targets)).try_init();
+    if started.is_ok() && settings.log_formatter == LogFormat::Python {
+        tracing::warn!("FASTPUBSUB_LOG_FORMATTER is a Python format string; logging as logfmt");
+    }
+}

@@ -1,0 +1,108 @@
+//! Prometheus metrics: requests, the connection pool, the process, and each subscription's messages.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+use sqlx::PgPool;
+use tokio::sync::Mutex;
+
+use crate::db;
+
+/// Requests answered, by method, path (the route) and status.
+pub const REQUESTS: &str = "http_requests_total";
+/// Time to answer, by method and path.
+pub const DURATION: &str = "http_request_duration_seconds";
+/// Requests being answered.
+pub const IN_PROGRESS: &str = "http_requests_in_progress";
+/// Connections of the pool, by state.
+pub const CONNECTIONS: &str = "database_pool_connections";
+/// Messages of a subscription, by state.
+pub const MESSAGES: &str = "pubsub_subscription_messages";
+
+/// Upper bounds of the duration histogram, in seconds.
+const BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Most subscriptions that are shown.
+const MAX_SUBSCRIPTIONS: i32 = 1000;
+/// How long their counts are kept.
+const COUNTED_FOR: Duration = Duration::from_secs(15);
+
+/// Renders the metrics of this process.
+#[derive(Clone)]
+pub struct Metrics {
+    handle: PrometheusHandle,
+    process: Arc<Collector>,
+    counted_at: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Metrics {
+    /// Install the recorder. A process has one; later calls return it.
+    ///
+    /// # Errors
+    /// When the recorder cannot be installed.
+    pub fn install() -> Result<Self, String> {
+        static INSTALLED: OnceLock<Result<Metrics, String>> = OnceLock::new();
+        INSTALLED
+            .get_or_init(|| {
+                let handle = PrometheusBuilder::new()
+                    .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), BUCKETS)
+                    .and_then(PrometheusBuilder::install_recorder)
+                    .map_err(|error| error.to_string())?;
+                describe_counter!(REQUESTS, "Total number of requests by method, path and status");
+                describe_histogram!(DURATION, "Time to answer a request, in seconds");
+                describe_gauge!(IN_PROGRESS, "Requests being answered");
+                describe_gauge!(CONNECTIONS, "Connections to the database, by state");
+                describe_gauge!(MESSAGES, "Messages of a subscription, by state");
+                let process = Arc::new(Collector::default());
+                process.describe();
+                Ok(Metrics { handle, process, counted_at: Arc::new(Mutex::new(None)) })
+            })
+            .clone()
+    }
+
+    /// The metrics in Prometheus' text format.
+    pub async fn render(&self, pool: &PgPool) -> String {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        gauge!(CONNECTIONS, "state" => "idle").set(idle);
+        gauge!(CONNECTIONS, "state" => "used").set(pool.size().saturating_sub(idle));
+        self.process.collect();
+        self.count_messages(pool).await;
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// Counting reads every delivery, so scrapes within some seconds share one count.
+    async fn count_messages(&self, pool: &PgPool) {
+        let mut counted_at = self.counted_at.lock().await;
+        if counted_at.is_some_and(|at| at.elapsed() < COUNTED_FOR) {
+            return;
+        }
+        match db::subscriptions::list_metrics(pool, MAX_SUBSCRIPTIONS).await {
+            Ok(subscriptions) => {
+                for counts in subscriptions {
+                    for (state, count) in [
+                        ("available", counts.available),
+                        ("delivered", counts.delivered),
+                        ("scheduled", counts.scheduled),
+                        ("acked", counts.acked),
+                        ("dlq", counts.dlq),
+                    ] {
+                        let subscription = counts.subscription_id.clone();
+                        gauge!(MESSAGES, "subscription" => subscription, "state" => state)
+                            .set(approximate(count));
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "counting messages failed"),
+        }
+        *counted_at = Some(Instant::now());
+    }
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn approximate(count: i64) -> f64 {
+    count as f64
+}

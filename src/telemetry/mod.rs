@@ -1,0 +1,5 @@
+//! What the service tells about itself: logs, metrics and the line per request.
+
+pub mod logs;
+pub mod metrics;
+pub mod requests;

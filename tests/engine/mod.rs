@@ -1,0 +1,1 @@
+//! The SQL engine, over one or more connections.

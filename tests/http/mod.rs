@@ -1,0 +1,3 @@
+//! The HTTP surface, over real sockets; mirrors `src/http`.
+
+mod topics;

@@ -1,0 +1,142 @@
+//! A private Postgres that all tests share, and a database per test, cloned from a template.
+//!
+//! The Postgres is started by the first test that needs it and left running for the others and the
+//! next run; `make test` stops it. A database is dropped when its test passes and kept when it fails.
+
+use std::path::PathBuf;
+
+use fastpubsub::db::schema;
+use fastpubsub::postgres::Embedded;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use uuid::Uuid;
+
+/// One per user, and per Postgres where FASTPUBSUB_PG_BIN names one.
+fn directory() -> PathBuf {
+    let default = || {
+        let uid = nix::unistd::Uid::effective();
+        std::env::temp_dir().join(format!("fastpubsub-test-{uid}"))
+    };
+    std::env::var_os("FASTPUBSUB_TEST_DATA_DIR").map_or_else(default, PathBuf::from)
+}
+
+/// How to reach the private Postgres.
+pub async fn server() -> PgConnectOptions {
+    let bin = std::env::var_os("FASTPUBSUB_PG_BIN").map(PathBuf::from);
+    let embedded = Embedded::start(&directory(), bin.as_deref(), false).await.unwrap();
+    embedded.options().unwrap()
+}
+
+/// The template, created once for each version of the schema.
+async fn template(server: &PgConnectOptions) -> String {
+    let name = format!("pubsub_test_{}", schema::checksum());
+    let mut admin = server.connect().await.unwrap();
+    let mut lock = admin.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *lock).await.unwrap();
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(&name)
+        .fetch_one(&mut *lock)
+        .await
+        .unwrap();
+    if !exists {
+        let building = format!("{name}_building");
+        execute(server, &format!("drop database if exists {building}")).await;
+        execute(server, &format!("create database {building}")).await;
+        let mut connection = server.clone().database(&building).connect().await.unwrap();
+        schema::migrate(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        execute(server, &format!("alter database {building} rename to {name}")).await;
+    }
+    lock.commit().await.unwrap();
+    admin.close().await.unwrap();
+    name
+}
+
+async fn execute(server: &PgConnectOptions, sql: &str) {
+    let mut connection = server.connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// A database of one test.
+pub struct TestDatabase {
+    options: PgConnectOptions,
+    name: String,
+    shared: bool,
+}
+
+impl TestDatabase {
+    /// With our schema and nothing in it.
+    pub async fn create() -> Self {
+        let server = server().await;
+        let template = template(&server).await;
+        Self::create_as(&server, &format!("template {template}")).await
+    }
+
+    /// Without anything.
+    pub async fn create_empty() -> Self {
+        Self::create_as(&server().await, "template template0").await
+    }
+
+    async fn create_as(server: &PgConnectOptions, how: &str) -> Self {
+        let name = format!("t_{}", Uuid::now_v7().simple());
+        execute(server, &format!("create database {name} {how}")).await;
+        Self { options: server.clone().database(&name), name, shared: false }
+    }
+
+    /// The same database for a second user of it; the first one drops it.
+    pub fn share(&self) -> Self {
+        Self { options: self.options.clone(), name: self.name.clone(), shared: true }
+    }
+
+    pub fn options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
+    /// A URL for the binary.
+    pub fn url(&self) -> String {
+        let host = self.options.get_socket().map_or_else(
+            || self.options.get_host().to_owned(),
+            |socket| socket.display().to_string(),
+        );
+        format!("postgresql://postgres@localhost/{}?host={host}", self.name)
+    }
+
+    /// A pool with the session settings of the service.
+    pub fn pool(&self) -> PgPool {
+        fastpubsub::db::pool(&super::settings(&[]), self.options())
+    }
+
+    /// One connection with the session settings of the service.
+    pub async fn connect(&self) -> PgConnection {
+        fastpubsub::db::connect(&self.options).await.unwrap()
+    }
+
+    /// One connection as psql would make it.
+    pub async fn plain(&self) -> PgConnection {
+        self.options.connect().await.unwrap()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        if self.shared || std::thread::panicking() {
+            return;
+        }
+        let server = self.options.clone().database("postgres");
+        let name = self.name.clone();
+        // a drop cannot await, and the runtime of the test may be ending
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let drop = format!("drop database if exists {name} with (force)");
+            runtime.unwrap().block_on(execute(&server, &drop));
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+/// A pool that holds one connection.
+pub fn single(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new().max_connections(1).connect_lazy_with(options)
+}

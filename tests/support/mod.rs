@@ -1,0 +1,229 @@
+//! What tests stand on: a service on a free port with its own database, and a client for it.
+
+pub mod database;
+
+use std::time::Duration;
+
+use clap::Parser;
+use fastpubsub::config::Settings;
+use fastpubsub::http::{self, App};
+use fastpubsub::telemetry::metrics::Metrics;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use database::TestDatabase;
+
+/// Long enough for a signing key.
+pub const SECRET_KEY: &str = "a test key that is longer than 32 bytes";
+
+/// The service, in this process, over a real socket and a database of its own.
+pub struct TestApp {
+    pub url: String,
+    pub database: TestDatabase,
+    client: reqwest::Client,
+    token: Option<String>,
+    shutdown: CancellationToken,
+}
+
+impl TestApp {
+    /// With default settings.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With flags, such as `--api-max-body-bytes 2048`.
+    pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_on(TestDatabase::create().await, flags).await
+    }
+
+    /// With authentication on; requests carry the token of a client with these scopes.
+    pub async fn start_with_auth(scopes: &str) -> Self {
+        let flags = ["--auth-enabled", "true", "--auth-secret-key", SECRET_KEY];
+        let mut app = Self::start_with(&flags).await;
+        app.token = Some(app.token_for(scopes).await);
+        app
+    }
+
+    /// Over an existing database: a second server beside the first.
+    pub async fn start_on(database: TestDatabase, flags: &[&str]) -> Self {
+        let settings = settings(flags);
+        let pool = fastpubsub::db::pool(&settings, database.options());
+        let app = App::new(settings, pool, Metrics::install().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        tokio::spawn(http::serve(listener, app, shutdown.clone()));
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
+        Self { url, database, client, token: None, shutdown }
+    }
+
+    /// A pool on the database of the service.
+    pub fn pool(&self) -> PgPool {
+        self.database.pool()
+    }
+
+    /// A new client with these scopes: its id and secret, written straight to the database.
+    pub async fn client_with(&self, scopes: &str) -> (String, String) {
+        use fastpubsub::auth::secrets;
+        use fastpubsub::db::clients::{ClientSettings, create};
+
+        let (id, secret) = (uuid::Uuid::now_v7(), secrets::generate(16));
+        let settings =
+            ClientSettings { name: "test".to_owned(), scopes: scopes.to_owned(), is_active: None };
+        create(&self.pool(), id, &settings, &secrets::hash(&secret)).await.unwrap();
+        (id.to_string(), secret)
+    }
+
+    /// A token for a new client with these scopes.
+    pub async fn token_for(&self, scopes: &str) -> String {
+        let (id, secret) = self.client_with(scopes).await;
+        let body = json!({"client_id": id, "client_secret": secret});
+        let token = self.post("/oauth/token", body).await.expect(201).json();
+        token["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// The same service, called with another token, or with none.
+    pub fn with_token(&self, token: Option<&str>) -> Caller<'_> {
+        Caller { app: self, token: token.map(str::to_owned) }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.with_token(self.token.as_deref()).get(path).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.with_token(self.token.as_deref()).delete(path).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.with_token(self.token.as_deref()).post(path, body).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.with_token(self.token.as_deref()).put(path, body).await
+    }
+
+    /// A request to shape by hand.
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// A topic and a subscription to it, with more fields for the subscription.
+    pub async fn topic_with_subscription(&self, topic: &str, subscription: &str, fields: Value) {
+        self.post("/topics", json!({"id": topic})).await.expect(201);
+        let mut body = json!({"id": subscription, "topic_id": topic});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        self.post("/subscriptions", body).await.expect(201);
+    }
+
+    /// Consume up to 100 messages.
+    pub async fn consume(&self, subscription: &str) -> Vec<Value> {
+        let path = format!("/subscriptions/{subscription}/messages?consumer_id=c&batch_size=100");
+        self.get(&path).await.expect(200).json()["data"].as_array().unwrap().clone()
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Calls the service with one token.
+pub struct Caller<'a> {
+    app: &'a TestApp,
+    token: Option<String>,
+}
+
+impl Caller<'_> {
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, None).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, Some(body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send("PUT", path, Some(body)).await
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.app.client.request(method, format!("{}{path}", self.app.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+}
+
+/// Send a request that was shaped by hand.
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body: response.text().await.unwrap(),
+    }
+}
+
+/// What the service answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    /// Fail unless the status is this one.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// Settings from flags.
+pub fn settings(flags: &[&str]) -> Settings {
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    let flags = ["test"].iter().chain(flags);
+    Flags::try_parse_from(flags).unwrap().settings.check().unwrap()
+}
+
+/// The ids of messages, in order.
+pub fn ids(messages: &[Value]) -> Vec<Value> {
+    messages.iter().map(|message| message["id"].clone()).collect()
+}
