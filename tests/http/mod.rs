@@ -1,3 +1,9 @@
 //! The HTTP surface, over real sockets; mirrors `src/http`.
 
+mod clients;
+mod messages;
+mod monitoring;
+mod oauth;
+mod robustness;
+mod subscriptions;
 mod topics;

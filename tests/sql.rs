@@ -1,0 +1,1 @@
+//! The assert files of tests/sql.
