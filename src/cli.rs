@@ -107,7 +107,10 @@ pub fn main() -> ExitCode {
 fn command() -> Result<clap::Command, String> {
     let values = fallback_values()?;
     Ok(Cli::command().mut_args(|argument| {
-        let name = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);
+        let name = argument
+            .get_env()
+            .and_then(|name| name.to_str())
+            .map(str::to_owned);
         match name.and_then(|name| values.get(&name)) {
             Some(value) => argument.default_value(value.clone()),
             None => argument,
@@ -118,22 +121,32 @@ fn command() -> Result<clap::Command, String> {
 fn parse() -> Result<Cli, ExitCode> {
     let command = command().map_err(|text| fail(&text, USAGE_ERROR))?;
     let environment = command.clone();
-    let checked = command.try_get_matches().and_then(|matches: ArgMatches| {
-        Cli::from_arg_matches(&matches)
-    });
+    let checked = command
+        .try_get_matches()
+        .and_then(|matches: ArgMatches| Cli::from_arg_matches(&matches));
     let mut cli = checked.map_err(|error| refuse(&error, &environment))?;
-    cli.settings = cli.settings.check().map_err(|text| fail(&text, USAGE_ERROR))?;
+    cli.settings = cli
+        .settings
+        .check()
+        .map_err(|text| fail(&text, USAGE_ERROR))?;
     Ok(cli)
 }
 
 /// One line for a bad value, without the value, which may be a secret; clap's own text for the rest.
 fn refuse(error: &clap::Error, command: &clap::Command) -> ExitCode {
-    let is_value = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
+    let is_value = matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue
+    );
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg).filter(|_| is_value)
     else {
         // help and version go to stdout with exit code 0
         let _closed_pipe = error.print();
-        return if error.use_stderr() { ExitCode::from(USAGE_ERROR) } else { ExitCode::SUCCESS };
+        return if error.use_stderr() {
+            ExitCode::from(USAGE_ERROR)
+        } else {
+            ExitCode::SUCCESS
+        };
     };
     let flag = name.split_whitespace().next().unwrap_or(name);
     let variable = command
@@ -141,12 +154,20 @@ fn refuse(error: &clap::Error, command: &clap::Command) -> ExitCode {
         .find(|argument| argument.get_long() == Some(flag.trim_start_matches('-')))
         .and_then(|argument| argument.get_env())
         .map(|variable| format!("{} ({flag})", variable.to_string_lossy()));
-    let reason = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
+    let reason = match (
+        std::error::Error::source(error),
+        error.get(ContextKind::ValidValue),
+    ) {
         (Some(reason), _) => reason.to_string(),
-        (None, Some(ContextValue::Strings(valid))) => format!("must be one of {}", valid.join(", ")),
+        (None, Some(ContextValue::Strings(valid))) => {
+            format!("must be one of {}", valid.join(", "))
+        }
         (None, _) => "needs a value".to_owned(),
     };
-    fail(&format!("{} {reason}", variable.unwrap_or_else(|| name.clone())), USAGE_ERROR)
+    fail(
+        &format!("{} {reason}", variable.unwrap_or_else(|| name.clone())),
+        USAGE_ERROR,
+    )
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {
@@ -161,8 +182,16 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Server => server(settings).await,
         Command::CleanupAckedMessages => cleanup_acked_messages(&settings).await,
         Command::CleanupStuckMessages => cleanup_stuck_messages(&settings).await,
-        Command::CreateClient { name, scopes, is_active } => {
-            let client = ClientSettings { name, scopes, is_active: Some(is_active) };
+        Command::CreateClient {
+            name,
+            scopes,
+            is_active,
+        } => {
+            let client = ClientSettings {
+                name,
+                scopes,
+                is_active: Some(is_active),
+            };
             create_client(&settings, client).await
         }
         Command::GenerateSecretKey => {
@@ -336,7 +365,10 @@ struct Database {
 impl Database {
     async fn open(settings: &Settings, as_server: bool) -> Result<Self, Failed> {
         if let Some(url) = &settings.database_url {
-            return Ok(Self { options: db::options(settings, url.reveal())?, embedded: None });
+            return Ok(Self {
+                options: db::options(settings, url.reveal())?,
+                embedded: None,
+            });
         }
         let dir = &settings.data_dir;
         let embedded = Embedded::start(dir, settings.pg_bin.as_deref(), as_server).await?;
@@ -348,7 +380,10 @@ impl Database {
                 embedded.psql_command()?
             );
         }
-        Ok(Self { options: embedded.options()?, embedded: Some(embedded) })
+        Ok(Self {
+            options: embedded.options()?,
+            embedded: Some(embedded),
+        })
     }
 
     /// Keep it running. Never ends.

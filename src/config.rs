@@ -82,12 +82,22 @@ pub enum TokenAlgorithm {
 pub struct Settings {
     /// Database to use, such as postgresql://USER:PASSWORD@HOST:5432/DATABASE. Without it a private
     /// Postgres runs under the data directory, for trying out and development
-    #[arg(long, global = true, env = "FASTPUBSUB_DATABASE_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_DATABASE_URL",
+        hide_env_values = true
+    )]
     #[arg(value_name = "URL", value_parser = database_url)]
     pub database_url: Option<Secret>,
 
     /// Where the private Postgres keeps its data
-    #[arg(long, global = true, env = "FASTPUBSUB_DATA_DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_DATA_DIR",
+        hide_env_values = true
+    )]
     #[arg(value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 
@@ -97,80 +107,158 @@ pub struct Settings {
     pub pg_bin: Option<PathBuf>,
 
     /// Log every SQL statement, without its values
-    #[arg(long, global = true, env = "FASTPUBSUB_DATABASE_ECHO", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_DATABASE_ECHO",
+        hide_env_values = true
+    )]
     #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean)]
     pub database_echo: bool,
 
     /// Database connections, with the overflow: 1 to 1000
-    #[arg(long, global = true, env = "FASTPUBSUB_DATABASE_POOL_SIZE", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_DATABASE_POOL_SIZE",
+        hide_env_values = true
+    )]
     #[arg(value_name = "N", default_value = "5", value_parser = integer::<u32, 1, 1000>)]
     pub database_pool_size: u32,
 
     /// Connections beyond the pool size: 0 to 1000
-    #[arg(long, global = true, env = "FASTPUBSUB_DATABASE_MAX_OVERFLOW", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_DATABASE_MAX_OVERFLOW",
+        hide_env_values = true
+    )]
     #[arg(value_name = "N", default_value = "10", value_parser = integer::<u32, 0, 1000>)]
     pub database_max_overflow: u32,
 
     /// Test a connection that was idle for a second before using it
-    #[arg(long, global = true, env = "FASTPUBSUB_DATABASE_POOL_PRE_PING", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_DATABASE_POOL_PRE_PING",
+        hide_env_values = true
+    )]
     #[arg(value_name = "BOOL", default_value = "true", value_parser = boolean)]
     pub database_pool_pre_ping: bool,
 
     /// Lowest level that is logged
-    #[arg(long, global = true, env = "FASTPUBSUB_LOG_LEVEL", hide_env_values = true)]
-    #[arg(value_name = "LEVEL", default_value = "info", value_enum, ignore_case = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_LOG_LEVEL",
+        hide_env_values = true
+    )]
+    #[arg(
+        value_name = "LEVEL",
+        default_value = "info",
+        value_enum,
+        ignore_case = true
+    )]
     pub log_level: LogLevel,
 
     /// json, logfmt or text; a Python format string is taken as logfmt
-    #[arg(long, global = true, env = "FASTPUBSUB_LOG_FORMATTER", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_LOG_FORMATTER",
+        hide_env_values = true
+    )]
     #[arg(value_name = "FORMAT", default_value = "logfmt", value_parser = log_format)]
     pub log_formatter: LogFormat,
 
     /// Deliveries of a message before it is dead-lettered, for subscriptions that do not say
-    #[arg(long, global = true, env = "FASTPUBSUB_SUBSCRIPTION_MAX_ATTEMPTS", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_SUBSCRIPTION_MAX_ATTEMPTS",
+        hide_env_values = true
+    )]
     #[arg(value_name = "N", default_value = "5", value_parser = integer::<i32, 1, 2_147_483_647>)]
     pub subscription_max_attempts: i32,
 
     /// First wait before a retry, in seconds, for subscriptions that do not say
-    #[arg(long, global = true, env = "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MIN_SECONDS")]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MIN_SECONDS"
+    )]
     #[arg(hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     #[arg(value_parser = integer::<i32, 1, 2_147_483_647>)]
     pub subscription_backoff_min_seconds: i32,
 
     /// Longest wait before a retry, in seconds, for subscriptions that do not say
-    #[arg(long, global = true, env = "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS")]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS"
+    )]
     #[arg(hide_env_values = true, value_name = "SECONDS", default_value = "300")]
     #[arg(value_parser = integer::<i32, 1, 2_147_483_647>)]
     pub subscription_backoff_max_seconds: i32,
 
     /// Log at level debug
-    #[arg(long, global = true, env = "FASTPUBSUB_API_DEBUG", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_DEBUG",
+        hide_env_values = true
+    )]
     #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean)]
     pub api_debug: bool,
 
     /// Address to listen on
-    #[arg(long, global = true, env = "FASTPUBSUB_API_HOST", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_HOST",
+        hide_env_values = true
+    )]
     #[arg(value_name = "IP", default_value = "0.0.0.0", value_parser = ip_address)]
     pub api_host: IpAddr,
 
     /// Port to listen on; 0 takes a free one
-    #[arg(long, global = true, env = "FASTPUBSUB_API_PORT", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_PORT",
+        hide_env_values = true
+    )]
     #[arg(value_name = "PORT", default_value = "8000", value_parser = integer::<u16, 0, 65535>)]
     pub api_port: u16,
 
     /// Worker threads, 1 to 512; by default one per CPU core
-    #[arg(long, global = true, env = "FASTPUBSUB_API_NUM_WORKERS", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_NUM_WORKERS",
+        hide_env_values = true
+    )]
     #[arg(value_name = "N", value_parser = integer::<usize, 1, 512>)]
     pub api_num_workers: Option<usize>,
 
     /// Largest request body, in bytes
-    #[arg(long, global = true, env = "FASTPUBSUB_API_MAX_BODY_BYTES", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_MAX_BODY_BYTES",
+        hide_env_values = true
+    )]
     #[arg(value_name = "BYTES", default_value = "10485760")]
     #[arg(value_parser = integer::<usize, 1024, 104_857_600>)]
     pub api_max_body_bytes: usize,
 
     /// Largest message payload, in bytes
-    #[arg(long, global = true, env = "FASTPUBSUB_API_MAX_MESSAGE_BYTES", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_MAX_MESSAGE_BYTES",
+        hide_env_values = true
+    )]
     #[arg(value_name = "BYTES", default_value = "1048576")]
     #[arg(value_parser = integer::<usize, 2, 104_857_600>)]
     pub api_max_message_bytes: usize,
@@ -182,35 +270,62 @@ pub struct Settings {
     pub api_shutdown_timeout_seconds: u64,
 
     /// Forget acked messages older than this, in seconds
-    #[arg(long, global = true, env = "FASTPUBSUB_CLEANUP_ACKED_MESSAGES_OLDER_THAN_SECONDS")]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_CLEANUP_ACKED_MESSAGES_OLDER_THAN_SECONDS"
+    )]
     #[arg(hide_env_values = true, value_name = "SECONDS", default_value = "3600")]
     #[arg(value_parser = integer::<i32, 1, 2_147_483_647>)]
     pub cleanup_acked_messages_older_than_seconds: i32,
 
     /// Ack deadline of subscriptions that have none of their own, in seconds: a delivery not acked
     /// by then is available again
-    #[arg(long, global = true, env = "FASTPUBSUB_CLEANUP_STUCK_MESSAGES_LOCK_TIMEOUT_SECONDS")]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_CLEANUP_STUCK_MESSAGES_LOCK_TIMEOUT_SECONDS"
+    )]
     #[arg(hide_env_values = true, value_name = "SECONDS", default_value = "60")]
     #[arg(value_parser = integer::<i32, 1, 43200>)]
     pub cleanup_stuck_messages_lock_timeout_seconds: i32,
 
     /// Require access tokens
-    #[arg(long, global = true, env = "FASTPUBSUB_AUTH_ENABLED", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_AUTH_ENABLED",
+        hide_env_values = true
+    )]
     #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean)]
     pub auth_enabled: bool,
 
     /// Key that signs access tokens, at least 32 bytes; generate_secret_key makes one
-    #[arg(long, global = true, env = "FASTPUBSUB_AUTH_SECRET_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_AUTH_SECRET_KEY",
+        hide_env_values = true
+    )]
     #[arg(value_name = "KEY", value_parser = secret)]
     pub auth_secret_key: Option<Secret>,
 
     /// Algorithm that signs access tokens
-    #[arg(long, global = true, env = "FASTPUBSUB_AUTH_ALGORITHM", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_AUTH_ALGORITHM",
+        hide_env_values = true
+    )]
     #[arg(value_name = "NAME", default_value = "HS256", value_enum)]
     pub auth_algorithm: TokenAlgorithm,
 
     /// Life of an access token, in minutes: 1 to 525600
-    #[arg(long, global = true, env = "FASTPUBSUB_AUTH_ACCESS_TOKEN_EXPIRE_MINUTES")]
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_AUTH_ACCESS_TOKEN_EXPIRE_MINUTES"
+    )]
     #[arg(hide_env_values = true, value_name = "MINUTES", default_value = "30")]
     #[arg(value_parser = integer::<i64, 1, 525_600>)]
     pub auth_access_token_expire_minutes: i64,
@@ -298,7 +413,9 @@ pub(crate) fn boolean(value: &str) -> Result<bool, String> {
 }
 
 fn ip_address(value: &str) -> Result<IpAddr, String> {
-    value.parse().map_err(|_| "must be an IP address, such as 127.0.0.1 or ::".to_owned())
+    value
+        .parse()
+        .map_err(|_| "must be an IP address, such as 127.0.0.1 or ::".to_owned())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap's signature")]
@@ -320,10 +437,8 @@ fn log_format(value: &str) -> Result<LogFormat, String> {
 fn database_url(value: &str) -> Result<Secret, String> {
     let url = value.replacen("postgresql+psycopg://", "postgresql://", 1);
     let known = url.starts_with("postgresql://") || url.starts_with("postgres://");
-    if !url.is_empty() && !(known && PgConnectOptions::from_str(&url).is_ok()) {
-        return Err(
-            "must be a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE".to_owned()
-        );
+    if url.is_empty() || known && PgConnectOptions::from_str(&url).is_ok() {
+        return Ok(Secret(url));
     }
-    Ok(Secret(url))
+    Err("must be a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE".to_owned())
 }

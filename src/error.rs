@@ -107,7 +107,10 @@ impl From<sqlx::Error> for Error {
             };
         };
         let code = database.code().unwrap_or_default().into_owned();
-        if let Some(status) = code.strip_prefix("PS").and_then(|code| code.parse::<u16>().ok()) {
+        if let Some(status) = code
+            .strip_prefix("PS")
+            .and_then(|code| code.parse::<u16>().ok())
+        {
             let message = database.message().to_owned();
             let field = database
                 .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
@@ -123,7 +126,10 @@ impl From<sqlx::Error> for Error {
             // lock not available, serialization failure, deadlock; read-only standby after a failover
             "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(error),
             // connection, resources, operator intervention, startup; no password or role
-            _ if ["08", "53", "57P", "28"].iter().any(|class| code.starts_with(class)) => {
+            _ if ["08", "53", "57P", "28"]
+                .iter()
+                .any(|class| code.starts_with(class)) =>
+            {
                 Self::Unavailable(error)
             }
             // data exceptions: a value that Postgres cannot hold
@@ -144,7 +150,13 @@ impl IntoResponse for Error {
         let status = self.status();
         let mut response = match &self {
             Self::Invalid(faults) => (status, Json(Detail { detail: faults })).into_response(),
-            other => (status, Json(Detail { detail: other.to_string() })).into_response(),
+            other => (
+                status,
+                Json(Detail {
+                    detail: other.to_string(),
+                }),
+            )
+                .into_response(),
         };
         match &self {
             Self::Unauthorized(_) => {
@@ -153,7 +165,9 @@ impl IntoResponse for Error {
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Unavailable(_) => {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }

@@ -22,9 +22,10 @@ const ACTIONS: &[(&str, &str, bool)] = &[
 /// # Errors
 /// A sentence that names the first scope that cannot.
 pub fn validate(scopes: &str) -> Result<(), String> {
-    scopes.split_whitespace().find(|scope| !is_valid(scope)).map_or(Ok(()), |scope| {
-        Err(format!("Invalid scope {scope}"))
-    })
+    scopes
+        .split_whitespace()
+        .find(|scope| !is_valid(scope))
+        .map_or(Ok(()), |scope| Err(format!("Invalid scope {scope}")))
 }
 
 fn is_valid(scope: &str) -> bool {
@@ -33,7 +34,9 @@ fn is_valid(scope: &str) -> bool {
     }
     let parts: Vec<&str> = scope.split(':').collect();
     match parts.as_slice() {
-        [resource, action] => ACTIONS.iter().any(|known| (known.0, known.1) == (*resource, *action)),
+        [resource, action] => ACTIONS
+            .iter()
+            .any(|known| (known.0, known.1) == (*resource, *action)),
         [resource, action, object] => {
             !object.is_empty() && ACTIONS.contains(&(*resource, *action, true))
         }
@@ -77,7 +80,12 @@ mod tests {
 
     #[test]
     fn every_global_and_object_scope_that_can_match_is_valid() {
-        for scope in ["*", "topics:create", "subscriptions:consume", "clients:delete"] {
+        for scope in [
+            "*",
+            "topics:create",
+            "subscriptions:consume",
+            "clients:delete",
+        ] {
             assert_eq!(validate(scope), Ok(()), "{scope}");
         }
         assert_eq!(validate("topics:publish:orders clients:read:1"), Ok(()));
@@ -86,10 +94,22 @@ mod tests {
     #[test]
     fn scopes_that_can_never_match_are_refused() {
         for scope in [
-            "topic:create", "topics", "topics:", "topics:creates", "topics:create:x",
-            "subscriptions:create:x", "clients:create:x", "topics:read:", "topics:read:a:b", "**",
+            "topic:create",
+            "topics",
+            "topics:",
+            "topics:creates",
+            "topics:create:x",
+            "subscriptions:create:x",
+            "clients:create:x",
+            "topics:read:",
+            "topics:read:a:b",
+            "**",
         ] {
-            assert_eq!(validate(scope), Err(format!("Invalid scope {scope}")), "{scope}");
+            assert_eq!(
+                validate(scope),
+                Err(format!("Invalid scope {scope}")),
+                "{scope}"
+            );
         }
     }
 

@@ -17,7 +17,9 @@ static ARGON2_RUNS: Semaphore = Semaphore::const_new(2);
 /// `bytes` random bytes in hex.
 #[must_use]
 pub fn generate(bytes: usize) -> String {
-    (0..bytes).map(|_| format!("{:02x}", rand::random::<u8>())).collect()
+    (0..bytes)
+        .map(|_| format!("{:02x}", rand::random::<u8>()))
+        .collect()
 }
 
 /// The hash under which a secret is stored.
@@ -42,7 +44,9 @@ pub async fn verify(secret: String, stored: Option<String>) -> bool {
         let _few_at_a_time = ARGON2_RUNS.acquire().await;
         tokio::task::spawn_blocking(move || {
             PasswordHash::new(&stored).is_ok_and(|stored| {
-                Argon2::default().verify_password(secret.as_bytes(), &stored).is_ok()
+                Argon2::default()
+                    .verify_password(secret.as_bytes(), &stored)
+                    .is_ok()
             })
         })
         .await

@@ -112,7 +112,10 @@ impl Tokens {
             header: Header::new(algorithm),
             validation,
             life_seconds: settings.auth_access_token_expire_minutes * 60,
-            states: Cache::builder().max_capacity(CACHED_CLIENTS).time_to_live(CACHED_FOR).build(),
+            states: Cache::builder()
+                .max_capacity(CACHED_CLIENTS)
+                .time_to_live(CACHED_FOR)
+                .build(),
             revoked: Cache::builder()
                 .max_capacity(CACHED_CLIENTS)
                 .time_to_live(REVOKED_FOR)
@@ -131,7 +134,9 @@ impl Tokens {
         client_secret: String,
         requested: Option<&str>,
     ) -> Result<AccessToken, Denied> {
-        let client = db::clients::credentials(pool, client_id).await.map_err(Denied::Failed)?;
+        let client = db::clients::credentials(pool, client_id)
+            .await
+            .map_err(Denied::Failed)?;
         let stored = client.as_ref().map(|client| client.secret_hash.clone());
         let verified = secrets::verify(client_secret, stored).await;
         let client = client
@@ -168,10 +173,9 @@ impl Tokens {
     /// # Errors
     /// 401 when it is not, 503 when that cannot be found out.
     pub async fn verify(&self, pool: &PgPool, token: &str) -> Result<Identity, Error> {
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-                .map_err(|_| Error::Unauthorized("Invalid jwt token"))?
-                .claims;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
+            .map_err(|_| Error::Unauthorized("Invalid jwt token"))?
+            .claims;
         let version = match self.state(pool, claims.sub).await? {
             ClientState::Gone => return Err(Error::Unauthorized("Client not found")),
             ClientState::Inactive => return Err(Error::Unauthorized("Client disabled")),
@@ -181,12 +185,17 @@ impl Tokens {
         if claims.ver != version.max(at_least) {
             return Err(Error::Unauthorized("Token revoked"));
         }
-        Ok(Identity { client_id: claims.sub, scopes: claims.scope })
+        Ok(Identity {
+            client_id: claims.sub,
+            scopes: claims.scope,
+        })
     }
 
     /// A client was updated to this version, or deleted: its older tokens end now.
     pub async fn revoke(&self, client_id: Uuid, version: Option<i32>) {
-        self.revoked.insert(client_id, version.unwrap_or(i32::MAX)).await;
+        self.revoked
+            .insert(client_id, version.unwrap_or(i32::MAX))
+            .await;
         self.states.invalidate(&client_id).await;
     }
 
@@ -195,14 +204,19 @@ impl Tokens {
             let client = db::clients::credentials(pool, client_id).await?;
             Ok::<_, Error>(client.map_or(ClientState::Gone, |client| {
                 if client.is_active {
-                    ClientState::Active { version: client.token_version }
+                    ClientState::Active {
+                        version: client.token_version,
+                    }
                 } else {
                     ClientState::Inactive
                 }
             }))
         };
-        self.states.try_get_with(client_id, load).await.map_err(|error: Arc<Error>| {
-            Arc::into_inner(error).unwrap_or(Error::Unavailable(sqlx::Error::PoolTimedOut))
-        })
+        self.states
+            .try_get_with(client_id, load)
+            .await
+            .map_err(|error: Arc<Error>| {
+                Arc::into_inner(error).unwrap_or(Error::Unavailable(sqlx::Error::PoolTimedOut))
+            })
     }
 }

@@ -79,7 +79,10 @@ pub async fn create(
 /// # Errors
 /// 404 when there is none.
 pub async fn get(pool: &PgPool, id: Uuid) -> Result<Client, Error> {
-    Ok(sqlx::query_as("select * from pubsub.get_client($1)").bind(id).fetch_one(pool).await?)
+    Ok(sqlx::query_as("select * from pubsub.get_client($1)")
+        .bind(id)
+        .fetch_one(pool)
+        .await?)
 }
 
 /// A page of clients.
@@ -88,7 +91,11 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Client, Error> {
 /// When the database fails.
 pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Client>, Error> {
     let query = sqlx::query_as("select * from pubsub.list_clients($1, $2)");
-    Ok(query.bind(page.offset).bind(page.limit).fetch_all(pool).await?)
+    Ok(query
+        .bind(page.offset)
+        .bind(page.limit)
+        .fetch_all(pool)
+        .await?)
 }
 
 /// Replace a client's settings and revoke its tokens.
@@ -111,7 +118,10 @@ pub async fn update(pool: &PgPool, id: Uuid, client: &ClientSettings) -> Result<
 /// # Errors
 /// 404 when there is none.
 pub async fn delete(pool: &PgPool, id: Uuid) -> Result<(), Error> {
-    sqlx::query("select pubsub.delete_client($1)").bind(id).execute(pool).await?;
+    sqlx::query("select pubsub.delete_client($1)")
+        .bind(id)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

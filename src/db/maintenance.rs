@@ -72,7 +72,10 @@ pub async fn rotate(
         "select pubsub.cleanup_default_messages(clock_timestamp() - make_interval(secs => $1))",
         "select pubsub.purge_deleted_subscriptions() where $1 > 0",
     ] {
-        sqlx::query(statement).bind(retention_seconds).execute(&mut *connection).await?;
+        sqlx::query(statement)
+            .bind(retention_seconds)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }

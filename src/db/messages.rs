@@ -101,12 +101,14 @@ pub async fn ack(pool: &PgPool, subscription_id: &str, handles: &[Handle]) -> Re
 /// 404 for an unknown subscription.
 pub async fn nack(pool: &PgPool, subscription_id: &str, handles: &[Handle]) -> Result<i64, Error> {
     let (message_ids, leases) = columns(handles);
-    Ok(sqlx::query_scalar("select pubsub.nack_messages($1, $2, $3)")
-        .bind(subscription_id)
-        .bind(message_ids)
-        .bind(leases)
-        .fetch_one(pool)
-        .await?)
+    Ok(
+        sqlx::query_scalar("select pubsub.nack_messages($1, $2, $3)")
+            .bind(subscription_id)
+            .bind(message_ids)
+            .bind(leases)
+            .fetch_one(pool)
+            .await?,
+    )
 }
 
 /// A page of dead letters.
@@ -122,7 +124,12 @@ pub async fn list_dlq(
         "select message_id, payload, attempts, published_at \
          from pubsub.list_dlq_messages($1, $2, $3)",
     );
-    Ok(query.bind(subscription_id).bind(page.offset).bind(page.limit).fetch_all(pool).await?)
+    Ok(query
+        .bind(subscription_id)
+        .bind(page.offset)
+        .bind(page.limit)
+        .fetch_all(pool)
+        .await?)
 }
 
 /// Make dead letters available again; returns how many were.
@@ -134,13 +141,18 @@ pub async fn reprocess_dlq(
     subscription_id: &str,
     message_ids: &[Uuid],
 ) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("select pubsub.reprocess_dlq_messages($1, $2)")
-        .bind(subscription_id)
-        .bind(message_ids)
-        .fetch_one(pool)
-        .await?)
+    Ok(
+        sqlx::query_scalar("select pubsub.reprocess_dlq_messages($1, $2)")
+            .bind(subscription_id)
+            .bind(message_ids)
+            .fetch_one(pool)
+            .await?,
+    )
 }
 
 fn columns(handles: &[Handle]) -> (Vec<Uuid>, Vec<Option<i64>>) {
-    handles.iter().map(|handle| (handle.message_id, handle.lease)).unzip()
+    handles
+        .iter()
+        .map(|handle| (handle.message_id, handle.lease))
+        .unzip()
 }

@@ -3,7 +3,6 @@
 //! Tables come from the numbered files of `migrations/`, routines and views from the files of `sql/`,
 //! which are dropped and created anew as one set. All of it is one transaction.
 
-use refinery::embed_migrations;
 use refinery_core::Migration;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use sha2::{Digest, Sha256};
@@ -12,7 +11,11 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-embed_migrations!("migrations");
+/// The files of `migrations/`.
+mod tables {
+    refinery::embed_migrations!("migrations");
+}
+use tables::migrations;
 
 /// The files of `sql/`, in the order in which they are applied.
 pub const ROUTINES: &[(&str, &str)] = &[
@@ -21,11 +24,17 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("filters.sql", include_str!("../../sql/filters.sql")),
     ("states.sql", include_str!("../../sql/states.sql")),
     ("topics.sql", include_str!("../../sql/topics.sql")),
-    ("subscriptions.sql", include_str!("../../sql/subscriptions.sql")),
+    (
+        "subscriptions.sql",
+        include_str!("../../sql/subscriptions.sql"),
+    ),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
-    ("dead_letters.sql", include_str!("../../sql/dead_letters.sql")),
+    (
+        "dead_letters.sql",
+        include_str!("../../sql/dead_letters.sql"),
+    ),
     ("partitions.sql", include_str!("../../sql/partitions.sql")),
     ("cleanup.sql", include_str!("../../sql/cleanup.sql")),
     ("metrics.sql", include_str!("../../sql/metrics.sql")),
@@ -96,7 +105,12 @@ impl Stamp {
             digest.update(name);
             digest.update(sql);
         }
-        let checksum = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let checksum = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Self {
             migration: migrations
                 .iter()
@@ -113,7 +127,11 @@ impl Stamp {
         let release = release(words.next()?);
         let migration = words.next()?.strip_prefix("schema=")?.parse().ok()?;
         let checksum = words.next()?.strip_prefix("checksum=")?.to_owned();
-        Some(Self { migration, release, checksum })
+        Some(Self {
+            migration,
+            release,
+            checksum,
+        })
     }
 
     fn comment(&self) -> String {
@@ -127,9 +145,7 @@ impl Stamp {
     fn fit(&self, database: Option<&Self>) -> Fit {
         match database {
             Some(stamp) if stamp.checksum == self.checksum => Fit::Same,
-            Some(stamp)
-                if (stamp.migration, stamp.release) > (self.migration, self.release) =>
-            {
+            Some(stamp) if (stamp.migration, stamp.release) > (self.migration, self.release) => {
                 Fit::Newer
             }
             _ => Fit::Older,
@@ -138,7 +154,9 @@ impl Stamp {
 }
 
 fn release(version: &str) -> (u32, u32, u32) {
-    let mut numbers = version.split(['.', '-']).map(|number| number.parse().unwrap_or_default());
+    let mut numbers = version
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or_default());
     let mut next = || numbers.next().unwrap_or_default();
     (next(), next(), next())
 }
@@ -183,24 +201,34 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateE
         Fit::Older => {}
     }
 
-    sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *transaction).await?;
+    sqlx::raw_sql(LOCK_TIMEOUT)
+        .execute(&mut *transaction)
+        .await?;
     sqlx::raw_sql("create schema if not exists pubsub; create schema if not exists pubsub_data")
         .execute(&mut *transaction)
         .await?;
-    let (reset, rest) = ROUTINES.split_first().unzip();
-    for (_, sql) in reset {
-        sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
-    }
+    let (reset, routines) = ROUTINES.split_at(1);
+    apply(&mut transaction, reset).await?;
     let mut runner = migrations::runner();
     runner.set_migration_table_name(HISTORY_TABLE);
     runner.run_async(&mut History(&mut transaction)).await?;
-    for (_, sql) in rest.unwrap_or_default() {
-        sqlx::raw_sql(*sql).execute(&mut *transaction).await?;
-    }
+    apply(&mut transaction, routines).await?;
     let comment = format!("comment on schema pubsub is '{}'", ours.comment());
-    sqlx::raw_sql(AssertSqlSafe(comment)).execute(&mut *transaction).await?;
+    sqlx::raw_sql(AssertSqlSafe(comment))
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     Ok(Migrated::Applied)
+}
+
+async fn apply(
+    connection: &mut PgConnection,
+    files: &[(&str, &'static str)],
+) -> Result<(), sqlx::Error> {
+    for (_, sql) in files {
+        sqlx::raw_sql(*sql).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Lets refinery run inside our transaction, over sqlx.
@@ -215,7 +243,9 @@ impl AsyncTransaction for History<'_> {
     ) -> Result<usize, sqlx::Error> {
         let mut count = 0;
         for query in queries {
-            sqlx::raw_sql(AssertSqlSafe(query.to_owned())).execute(&mut *self.0).await?;
+            sqlx::raw_sql(AssertSqlSafe(query.to_owned()))
+                .execute(&mut *self.0)
+                .await?;
             count += 1;
         }
         Ok(count)
@@ -225,7 +255,9 @@ impl AsyncTransaction for History<'_> {
 impl AsyncQuery<Vec<Migration>> for History<'_> {
     async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, sqlx::Error> {
         let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
-        let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut *self.0).await?;
+        let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned()))
+            .fetch_all(&mut *self.0)
+            .await?;
         rows.iter()
             .map(|row| {
                 let applied_on = OffsetDateTime::parse(row.try_get("applied_on")?, &Rfc3339)
@@ -248,7 +280,11 @@ mod tests {
     use super::*;
 
     fn stamp(migration: u32, release: (u32, u32, u32), checksum: &str) -> Stamp {
-        Stamp { migration, release, checksum: checksum.to_owned() }
+        Stamp {
+            migration,
+            release,
+            checksum: checksum.to_owned(),
+        }
     }
 
     #[test]

@@ -107,7 +107,11 @@ pub async fn get(pool: &PgPool, id: &str) -> Result<Subscription, Error> {
 /// When the database fails.
 pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Subscription>, Error> {
     let query = sqlx::query_as("select * from pubsub.list_subscriptions($1, $2)");
-    Ok(query.bind(page.offset).bind(page.limit).fetch_all(pool).await?)
+    Ok(query
+        .bind(page.offset)
+        .bind(page.limit)
+        .fetch_all(pool)
+        .await?)
 }
 
 /// Delete a subscription and its messages.
@@ -115,7 +119,10 @@ pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Subscription>, Error>
 /// # Errors
 /// 404 when there is none.
 pub async fn delete(pool: &PgPool, id: &str) -> Result<(), Error> {
-    sqlx::query("select pubsub.delete_subscription($1)").bind(id).execute(pool).await?;
+    sqlx::query("select pubsub.delete_subscription($1)")
+        .bind(id)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

@@ -41,7 +41,11 @@ pub async fn get(pool: &PgPool, id: &str) -> Result<Topic, Error> {
 /// When the database fails.
 pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Topic>, Error> {
     let query = sqlx::query_as("select id, created_at from pubsub.list_topics($1, $2)");
-    Ok(query.bind(page.offset).bind(page.limit).fetch_all(pool).await?)
+    Ok(query
+        .bind(page.offset)
+        .bind(page.limit)
+        .fetch_all(pool)
+        .await?)
 }
 
 /// Delete a topic and its subscriptions.
@@ -49,6 +53,9 @@ pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Topic>, Error> {
 /// # Errors
 /// 404 when there is none.
 pub async fn delete(pool: &PgPool, id: &str) -> Result<(), Error> {
-    sqlx::query("select pubsub.delete_topic($1)").bind(id).execute(pool).await?;
+    sqlx::query("select pubsub.delete_topic($1)")
+        .bind(id)
+        .execute(pool)
+        .await?;
     Ok(())
 }

@@ -27,7 +27,10 @@ pub struct ClientBody {
     #[schema(example = "My Application", min_length = 1, max_length = 1024)]
     name: String,
     /// What it may do, separated by spaces: `*`, `resource:action` or `resource:action:object`.
-    #[schema(example = "topics:publish:user-events subscriptions:read", max_length = 1024)]
+    #[schema(
+        example = "topics:publish:user-events subscriptions:read",
+        max_length = 1024
+    )]
     scopes: String,
     /// Whether it can get tokens. Left out: true for a new client, unchanged for an update.
     is_active: Option<bool>,
@@ -85,7 +88,9 @@ pub async fn list_clients(
     State(app): State<App>,
     page: Page,
 ) -> Result<Json<ClientList>, Error> {
-    Ok(Json(ClientList { data: db::clients::list(&app.pool, page).await? }))
+    Ok(Json(ClientList {
+        data: db::clients::list(&app.pool, page).await?,
+    }))
 }
 
 /// Replace a client's settings and revoke its tokens
@@ -128,5 +133,9 @@ fn client_settings(body: &Value) -> Result<ClientSettings, Error> {
     }
     let is_active = fields.boolean("is_active");
     fields.finish()?;
-    Ok(ClientSettings { name, scopes, is_active })
+    Ok(ClientSettings {
+        name,
+        scopes,
+        is_active,
+    })
 }

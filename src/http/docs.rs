@@ -36,16 +36,28 @@ pub fn routes(document: &OpenApi) -> Router<App> {
 }
 
 async fn swagger_file(Path(file): Path<String>) -> Response {
-    let file = if file == "oauth2-redirect" { "oauth2-redirect.html" } else { file.as_str() };
+    let file = if file == "oauth2-redirect" {
+        "oauth2-redirect.html"
+    } else {
+        file.as_str()
+    };
     match utoipa_swagger_ui::serve(file, Arc::clone(&SWAGGER)) {
-        Ok(Some(file)) => {
-            ([(header::CONTENT_TYPE, file.content_type)], file.bytes.to_vec()).into_response()
-        }
-        _ => Error::Refused { status: StatusCode::NOT_FOUND, message: "Not Found".to_owned() }
+        Ok(Some(file)) => (
+            [(header::CONTENT_TYPE, file.content_type)],
+            file.bytes.to_vec(),
+        )
             .into_response(),
+        _ => Error::Refused {
+            status: StatusCode::NOT_FOUND,
+            message: "Not Found".to_owned(),
+        }
+        .into_response(),
     }
 }
 
 async fn redoc_script() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], REDOC_SCRIPT)
+    (
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
+        REDOC_SCRIPT,
+    )
 }

@@ -24,7 +24,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let id = Path::<String>::from_request_parts(parts, state).await.ok();
         // Postgres cannot be asked for an id with NUL or of bad UTF-8; the empty id never exists
-        Ok(Self(id.map(|Path(id)| id).filter(|id| !id.contains('\0')).unwrap_or_default()))
+        Ok(Self(
+            id.map(|Path(id)| id)
+                .filter(|id| !id.contains('\0'))
+                .unwrap_or_default(),
+        ))
     }
 }
 
@@ -62,7 +66,12 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryValues {
                 let ctx = json!({"error": {}});
                 Error::Invalid(vec![fault_with("value_error", loc, &msg, Value::Null, ctx)])
             })?;
-        Ok(Self(pairs.into_iter().map(|(name, value)| (name, json!(value))).collect()))
+        Ok(Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name, json!(value)))
+                .collect(),
+        ))
     }
 }
 
@@ -91,7 +100,12 @@ impl FromRequest<App> for JsonBytes {
         let bytes = read_body(body, app.settings.api_max_body_bytes).await?;
         if bytes.is_empty() {
             let loc = vec![json!("body")];
-            return Err(Error::Invalid(vec![fault("missing", loc, "Field required", Value::Null)]));
+            return Err(Error::Invalid(vec![fault(
+                "missing",
+                loc,
+                "Field required",
+                Value::Null,
+            )]));
         }
         if !is_json(&parts.headers) {
             return Err(Error::Invalid(vec![fault(
@@ -143,7 +157,14 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("?");
-    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    Some(
+        value
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase(),
+    )
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -159,12 +180,20 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// 422 with the position of the first mistake.
 pub fn parse_json(bytes: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let before = bytes.split(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+        let before = bytes
+            .split(|byte| *byte == b'\n')
+            .take(error.line().saturating_sub(1));
         let line_start: usize = before.map(|line| line.len() + 1).sum();
         let position = line_start + error.column().saturating_sub(1);
         let loc = vec![json!("body"), json!(position)];
         let ctx = json!({"error": error.to_string()});
-        Error::Invalid(vec![fault_with("json_invalid", loc, "JSON decode error", json!({}), ctx)])
+        Error::Invalid(vec![fault_with(
+            "json_invalid",
+            loc,
+            "JSON decode error",
+            json!({}),
+            ctx,
+        )])
     })
 }
 
@@ -173,5 +202,7 @@ pub fn parse_json(bytes: &[u8]) -> Result<Value, Error> {
 pub fn raw_field(bytes: &[u8], name: &str) -> Option<Box<RawValue>> {
     let fields: std::collections::HashMap<String, Box<RawValue>> =
         serde_json::from_slice(bytes).ok()?;
-    fields.into_iter().find_map(|(key, value)| (key == name && value.get() != "null").then_some(value))
+    fields
+        .into_iter()
+        .find_map(|(key, value)| (key == name && value.get() != "null").then_some(value))
 }

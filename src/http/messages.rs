@@ -150,7 +150,10 @@ pub async fn reprocess_dlq_messages(
     PathId(id): PathId,
     JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Error> {
-    let ids: Vec<Uuid> = handles(&body)?.iter().map(|handle| handle.message_id).collect();
+    let ids: Vec<Uuid> = handles(&body)?
+        .iter()
+        .map(|handle| handle.message_id)
+        .collect();
     db::messages::reprocess_dlq(&app.pool, &id, &ids).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -162,9 +165,13 @@ fn message_list(subscription_id: &str, deliveries: Vec<Delivery>) -> MessageList
         payload: delivery.payload,
         delivery_attempts: delivery.attempts,
         created_at: delivery.published_at,
-        receipt: delivery.lease.map(|lease| receipt(delivery.message_id, lease)),
+        receipt: delivery
+            .lease
+            .map(|lease| receipt(delivery.message_id, lease)),
     };
-    MessageList { data: deliveries.into_iter().map(message).collect() }
+    MessageList {
+        data: deliveries.into_iter().map(message).collect(),
+    }
 }
 
 /// Message id and lease number, URL-safe.
@@ -181,18 +188,29 @@ fn parse_handle(text: &str) -> Result<Handle, uuid::Error> {
         .and_then(|bytes| {
             let (message_id, lease) = bytes.split_first_chunk::<16>()?;
             let lease = i64::from_be_bytes(lease.try_into().ok()?);
-            Some(Handle { message_id: Uuid::from_bytes(*message_id), lease: Some(lease) })
+            Some(Handle {
+                message_id: Uuid::from_bytes(*message_id),
+                lease: Some(lease),
+            })
         });
     match receipt {
         Some(handle) => Ok(handle),
-        None => Uuid::parse_str(text).map(|message_id| Handle { message_id, lease: None }),
+        None => Uuid::parse_str(text).map(|message_id| Handle {
+            message_id,
+            lease: None,
+        }),
     }
 }
 
 fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
     let Some(values) = body.as_array() else {
         let loc = vec![json!("body")];
-        let fault = fault("list_type", loc, "Input should be a valid list", body.clone());
+        let fault = fault(
+            "list_type",
+            loc,
+            "Input should be a valid list",
+            body.clone(),
+        );
         return Err(Error::Invalid(vec![fault]));
     };
     let mut faults = Vec::new();
@@ -212,7 +230,11 @@ fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
             }
         }
     }
-    if faults.is_empty() { Ok(handles) } else { Err(Error::Invalid(faults)) }
+    if faults.is_empty() {
+        Ok(handles)
+    } else {
+        Err(Error::Invalid(faults))
+    }
 }
 
 #[cfg(test)]
@@ -221,18 +243,28 @@ mod tests {
 
     #[test]
     fn a_receipt_names_its_message_and_lease() {
-        let handle = Handle { message_id: Uuid::now_v7(), lease: Some(-7) };
+        let handle = Handle {
+            message_id: Uuid::now_v7(),
+            lease: Some(-7),
+        };
 
         let receipt = receipt(handle.message_id, -7);
 
         assert_eq!(parse_handle(&receipt), Ok(handle));
-        assert!(receipt.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+        assert!(
+            receipt
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        );
     }
 
     #[test]
     fn ids_are_taken_with_and_without_dashes() {
         let message_id = Uuid::now_v7();
-        let handle = Handle { message_id, lease: None };
+        let handle = Handle {
+            message_id,
+            lease: None,
+        };
         assert_eq!(parse_handle(&message_id.to_string()), Ok(handle));
         assert_eq!(parse_handle(&message_id.simple().to_string()), Ok(handle));
         assert!(parse_handle("rubbish").is_err());

@@ -53,9 +53,16 @@ impl App {
     /// For a pool and the settings.
     #[must_use]
     pub fn new(settings: Settings, pool: PgPool, metrics: Metrics) -> Self {
-        let tokens =
-            settings.auth_secret_key.as_ref().map(|key| Arc::new(Tokens::new(&settings, key)));
-        Self { settings: Arc::new(settings), pool, tokens, metrics }
+        let tokens = settings
+            .auth_secret_key
+            .as_ref()
+            .map(|key| Arc::new(Tokens::new(&settings, key)));
+        Self {
+            settings: Arc::new(settings),
+            pool,
+            tokens,
+            metrics,
+        }
     }
 
     async fn revoke_tokens(&self, client_id: Uuid, version: Option<i32>) {
@@ -71,8 +78,14 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(topics::create_topic, topics::list_topics))
         .routes(routes!(topics::get_topic, topics::delete_topic))
         .routes(routes!(topics::publish_messages))
-        .routes(routes!(subscriptions::create_subscription, subscriptions::list_subscriptions))
-        .routes(routes!(subscriptions::get_subscription, subscriptions::delete_subscription))
+        .routes(routes!(
+            subscriptions::create_subscription,
+            subscriptions::list_subscriptions
+        ))
+        .routes(routes!(
+            subscriptions::get_subscription,
+            subscriptions::delete_subscription
+        ))
         .routes(routes!(subscriptions::subscription_metrics))
         .routes(routes!(messages::consume_messages))
         .routes(routes!(messages::ack_messages))
@@ -80,7 +93,11 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(messages::list_dlq_messages))
         .routes(routes!(messages::reprocess_dlq_messages))
         .routes(routes!(clients::create_client, clients::list_clients))
-        .routes(routes!(clients::get_client, clients::update_client, clients::delete_client))
+        .routes(routes!(
+            clients::get_client,
+            clients::update_client,
+            clients::delete_client
+        ))
         .routes(routes!(oauth::issue_token))
         .routes(routes!(monitoring::liveness))
         .routes(routes!(monitoring::readiness))
@@ -133,26 +150,45 @@ pub async fn serve(
 }
 
 fn not_found() -> Error {
-    Error::Refused { status: StatusCode::NOT_FOUND, message: "Not Found".to_owned() }
+    Error::Refused {
+        status: StatusCode::NOT_FOUND,
+        message: "Not Found".to_owned(),
+    }
 }
 
 /// Not found, or, for a known path with a slash too many, a redirect to the path without it.
 async fn unknown_route(request: Request) -> Response {
     const FIRST_SEGMENTS: [&str; 9] = [
-        "topics", "subscriptions", "clients", "oauth", "liveness", "readiness", "metrics", "docs",
+        "topics",
+        "subscriptions",
+        "clients",
+        "oauth",
+        "liveness",
+        "readiness",
+        "metrics",
+        "docs",
         "redoc",
     ];
     let path = request.uri().path();
     let bare = path.trim_end_matches('/');
-    let known = bare.split('/').nth(1).is_some_and(|first| FIRST_SEGMENTS.contains(&first));
+    let known = bare
+        .split('/')
+        .nth(1)
+        .is_some_and(|first| FIRST_SEGMENTS.contains(&first));
     if bare.len() == path.len() || !known {
         return not_found().into_response();
     }
-    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = request
+        .uri()
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
     match HeaderValue::from_str(&format!("{bare}{query}")) {
-        Ok(location) => {
-            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
-        }
+        Ok(location) => (
+            StatusCode::TEMPORARY_REDIRECT,
+            [(header::LOCATION, location)],
+        )
+            .into_response(),
         Err(_) => not_found().into_response(),
     }
 }

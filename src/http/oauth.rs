@@ -59,9 +59,18 @@ pub async fn issue_token(State(app): State<App>, request: Request) -> Response {
     let answer = match read_body(body, app.settings.api_max_body_bytes).await {
         Err(error) => error.into_response(),
         Ok(bytes) if wants_form(&parts.headers) => form_token(&app, &parts.headers, &bytes).await,
-        Ok(bytes) => json_token(&app, &bytes).await.unwrap_or_else(IntoResponse::into_response),
+        Ok(bytes) => json_token(&app, &bytes)
+            .await
+            .unwrap_or_else(IntoResponse::into_response),
     };
-    ([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], answer).into_response()
+    (
+        [
+            (header::CACHE_CONTROL, "no-store"),
+            (header::PRAGMA, "no-cache"),
+        ],
+        answer,
+    )
+        .into_response()
 }
 
 fn wants_form(headers: &HeaderMap) -> bool {
@@ -75,7 +84,10 @@ async fn json_token(app: &App, bytes: &[u8]) -> Result<Response, Error> {
     let client_id = fields.uuid("client_id");
     let client_secret = fields.text("client_secret", 0, TEXT_MAX_LENGTH);
     fields.finish()?;
-    match tokens.issue(&app.pool, client_id, client_secret, None).await {
+    match tokens
+        .issue(&app.pool, client_id, client_secret, None)
+        .await
+    {
         Ok(token) => Ok((StatusCode::CREATED, Json(token)).into_response()),
         Err(Denied::Failed(error)) => Err(error),
         Err(_) => Err(Error::Unauthorized(INVALID_CLIENT)),
@@ -96,8 +108,13 @@ async fn form_token(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Response {
     };
     let invalid_client =
         || Refusal(StatusCode::UNAUTHORIZED, "invalid_client", INVALID_CLIENT).into_response();
-    let Ok(client_id) = Uuid::parse_str(&client_id) else { return invalid_client() };
-    match tokens.issue(&app.pool, client_id, client_secret, scope.as_deref()).await {
+    let Ok(client_id) = Uuid::parse_str(&client_id) else {
+        return invalid_client();
+    };
+    match tokens
+        .issue(&app.pool, client_id, client_secret, scope.as_deref())
+        .await
+    {
         Ok(token) => Json::<AccessToken>(token).into_response(),
         Err(Denied::InvalidClient) => invalid_client(),
         Err(Denied::InvalidScope) => Refusal(
@@ -115,10 +132,13 @@ fn form_request(
     bytes: &[u8],
 ) -> Result<(String, String, Option<String>), Refusal> {
     let refuse = |text| Refusal(StatusCode::BAD_REQUEST, "invalid_request", text);
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(bytes)
-        .map_err(|_| refuse("the body is not a form"))?;
+    let pairs: Vec<(String, String)> =
+        serde_urlencoded::from_bytes(bytes).map_err(|_| refuse("the body is not a form"))?;
     let field = |name: &str| -> Result<Option<String>, Refusal> {
-        let mut values = pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
+        let mut values = pairs
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value);
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(refuse("a parameter is given twice")),
             // an empty parameter is as good as none (section 3.2)
@@ -129,7 +149,11 @@ fn form_request(
         Some("client_credentials") => {}
         Some(_) => {
             let text = "grant_type must be client_credentials";
-            return Err(Refusal(StatusCode::BAD_REQUEST, "unsupported_grant_type", text));
+            return Err(Refusal(
+                StatusCode::BAD_REQUEST,
+                "unsupported_grant_type",
+                text,
+            ));
         }
         None => return Err(refuse("grant_type is missing")),
     }
@@ -172,7 +196,9 @@ impl IntoResponse for Refusal {
         let mut response = (status, body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Basic realm=\"fastpubsub\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

@@ -57,27 +57,27 @@ pub enum CommonErrors {
 /// No such object
 #[derive(IntoResponses)]
 #[response(status = 404)]
-pub struct NotFound(#[to_schema] ErrorBody);
+pub struct NotFound(#[to_schema] pub ErrorBody);
 
 /// The id is taken
 #[derive(IntoResponses)]
 #[response(status = 409)]
-pub struct Conflict(#[to_schema] ErrorBody);
+pub struct Conflict(#[to_schema] pub ErrorBody);
 
 /// The body, or a message in it, is too large
 #[derive(IntoResponses)]
 #[response(status = 413)]
-pub struct TooLarge(#[to_schema] ErrorBody);
+pub struct TooLarge(#[to_schema] pub ErrorBody);
 
 /// The database is down
 #[derive(IntoResponses)]
 #[response(status = 503)]
-pub struct Unavailable(#[to_schema] ErrorBody);
+pub struct Unavailable(#[to_schema] pub ErrorBody);
 
 /// The token request is refused
 #[derive(IntoResponses)]
 #[response(status = 400)]
-pub struct OAuthRefusal(#[to_schema] OAuthErrorBody);
+pub struct OAuthRefusal(#[to_schema] pub OAuthErrorBody);
 
 /// What the document says beside the routes.
 #[derive(OpenApi)]
@@ -120,6 +120,9 @@ impl Modify for TokenScheme {
         ];
         let flow = ClientCredentials::new("/oauth/token", Scopes::from_iter(scopes));
         let scheme = SecurityScheme::OAuth2(OAuth2::new([Flow::ClientCredentials(flow)]));
-        document.components.get_or_insert_default().add_security_scheme("oauth2", scheme);
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("oauth2", scheme);
     }
 }

@@ -26,7 +26,12 @@ pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Er
         let loc = vec![json!("body"), json!(position)];
         if !payload.get().starts_with('{') {
             let input = serde_json::from_str(payload.get()).unwrap_or(Value::Null);
-            faults.push(fault("dict_type", loc, "Input should be a valid dictionary", input));
+            faults.push(fault(
+                "dict_type",
+                loc,
+                "Input should be a valid dictionary",
+                input,
+            ));
             continue;
         }
         match stored_size(payload.get()) {
@@ -43,7 +48,11 @@ pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Er
             Err(reason) => faults.push(refused(loc, reason)),
         }
     }
-    if faults.is_empty() { Ok(payloads) } else { Err(Error::Invalid(faults)) }
+    if faults.is_empty() {
+        Ok(payloads)
+    } else {
+        Err(Error::Invalid(faults))
+    }
 }
 
 fn refused(loc: Vec<Value>, reason: &str) -> Fault {
@@ -55,7 +64,12 @@ fn not_an_array(body: &[u8]) -> Error {
     match super::extract::parse_json(body) {
         Ok(value) => {
             let loc = vec![json!("body")];
-            Error::Invalid(vec![fault("list_type", loc, "Input should be a valid list", value)])
+            Error::Invalid(vec![fault(
+                "list_type",
+                loc,
+                "Input should be a valid list",
+                value,
+            )])
         }
         Err(error) => error,
     }
@@ -79,12 +93,16 @@ fn stored_size(json: &str) -> Result<usize, &'static str> {
             b'}' | b']' => depth = depth.saturating_sub(1),
             b'e' | b'E' if at > 0 && bytes.get(at - 1).is_some_and(u8::is_ascii_digit) => {
                 let digits = bytes.get(at + 1..).unwrap_or_default();
-                let digits = digits.strip_prefix(b"-").or(digits.strip_prefix(b"+")).unwrap_or(digits);
+                let digits = digits
+                    .strip_prefix(b"-")
+                    .or(digits.strip_prefix(b"+"))
+                    .unwrap_or(digits);
                 let exponent = digits
                     .iter()
                     .take_while(|digit| digit.is_ascii_digit())
                     .fold(0_usize, |sum, digit| {
-                        sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+                        sum.saturating_mul(10)
+                            .saturating_add(usize::from(digit - b'0'))
                     });
                 if exponent > MAX_EXPONENT {
                     return Err("a number has an exponent beyond 308");
@@ -172,6 +190,10 @@ mod tests {
     #[test]
     fn a_payload_over_the_limit_is_refused_by_position() {
         let error = parse(br#"[{"a":1},{"a":"xxxxxxxxxx"}]"#, 10).unwrap_err();
-        assert!(error.to_string().starts_with("message 1 has 18 bytes, the limit is 10"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("message 1 has 18 bytes, the limit is 10")
+        );
     }
 }

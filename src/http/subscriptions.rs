@@ -30,10 +30,18 @@ const FILTER_FORMAT: &str = "Value error, Invalid filter structure. Expected for
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
 pub struct CreateSubscription {
     /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
-    #[schema(example = "user-processor", max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    #[schema(
+        example = "user-processor",
+        max_length = 128,
+        pattern = "^[a-zA-Z0-9-._]+$"
+    )]
     id: String,
     /// The topic to receive from.
-    #[schema(example = "user-events", max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    #[schema(
+        example = "user-events",
+        max_length = 128,
+        pattern = "^[a-zA-Z0-9-._]+$"
+    )]
     topic_id: String,
     /// Fields that a message must have (AND), each with the values it may have (OR). A list holds
     /// strings, numbers or booleans; null and {} let every message pass.
@@ -70,8 +78,15 @@ pub async fn create_subscription(
     State(app): State<App>,
     JsonBytes(body): JsonBytes,
 ) -> Result<(StatusCode, Json<Subscription>), Error> {
-    let new = new_subscription(&parse_json(&body)?, raw_field(&body, "filter"), &app.settings)?;
-    Ok((StatusCode::CREATED, Json(db::subscriptions::create(&app.pool, &new).await?)))
+    let new = new_subscription(
+        &parse_json(&body)?,
+        raw_field(&body, "filter"),
+        &app.settings,
+    )?;
+    Ok((
+        StatusCode::CREATED,
+        Json(db::subscriptions::create(&app.pool, &new).await?),
+    ))
 }
 
 /// Get a subscription
@@ -96,7 +111,9 @@ pub async fn list_subscriptions(
     State(app): State<App>,
     page: Page,
 ) -> Result<Json<SubscriptionList>, Error> {
-    Ok(Json(SubscriptionList { data: db::subscriptions::list(&app.pool, page).await? }))
+    Ok(Json(SubscriptionList {
+        data: db::subscriptions::list(&app.pool, page).await?,
+    }))
 }
 
 /// Delete a subscription with its messages
@@ -135,12 +152,18 @@ fn new_subscription(
     let id = fields.id("id");
     let topic_id = fields.id("topic_id");
     check_filter(&mut fields, filter.as_deref());
-    let max_delivery_attempts =
-        fields.int("max_delivery_attempts", settings.subscription_max_attempts, 1, i32::MAX);
+    let max_delivery_attempts = fields.int(
+        "max_delivery_attempts",
+        settings.subscription_max_attempts,
+        1,
+        i32::MAX,
+    );
     let min_default = settings.subscription_backoff_min_seconds;
     let backoff_min_seconds = fields.int("backoff_min_seconds", min_default, 1, i32::MAX);
     // a client that raises the shortest wait above the default longest one has not contradicted itself
-    let max_default = settings.subscription_backoff_max_seconds.max(backoff_min_seconds);
+    let max_default = settings
+        .subscription_backoff_max_seconds
+        .max(backoff_min_seconds);
     let backoff_max_seconds = fields.int("backoff_max_seconds", max_default, 1, i32::MAX);
     if backoff_max_seconds < backoff_min_seconds {
         let msg = format!("Input should be greater than or equal to {backoff_min_seconds}");
@@ -164,14 +187,23 @@ fn new_subscription(
 }
 
 fn check_filter(fields: &mut Fields<'_>, raw: Option<&RawValue>) {
-    let Some(filter) = fields.optional("filter") else { return };
+    let Some(filter) = fields.optional("filter") else {
+        return;
+    };
     let Some(filter) = filter.as_object() else {
-        return fields.refuse("filter", "dict_type", "Input should be a valid dictionary", None);
+        return fields.refuse(
+            "filter",
+            "dict_type",
+            "Input should be a valid dictionary",
+            None,
+        );
     };
     let ctx = Some(json!({"error": {}}));
     let is_list_of_scalars = |values: &Value| {
         values.as_array().is_some_and(|values| {
-            values.iter().all(|value| value.is_string() || value.is_number() || value.is_boolean())
+            values
+                .iter()
+                .all(|value| value.is_string() || value.is_number() || value.is_boolean())
         })
     };
     if !filter.values().all(is_list_of_scalars) {

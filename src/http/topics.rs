@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
@@ -22,7 +21,11 @@ use crate::error::Error;
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
 pub struct CreateTopic {
     /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
-    #[schema(example = "user-events", max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    #[schema(
+        example = "user-events",
+        max_length = 128,
+        pattern = "^[a-zA-Z0-9-._]+$"
+    )]
     id: String,
 }
 
@@ -58,7 +61,10 @@ pub async fn create_topic(
     let mut fields = Fields::of_body(&body)?;
     let id = fields.id("id");
     fields.finish()?;
-    Ok((StatusCode::CREATED, Json(db::topics::create(&app.pool, &id).await?)))
+    Ok((
+        StatusCode::CREATED,
+        Json(db::topics::create(&app.pool, &id).await?),
+    ))
 }
 
 /// Get a topic
@@ -82,7 +88,9 @@ pub async fn list_topics(
     State(app): State<App>,
     page: Page,
 ) -> Result<Json<TopicList>, Error> {
-    Ok(Json(TopicList { data: db::topics::list(&app.pool, page).await? }))
+    Ok(Json(TopicList {
+        data: db::topics::list(&app.pool, page).await?,
+    }))
 }
 
 /// Delete a topic with its subscriptions and their messages
@@ -100,7 +108,7 @@ pub async fn delete_topic(
 
 /// Publish messages, all or none
 #[utoipa::path(post, path = "/topics/{id}/messages", tag = "topics", params(("id" = String, Path)),
-    request_body(content = Vec<Value>, example = json!([{"event": "user.created", "country": "BR"}])),
+    request_body(content = Vec<Object>, example = json!([{"event": "user.created", "country": "BR"}])),
     responses((status = 204), NotFound, TooLarge, CommonErrors),
     security((), ("oauth2" = ["topics:publish"])))]
 pub async fn publish_messages(

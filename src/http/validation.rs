@@ -16,7 +16,13 @@ pub const TEXT_MAX_LENGTH: usize = 1024;
 /// One fault.
 #[must_use]
 pub fn fault(kind: &'static str, loc: Vec<Value>, msg: &str, input: Value) -> Fault {
-    Fault { kind, loc, msg: msg.to_owned(), input, ctx: None }
+    Fault {
+        kind,
+        loc,
+        msg: msg.to_owned(),
+        input,
+        ctx: None,
+    }
 }
 
 /// One fault with the limits that apply.
@@ -28,7 +34,10 @@ pub fn fault_with(
     input: Value,
     ctx: Value,
 ) -> Fault {
-    Fault { ctx: Some(ctx), ..fault(kind, loc, msg, input) }
+    Fault {
+        ctx: Some(ctx),
+        ..fault(kind, loc, msg, input)
+    }
 }
 
 /// The fields of a body or query, and the faults found in them so far. A getter of a faulty field
@@ -53,13 +62,21 @@ impl<'a> Fields<'a> {
                 body.clone(),
             )]));
         };
-        Ok(Self { place: "body", values, faults: Vec::new() })
+        Ok(Self {
+            place: "body",
+            values,
+            faults: Vec::new(),
+        })
     }
 
     /// The parameters of a query, all of them strings.
     #[must_use]
     pub fn of_query(values: &'a Map<String, Value>) -> Self {
-        Self { place: "query", values, faults: Vec::new() }
+        Self {
+            place: "query",
+            values,
+            faults: Vec::new(),
+        }
     }
 
     /// Refuse the request if there was a fault.
@@ -67,7 +84,11 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// All faults.
     pub fn finish(self) -> Result<(), Error> {
-        if self.faults.is_empty() { Ok(()) } else { Err(Error::Invalid(self.faults)) }
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(self.faults))
+        }
     }
 
     /// The value of a field; an explicit null counts as none where the field may be left out.
@@ -80,7 +101,13 @@ impl<'a> Fields<'a> {
     pub fn refuse(&mut self, name: &str, kind: &'static str, msg: &str, ctx: Option<Value>) {
         let input = self.values.get(name).cloned().unwrap_or(Value::Null);
         let loc = vec![json!(self.place), json!(name)];
-        self.faults.push(Fault { kind, loc, msg: msg.to_owned(), input, ctx });
+        self.faults.push(Fault {
+            kind,
+            loc,
+            msg: msg.to_owned(),
+            input,
+            ctx,
+        });
     }
 
     fn required(&mut self, name: &str) -> Option<&'a Value> {
@@ -91,14 +118,17 @@ impl<'a> Fields<'a> {
                 _ => Value::Null,
             };
             let loc = vec![json!(self.place), json!(name)];
-            self.faults.push(fault("missing", loc, "Field required", input));
+            self.faults
+                .push(fault("missing", loc, "Field required", input));
         }
         value
     }
 
     /// Text of a length from `min` to `max` characters, without NUL.
     pub fn text(&mut self, name: &str, min: usize, max: usize) -> String {
-        let Some(value) = self.required(name) else { return String::new() };
+        let Some(value) = self.required(name) else {
+            return String::new();
+        };
         let Some(text) = value.as_str() else {
             self.refuse(name, "string_type", "Input should be a valid string", None);
             return String::new();
@@ -106,11 +136,21 @@ impl<'a> Fields<'a> {
         let length = text.chars().count();
         if length > max {
             let msg = format!("String should have at most {max} characters");
-            self.refuse(name, "string_too_long", &msg, Some(json!({"max_length": max})));
+            self.refuse(
+                name,
+                "string_too_long",
+                &msg,
+                Some(json!({"max_length": max})),
+            );
         } else if length < min {
             let plural = if min == 1 { "" } else { "s" };
             let msg = format!("String should have at least {min} character{plural}");
-            self.refuse(name, "string_too_short", &msg, Some(json!({"min_length": min})));
+            self.refuse(
+                name,
+                "string_too_short",
+                &msg,
+                Some(json!({"min_length": min})),
+            );
         } else if text.contains('\0') {
             let ctx = Some(json!({"error": {}}));
             self.refuse(name, "value_error", "Value error, NUL is not allowed", ctx);
@@ -123,7 +163,12 @@ impl<'a> Fields<'a> {
         let text = self.text(name, 0, TEXT_MAX_LENGTH).trim().to_owned();
         if text.is_empty() && self.values.get(name).is_some_and(Value::is_string) {
             let ctx = Some(json!({"min_length": 1}));
-            self.refuse(name, "string_too_short", "String should have at least 1 character", ctx);
+            self.refuse(
+                name,
+                "string_too_short",
+                "String should have at least 1 character",
+                ctx,
+            );
         }
         text
     }
@@ -143,7 +188,9 @@ impl<'a> Fields<'a> {
 
     /// A UUID.
     pub fn uuid(&mut self, name: &str) -> Uuid {
-        let Some(value) = self.required(name) else { return Uuid::nil() };
+        let Some(value) = self.required(name) else {
+            return Uuid::nil();
+        };
         match value.as_str().map(Uuid::parse_str) {
             Some(Ok(id)) => id,
             Some(Err(error)) => {
@@ -162,7 +209,9 @@ impl<'a> Fields<'a> {
 
     /// A whole number from `min` to `max`, or the default: 7, 7.0, "7" and true (1) are taken.
     pub fn integer(&mut self, name: &str, default: i64, min: i64, max: i64) -> i64 {
-        let Some(value) = self.values.get(name) else { return default };
+        let Some(value) = self.values.get(name) else {
+            return default;
+        };
         let number = match value {
             Value::Number(number) => match (number.as_i64(), number.as_f64()) {
                 (Some(number), _) => Ok(i128::from(number)),
@@ -207,12 +256,18 @@ impl<'a> Fields<'a> {
             Value::Number(number) => match number.as_f64() {
                 Some(1.0) => return Some(true),
                 Some(0.0) => return Some(false),
-                _ => ("bool_parsing", "Input should be a valid boolean, unable to interpret input"),
+                _ => (
+                    "bool_parsing",
+                    "Input should be a valid boolean, unable to interpret input",
+                ),
             },
             Value::String(text) => match text.to_ascii_lowercase().as_str() {
                 "1" | "true" | "t" | "yes" | "y" | "on" => return Some(true),
                 "0" | "false" | "f" | "no" | "n" | "off" => return Some(false),
-                _ => ("bool_parsing", "Input should be a valid boolean, unable to interpret input"),
+                _ => (
+                    "bool_parsing",
+                    "Input should be a valid boolean, unable to interpret input",
+                ),
             },
             _ => ("bool_type", "Input should be a valid boolean"),
         };
@@ -240,8 +295,14 @@ fn parse_integer(text: &str) -> Option<i128> {
     }
 }
 
-#[expect(clippy::as_conversions, reason = "a float's only way to an integer; it saturates")]
-#[expect(clippy::cast_possible_truncation, reason = "whole, and saturating is what is wanted")]
+#[expect(
+    clippy::as_conversions,
+    reason = "a float's only way to an integer; it saturates"
+)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "whole, and saturating is what is wanted"
+)]
 fn whole(float: f64) -> Option<i128> {
     (float.fract() == 0.0).then_some(float as i128)
 }
@@ -263,7 +324,13 @@ mod tests {
 
     #[test]
     fn integers_are_converted_like_the_original() {
-        for value in [json!(7), json!(7.0), json!("7"), json!(" +7 "), json!("7.0")] {
+        for value in [
+            json!(7),
+            json!(7.0),
+            json!("7"),
+            json!(" +7 "),
+            json!("7.0"),
+        ] {
             assert_eq!(integer(value.clone()), Ok(7), "{value}");
         }
         assert_eq!(integer(json!(true)), Ok(1));
@@ -293,12 +360,19 @@ mod tests {
         fields.boolean("flag");
         fields.uuid("client_id");
 
-        let Err(Error::Invalid(faults)) = fields.finish() else { panic!("no fault") };
+        let Err(Error::Invalid(faults)) = fields.finish() else {
+            panic!("no fault")
+        };
 
         let kinds: Vec<_> = faults.iter().map(|fault| fault.kind).collect();
         assert_eq!(
             kinds,
-            ["string_pattern_mismatch", "string_too_short", "bool_parsing", "missing"]
+            [
+                "string_pattern_mismatch",
+                "string_too_short",
+                "bool_parsing",
+                "missing"
+            ]
         );
     }
 }

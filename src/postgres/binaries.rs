@@ -9,8 +9,11 @@ use nix::unistd::{Gid, Uid, User};
 use super::Failure;
 
 /// Where distributions keep each major version, with `{}` in place of its number.
-const PLACES: &[&str] =
-    &["/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/usr/local/pgsql-{}/bin"];
+const PLACES: &[&str] = &[
+    "/usr/lib/postgresql/{}/bin",
+    "/usr/pgsql-{}/bin",
+    "/usr/local/pgsql-{}/bin",
+];
 /// Newest major to look for first, and the oldest that works.
 const MAJORS: std::ops::RangeInclusive<u32> = 14..=30;
 
@@ -18,7 +21,7 @@ const MAJORS: std::ops::RangeInclusive<u32> = 14..=30;
 ///
 /// # Errors
 /// When there is none, with what to do.
-pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<PathBuf, Failure> {
+pub(super) fn find(given: Option<&Path>, major: Option<u32>) -> Result<PathBuf, Failure> {
     if let Some(given) = given {
         return if has_programs(given) {
             Ok(given.to_owned())
@@ -35,29 +38,38 @@ pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<PathBuf, Failure
     };
     let installed = majors
         .iter()
-        .flat_map(|major| PLACES.iter().map(|place| place.replace("{}", &major.to_string())))
+        .flat_map(|major| {
+            PLACES
+                .iter()
+                .map(|place| place.replace("{}", &major.to_string()))
+        })
         .map(PathBuf::from);
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> = std::env::split_paths(&on_path).collect();
-    installed.chain(on_path).find(|place| has_programs(place)).ok_or_else(|| {
-        let version = major.map(|major| format!(" {major}")).unwrap_or_default();
-        Failure::new(format!(
-            "PostgreSQL{version} is not installed: install it (Debian: apt-get install \
+    installed
+        .chain(on_path)
+        .find(|place| has_programs(place))
+        .ok_or_else(|| {
+            let version = major.map(|major| format!(" {major}")).unwrap_or_default();
+            Failure::new(format!(
+                "PostgreSQL{version} is not installed: install it (Debian: apt-get install \
              postgresql), name its programs' directory with FASTPUBSUB_PG_BIN, or name a \
              database with FASTPUBSUB_DATABASE_URL"
-        ))
-    })
+            ))
+        })
 }
 
 fn has_programs(place: &Path) -> bool {
-    ["initdb", "postgres"].iter().all(|program| place.join(program).is_file())
+    ["initdb", "postgres"]
+        .iter()
+        .all(|program| place.join(program).is_file())
 }
 
 /// Postgres refuses to run as root: then `postgres` or `nobody` runs it. None: we do.
 ///
 /// # Errors
 /// When root has no other user to run it.
-pub fn owner() -> Result<Option<User>, Failure> {
+pub(super) fn owner() -> Result<Option<User>, Failure> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
@@ -72,11 +84,13 @@ pub fn owner() -> Result<Option<User>, Failure> {
 ///
 /// # Errors
 /// Naming the first one that it may not.
-pub fn check_reachable(dir: &Path, user: &User) -> Result<(), Failure> {
+pub(super) fn check_reachable(dir: &Path, user: &User) -> Result<(), Failure> {
     let mut above: Vec<&Path> = dir.ancestors().skip(1).collect();
     above.reverse();
     for parent in above {
-        let Ok(meta) = fs::metadata(parent) else { continue };
+        let Ok(meta) = fs::metadata(parent) else {
+            continue;
+        };
         let bits = meta.permissions().mode();
         let may_enter = match (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid())) {
             (uid, _) if uid == user.uid => bits & 0o100,

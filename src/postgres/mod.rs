@@ -67,8 +67,13 @@ impl Embedded {
         let owner = binaries::owner()?;
         let dir = prepare_directory(dir, owner.as_ref())?;
         let server_lock = as_server.then(|| lock_as_server(&dir)).transpose()?;
-        let mut embedded =
-            Self { dir, bin: bin.map(Path::to_owned), owner, server_lock, started: false };
+        let mut embedded = Self {
+            dir,
+            bin: bin.map(Path::to_owned),
+            owner,
+            server_lock,
+            started: false,
+        };
         embedded.started = embedded.ensure_running().await?;
         embedded.ensure_database().await?;
         Ok(embedded)
@@ -98,7 +103,10 @@ impl Embedded {
     /// When it does not run.
     pub fn psql_command(&self) -> Result<String, Failure> {
         if socket_fits(&self.dir) {
-            return Ok(format!("psql -h {} -U {SUPERUSER} {DATABASE}", self.dir.display()));
+            return Ok(format!(
+                "psql -h {} -U {SUPERUSER} {DATABASE}",
+                self.dir.display()
+            ));
         }
         let port = self.running()?.port;
         let file = self.dir.join("password");
@@ -125,8 +133,8 @@ impl Embedded {
     /// # Errors
     /// When it does not stop in time.
     pub async fn stop(self) -> Result<(), Failure> {
-        let no_server = self.server_lock.is_some()
-            || (self.started && lock_as_server(&self.dir).is_ok());
+        let no_server =
+            self.server_lock.is_some() || (self.started && lock_as_server(&self.dir).is_ok());
         let Some(postmaster) = postmaster(&self.cluster()).filter(|_| no_server) else {
             return Ok(());
         };
@@ -134,7 +142,9 @@ impl Embedded {
         let deadline = Instant::now() + STOP_TIMEOUT;
         while postmaster.is_alive() {
             if Instant::now() > deadline {
-                return Err(Failure::new("the private Postgres did not stop within 60 s"));
+                return Err(Failure::new(
+                    "the private Postgres did not stop within 60 s",
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -170,7 +180,9 @@ impl Embedded {
         let mut child = None;
         if postmaster(&self.cluster()).is_none() {
             let version = fs::read_to_string(self.cluster().join("PG_VERSION")).ok();
-            let major = version.as_deref().and_then(|version| version.trim().parse().ok());
+            let major = version
+                .as_deref()
+                .and_then(|version| version.trim().parse().ok());
             let bin = binaries::find(self.bin.as_deref(), major)?;
             if version.is_none() {
                 self.create_cluster(&bin).await?;
@@ -189,7 +201,9 @@ impl Embedded {
                 )));
             }
             if Instant::now() > deadline {
-                return Err(Failure::new("the private Postgres was not ready within 300 s"));
+                return Err(Failure::new(
+                    "the private Postgres was not ready within 300 s",
+                ));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -227,8 +241,21 @@ impl Embedded {
             .command(&bin.join("initdb"))
             .arg("--pgdata")
             .arg(&cluster)
-            .args(["--username", SUPERUSER, "--encoding", "UTF8", "--locale", "C"])
-            .args(["--auth-local", "trust", "--auth-host", "scram-sha-256", "--pwfile"])
+            .args([
+                "--username",
+                SUPERUSER,
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C",
+            ])
+            .args([
+                "--auth-local",
+                "trust",
+                "--auth-host",
+                "scram-sha-256",
+                "--pwfile",
+            ])
             .arg(&file)
             .output()
             .await
@@ -237,8 +264,14 @@ impl Embedded {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        let line = text.lines().find(|line| line.contains("error")).or(text.lines().next_back());
-        Err(Failure::new(format!("initdb failed: {}", line.unwrap_or("no reason given").trim())))
+        let line = text
+            .lines()
+            .find(|line| line.contains("error"))
+            .or(text.lines().next_back());
+        Err(Failure::new(format!(
+            "initdb failed: {}",
+            line.unwrap_or("no reason given").trim()
+        )))
     }
 
     fn spawn(&self, bin: &Path) -> Result<tokio::process::Child, Failure> {
@@ -248,17 +281,41 @@ impl Embedded {
             Ok((file.try_clone()?, file))
         };
         let (out, err) = open().map_err(|error| Failure::io("open", &log, &error))?;
-        let port = if socket_fits(&self.dir) { 5432 } else { free_port()? };
-        let listen = if socket_fits(&self.dir) { "" } else { "127.0.0.1" };
-        let sockets = if socket_fits(&self.dir) { self.dir.display().to_string() } else { String::new() };
+        let port = if socket_fits(&self.dir) {
+            5432
+        } else {
+            free_port()?
+        };
+        let listen = if socket_fits(&self.dir) {
+            ""
+        } else {
+            "127.0.0.1"
+        };
+        let sockets = if socket_fits(&self.dir) {
+            self.dir.display().to_string()
+        } else {
+            String::new()
+        };
         let program = bin.join("postgres");
         self.command(&program)
             .arg("-D")
             .arg(self.cluster())
-            .args(["-c", &format!("listen_addresses={listen}"), "-c", &format!("port={port}")])
+            .args([
+                "-c",
+                &format!("listen_addresses={listen}"),
+                "-c",
+                &format!("port={port}"),
+            ])
             .args(["-c", &format!("unix_socket_directories={sockets}")])
             .args(["-c", "max_connections=200", "-c", "shared_buffers=256MB"])
-            .args(["-c", "logging_collector=off", "-c", "log_timezone=UTC", "-c", "jit=off"])
+            .args([
+                "-c",
+                "logging_collector=off",
+                "-c",
+                "log_timezone=UTC",
+                "-c",
+                "jit=off",
+            ])
             .stdout(out)
             .stderr(err)
             .spawn()
@@ -268,7 +325,10 @@ impl Embedded {
     /// A program of Postgres: as its owner, in its own process group, so that ^C does not reach it.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.dir).stdin(std::process::Stdio::null()).process_group(0);
+        command
+            .current_dir(&self.dir)
+            .stdin(std::process::Stdio::null())
+            .process_group(0);
         if let Some(owner) = &self.owner {
             command.uid(owner.uid.as_raw()).gid(owner.gid.as_raw());
         }
@@ -280,25 +340,32 @@ impl Embedded {
     }
 
     async fn ensure_database(&self) -> Result<(), Failure> {
-        let refused = |error: sqlx::Error| {
-            Failure::new(format!("cannot use the private Postgres: {error}"))
-        };
+        let refused =
+            |error: sqlx::Error| Failure::new(format!("cannot use the private Postgres: {error}"));
         let options = self.options()?;
         let error = match options.connect().await {
             Ok(connection) => return connection.close().await.map_err(refused),
             Err(error) => error,
         };
-        let missing = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("3D000"));
+        let missing = error
+            .as_database_error()
+            .is_some_and(|error| error.code().as_deref() == Some("3D000"));
         if !missing {
             return Err(refused(error));
         }
-        let mut admin = options.database(SUPERUSER).connect().await.map_err(refused)?;
-        let created = sqlx::query("create database fastpubsub").execute(&mut admin).await;
+        let mut admin = options
+            .database(SUPERUSER)
+            .connect()
+            .await
+            .map_err(refused)?;
+        let created = sqlx::query("create database fastpubsub")
+            .execute(&mut admin)
+            .await;
         // another process may have been faster
         let exists = |error: &sqlx::Error| {
-            error.as_database_error().is_some_and(|error| {
-                matches!(error.code().as_deref(), Some("42P04" | "23505"))
-            })
+            error
+                .as_database_error()
+                .is_some_and(|error| matches!(error.code().as_deref(), Some("42P04" | "23505")))
         };
         match created {
             Err(error) if !exists(&error) => Err(refused(error)),
@@ -308,8 +375,14 @@ impl Embedded {
 
     fn last_log_line(&self) -> String {
         let log = fs::read_to_string(self.dir.join("postgres.log")).unwrap_or_default();
-        let failed = log.lines().rev().find(|line| line.contains("FATAL") || line.contains("ERROR"));
-        failed.or(log.lines().next_back()).unwrap_or("nothing in postgres.log").to_owned()
+        let failed = log
+            .lines()
+            .rev()
+            .find(|line| line.contains("FATAL") || line.contains("ERROR"));
+        failed
+            .or(log.lines().next_back())
+            .unwrap_or("nothing in postgres.log")
+            .to_owned()
     }
 }
 

@@ -24,7 +24,10 @@ pub(super) fn postmaster(cluster: &Path) -> Option<Postmaster> {
     let pid = Pid::from_raw(lines.first()?.parse().ok()?);
     let postmaster = Postmaster {
         pid,
-        port: lines.get(3).and_then(|port| port.parse().ok()).unwrap_or_default(),
+        port: lines
+            .get(3)
+            .and_then(|port| port.parse().ok())
+            .unwrap_or_default(),
         ready: lines.get(7) == Some(&"ready"),
     };
     (postmaster.is_alive() && runs_on(pid, cluster)).then_some(postmaster)
@@ -45,7 +48,12 @@ impl Postmaster {
     /// Whether the process exists and is not a zombie.
     pub(super) fn is_alive(&self) -> bool {
         let state = fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        let zombie = state.is_ok_and(|state| state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')));
+        let zombie = state.is_ok_and(|state| {
+            state
+                .rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        });
         kill(self.pid, None).is_ok() && !zombie
     }
 

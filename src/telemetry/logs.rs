@@ -18,21 +18,27 @@ pub fn start(settings: &Settings) {
         LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
     };
     // what libraries tell below a warning is for their developers
-    let mut targets =
-        Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("fastpubsub", level);
+    let mut targets = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("fastpubsub", level);
     if settings.database_echo {
         targets = targets.with_target("sqlx::query", LevelFilter::INFO);
     }
     let lines = match settings.log_formatter {
-        LogFormat::Json => {
-            fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
-        }
-        LogFormat::Logfmt | LogFormat::Python => {
-            tracing_logfmt::builder().layer().with_writer(std::io::stderr).boxed()
-        }
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .boxed(),
+        LogFormat::Logfmt | LogFormat::Python => tracing_logfmt::builder()
+            .layer()
+            .with_writer(std::io::stderr)
+            .boxed(),
         LogFormat::Text => fmt::layer().compact().with_writer(std::io::stderr).boxed(),
     };
-    let started = tracing_subscriber::registry().with(lines.with_filter(targets)).try_init();
+    let started = tracing_subscriber::registry()
+        .with(lines.with_filter(targets))
+        .try_init();
     if started.is_ok() && settings.log_formatter == LogFormat::Python {
         tracing::warn!("FASTPUBSUB_LOG_FORMATTER is a Python format string; logging as logfmt");
     }

@@ -23,8 +23,9 @@ pub const CONNECTIONS: &str = "database_pool_connections";
 pub const MESSAGES: &str = "pubsub_subscription_messages";
 
 /// Upper bounds of the duration histogram, in seconds.
-const BUCKETS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 /// Most subscriptions that are shown.
 const MAX_SUBSCRIPTIONS: i32 = 1000;
 /// How long their counts are kept.
@@ -51,14 +52,21 @@ impl Metrics {
                     .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), BUCKETS)
                     .and_then(PrometheusBuilder::install_recorder)
                     .map_err(|error| error.to_string())?;
-                describe_counter!(REQUESTS, "Total number of requests by method, path and status");
+                describe_counter!(
+                    REQUESTS,
+                    "Total number of requests by method, path and status"
+                );
                 describe_histogram!(DURATION, "Time to answer a request, in seconds");
                 describe_gauge!(IN_PROGRESS, "Requests being answered");
                 describe_gauge!(CONNECTIONS, "Connections to the database, by state");
                 describe_gauge!(MESSAGES, "Messages of a subscription, by state");
                 let process = Arc::new(Collector::default());
                 process.describe();
-                Ok(Metrics { handle, process, counted_at: Arc::new(Mutex::new(None)) })
+                Ok(Metrics {
+                    handle,
+                    process,
+                    counted_at: Arc::new(Mutex::new(None)),
+                })
             })
             .clone()
     }
@@ -102,7 +110,11 @@ impl Metrics {
     }
 }
 
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a gauge is a float")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float"
+)]
 fn approximate(count: i64) -> f64 {
     count as f64
 }

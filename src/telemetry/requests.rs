@@ -50,12 +50,22 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
 
     let status = response.status();
     let elapsed = started.elapsed();
-    log(&id, method, &route, status, elapsed.as_secs_f64() * 1000.0, &client);
+    log(
+        &id,
+        method,
+        &route,
+        status,
+        elapsed.as_secs_f64() * 1000.0,
+        &client,
+    );
     if let Some(Cause(error)) = response.extensions().get::<Cause>() {
         log_cause(&id, error);
     }
-    let labels =
-        [("method", method.to_owned()), ("path", route.clone()), ("status", status.as_str().to_owned())];
+    let labels = [
+        ("method", method.to_owned()),
+        ("path", route.clone()),
+        ("status", status.as_str().to_owned()),
+    ];
     counter!(REQUESTS, &labels).increment(1);
     histogram!(DURATION, "method" => method, "path" => route).record(elapsed.as_secs_f64());
     response.headers_mut().insert(REQUEST_ID, id);

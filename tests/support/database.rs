@@ -23,7 +23,9 @@ fn directory() -> PathBuf {
 /// How to reach the private Postgres.
 pub async fn server() -> PgConnectOptions {
     let bin = std::env::var_os("FASTPUBSUB_PG_BIN").map(PathBuf::from);
-    let embedded = Embedded::start(&directory(), bin.as_deref(), false).await.unwrap();
+    let embedded = Embedded::start(&directory(), bin.as_deref(), false)
+        .await
+        .unwrap();
     embedded.options().unwrap()
 }
 
@@ -32,12 +34,16 @@ async fn template(server: &PgConnectOptions) -> String {
     let name = format!("pubsub_test_{}", schema::checksum());
     let mut admin = server.connect().await.unwrap();
     let mut lock = admin.begin().await.unwrap();
-    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *lock).await.unwrap();
-    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-        .bind(&name)
-        .fetch_one(&mut *lock)
+    sqlx::query("select pg_advisory_xact_lock(1)")
+        .execute(&mut *lock)
         .await
         .unwrap();
+    let exists: bool =
+        sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(&name)
+            .fetch_one(&mut *lock)
+            .await
+            .unwrap();
     if !exists {
         let building = format!("{name}_building");
         execute(server, &format!("drop database if exists {building}")).await;
@@ -45,7 +51,11 @@ async fn template(server: &PgConnectOptions) -> String {
         let mut connection = server.clone().database(&building).connect().await.unwrap();
         schema::migrate(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        execute(server, &format!("alter database {building} rename to {name}")).await;
+        execute(
+            server,
+            &format!("alter database {building} rename to {name}"),
+        )
+        .await;
     }
     lock.commit().await.unwrap();
     admin.close().await.unwrap();
@@ -54,7 +64,10 @@ async fn template(server: &PgConnectOptions) -> String {
 
 async fn execute(server: &PgConnectOptions, sql: &str) {
     let mut connection = server.connect().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(&mut connection)
+        .await
+        .unwrap();
     connection.close().await.unwrap();
 }
 
@@ -81,12 +94,20 @@ impl TestDatabase {
     async fn create_as(server: &PgConnectOptions, how: &str) -> Self {
         let name = format!("t_{}", Uuid::now_v7().simple());
         execute(server, &format!("create database {name} {how}")).await;
-        Self { options: server.clone().database(&name), name, shared: false }
+        Self {
+            options: server.clone().database(&name),
+            name,
+            shared: false,
+        }
     }
 
     /// The same database for a second user of it; the first one drops it.
     pub fn share(&self) -> Self {
-        Self { options: self.options.clone(), name: self.name.clone(), shared: true }
+        Self {
+            options: self.options.clone(),
+            name: self.name.clone(),
+            shared: true,
+        }
     }
 
     pub fn options(&self) -> PgConnectOptions {
@@ -127,7 +148,9 @@ impl Drop for TestDatabase {
         let name = self.name.clone();
         // a drop cannot await, and the runtime of the test may be ending
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             let drop = format!("drop database if exists {name} with (force)");
             runtime.unwrap().block_on(execute(&server, &drop));
         })
@@ -138,5 +161,7 @@ impl Drop for TestDatabase {
 
 /// A pool that holds one connection.
 pub fn single(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new().max_connections(1).connect_lazy_with(options)
+    PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options)
 }

@@ -60,7 +60,13 @@ impl TestApp {
             .timeout(Duration::from_secs(60))
             .build()
             .unwrap();
-        Self { url, database, client, token: None, shutdown }
+        Self {
+            url,
+            database,
+            client,
+            token: None,
+            shutdown,
+        }
     }
 
     /// A pool on the database of the service.
@@ -74,9 +80,14 @@ impl TestApp {
         use fastpubsub::db::clients::{ClientSettings, create};
 
         let (id, secret) = (uuid::Uuid::now_v7(), secrets::generate(16));
-        let settings =
-            ClientSettings { name: "test".to_owned(), scopes: scopes.to_owned(), is_active: None };
-        create(&self.pool(), id, &settings, &secrets::hash(&secret)).await.unwrap();
+        let settings = ClientSettings {
+            name: "test".to_owned(),
+            scopes: scopes.to_owned(),
+            is_active: None,
+        };
+        create(&self.pool(), id, &settings, &secrets::hash(&secret))
+            .await
+            .unwrap();
         (id.to_string(), secret)
     }
 
@@ -90,7 +101,10 @@ impl TestApp {
 
     /// The same service, called with another token, or with none.
     pub fn with_token(&self, token: Option<&str>) -> Caller<'_> {
-        Caller { app: self, token: token.map(str::to_owned) }
+        Caller {
+            app: self,
+            token: token.map(str::to_owned),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -102,7 +116,9 @@ impl TestApp {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        self.with_token(self.token.as_deref()).post(path, body).await
+        self.with_token(self.token.as_deref())
+            .post(path, body)
+            .await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Answer {
@@ -123,14 +139,19 @@ impl TestApp {
     pub async fn topic_with_subscription(&self, topic: &str, subscription: &str, fields: Value) {
         self.post("/topics", json!({"id": topic})).await.expect(201);
         let mut body = json!({"id": subscription, "topic_id": topic});
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         self.post("/subscriptions", body).await.expect(201);
     }
 
     /// Consume up to 100 messages.
     pub async fn consume(&self, subscription: &str) -> Vec<Value> {
         let path = format!("/subscriptions/{subscription}/messages?consumer_id=c&batch_size=100");
-        self.get(&path).await.expect(200).json()["data"].as_array().unwrap().clone()
+        self.get(&path).await.expect(200).json()["data"]
+            .as_array()
+            .unwrap()
+            .clone()
     }
 }
 
@@ -165,7 +186,10 @@ impl Caller<'_> {
 
     async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.app.client.request(method, format!("{}{path}", self.app.url));
+        let mut request = self
+            .app
+            .client
+            .request(method, format!("{}{path}", self.app.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -220,10 +244,17 @@ pub fn settings(flags: &[&str]) -> Settings {
         settings: Settings,
     }
     let flags = ["test"].iter().chain(flags);
-    Flags::try_parse_from(flags).unwrap().settings.check().unwrap()
+    Flags::try_parse_from(flags)
+        .unwrap()
+        .settings
+        .check()
+        .unwrap()
 }
 
 /// The ids of messages, in order.
 pub fn ids(messages: &[Value]) -> Vec<Value> {
-    messages.iter().map(|message| message["id"].clone()).collect()
+    messages
+        .iter()
+        .map(|message| message["id"].clone())
+        .collect()
 }
