@@ -17,50 +17,55 @@ create function pubsub.release_leases(
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
-    v_spent uuid[];
-    v_stuck uuid[];
+    v_spent tid[];
+    v_stuck tid[];
 begin
     -- every lease has a wake-up at or before its deadline
-    with leased as materialized (
-        select distinct i.id
-        from pubsub_data.wakeups w
-        cross join unnest(w.message_ids) as i (id)
-        where w.topic_key = p_topic_key
-            and w.subscription_key = p_subscription_key
-            and (p_stuck_before is not null or w.due_at <= v_now)
-        order by i.id
-    ), held as materialized (
-        select d.message_id, d.attempts
-        from leased l
-        join pubsub_data.deliveries d on d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = l.id
-        where d.lease is not null
-            and (d.visible_at <= v_now or d.leased_at <= p_stuck_before)
-        for update of d skip locked
+    with held as materialized (
+        select d.place, d.attempts
+        from (
+            select distinct i.id
+            from pubsub_data.wakeups w
+            cross join unnest(w.message_ids) as i (id)
+            where w.topic_key = p_topic_key
+                and w.subscription_key = p_subscription_key
+                and (p_stuck_before is not null or w.due_at <= v_now)
+            order by i.id
+        ) i
+        cross join lateral (
+            select x.ctid as place, x.attempts
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = i.id
+                and x.lease is not null
+                and (x.visible_at <= v_now or x.leased_at <= p_stuck_before)
+            limit 1
+            for update skip locked
+        ) d
     )
-    select array_agg(h.message_id) filter (where h.attempts >= p_max_attempts),
-        array_agg(h.message_id) filter (where h.attempts < p_max_attempts)
+    select array_agg(h.place) filter (where h.attempts >= p_max_attempts),
+        array_agg(h.place) filter (where h.attempts < p_max_attempts)
     into v_spent, v_stuck
     from held h;
 
+    if v_stuck is not null then
+        with released as (
+            update pubsub_data.deliveries d
+            set visible_at = v_now, lease = null, leased_at = null, consumer_id = null
+            where d.ctid = any(v_stuck)
+            returning d.message_id
+        )
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, v_now, array_agg(r.message_id)
+        from released r;
+    end if;
     if v_spent is not null then
         perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent,
             'ack deadline passed on the last attempt');
-    end if;
-    if v_stuck is not null then
-        update pubsub_data.deliveries d
-        set visible_at = v_now, lease = null, leased_at = null, consumer_id = null
-        where d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = any(v_stuck);
-        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        values (p_topic_key, p_subscription_key, v_now, v_stuck);
     end if;
     return coalesce(cardinality(v_spent), 0) + coalesce(cardinality(v_stuck), 0);
 end

@@ -15,42 +15,47 @@
  * pubsub.cursor_<subscription key>. They follow a rollback; losing them, or wrong ones, cost a scan or
  * a little delay, never a message.
  *
+ * Plans: the tables are often tiny when a connection makes its plans and large when it uses them. So
+ * every statement is written to have one plan only: rows are found by a range of the primary key, by
+ * all of its columns in a "lateral ... limit 1", or by the ctid under which they were just locked.
+ *
  * Lock order everywhere: wake-ups, then deliveries in message id order.
  */
 
 /*
  * dead_letter_deliveries — move deliveries of a subscription to its dead letters.
  *
+ * In       p_places: the ctids of the rows, which the caller has locked
  * Out      how many were moved
- * Locks    the rows, which the caller has locked already
  */
 create function pubsub.dead_letter_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_reason text
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text
 )
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     v_moved bigint;
 begin
     with dead as (
         delete from pubsub_data.deliveries d
-        where d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = any(p_message_ids)
+        where d.ctid = any(p_places)
         returning d.message_id, d.attempts, d.consumer_id
     )
     insert into pubsub_data.dead_letters (
         topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
         published_at, attempts, consumer_id, reason
     )
-    select p_topic_key, p_subscription_key, m.message_id, m.payload, m.attributes, m.ordering_key,
+    select p_topic_key, p_subscription_key, d.message_id, m.payload, m.attributes, m.ordering_key,
         m.priority, m.published_at, d.attempts, d.consumer_id, p_reason
     from dead d
-    join pubsub_data.messages m on m.topic_key = p_topic_key and m.message_id = d.message_id;
+    cross join lateral (
+        select x.payload, x.attributes, x.ordering_key, x.priority, x.published_at
+        from pubsub_data.messages x
+        where x.topic_key = p_topic_key and x.message_id = d.message_id
+        limit 1
+    ) m;
     get diagnostics v_moved = row_count;
     return v_moved;
 end
@@ -63,7 +68,7 @@ comment on function pubsub.dead_letter_deliveries is
  * take_due — process the wake-ups of a subscription that are due.
  *
  * In       p_from: wake-ups due before it are left alone
- * Out      ready: up to p_limit ids that may be leased, locked by this transaction;
+ * Out      ready: the ctids of up to p_limit deliveries that may be leased, which are locked now;
  *          last_due_at: the latest wake-up processed, null if none was
  * Locks    skips what others hold
  * Effects  spent deliveries go to the dead letters, expired ones are deleted, the rest gets a new
@@ -72,19 +77,18 @@ comment on function pubsub.dead_letter_deliveries is
 create function pubsub.take_due(
     p_topic_key bigint, p_subscription_key bigint, p_from timestamptz, p_now timestamptz,
     p_limit int, p_max_attempts int,
-    out ready uuid[], out last_due_at timestamptz
+    out ready tid[], out last_due_at timestamptz
 )
 language plpgsql volatile
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     v_due uuid[];
     v_live uuid[];
-    v_spent uuid[];
-    v_expired uuid[];
+    v_spent tid[];
+    v_expired tid[];
+    v_ready_ids uuid[];
 begin
     with due as materialized (
         select w.ctid, w.due_at, w.message_ids
@@ -97,9 +101,8 @@ begin
         limit 32
         for update skip locked
     ), processed as (
-        -- by ctid, here and below: the row is locked, so its place is certain, and there is one plan
         delete from pubsub_data.wakeups w
-        where w.topic_key = p_topic_key and w.ctid = any(array(select due.ctid from due))
+        where w.ctid = any(array(select due.ctid from due))
     )
     select array_agg(i.id), max(due.due_at)
     into v_due, take_due.last_due_at
@@ -110,28 +113,37 @@ begin
 
     -- most are gone: acked before their deadline
     select array_agg(d.message_id) into v_live
-    from pubsub_data.deliveries d
-    where d.topic_key = p_topic_key
-        and d.subscription_key = p_subscription_key
-        and d.message_id = any(v_due);
+    from unnest(v_due) as i (id)
+    cross join lateral (
+        select x.message_id
+        from pubsub_data.deliveries x
+        where x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.message_id = i.id
+        limit 1
+    ) d;
     if v_live is null then
         return;
     end if;
 
     with locked as materialized (
-        select d.message_id, d.visible_at,
+        select d.place, d.message_id, d.visible_at,
             case
                 when d.visible_at > p_now then 'later'
                 when d.expires_at <= p_now then 'expired'
                 when d.attempts >= p_max_attempts then 'spent'
                 else 'ready'
             end as fate
-        from pubsub_data.deliveries d
-        where d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = any(v_live)
-        order by d.message_id
-        for update skip locked
+        from (select distinct live.id from unnest(v_live) as live (id) order by live.id) i
+        cross join lateral (
+            select x.ctid as place, x.message_id, x.visible_at, x.expires_at, x.attempts
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = i.id
+            limit 1
+            for update skip locked
+        ) d
     ), again as (
         -- extended, leased again or not yet at its time; and, soon, what another transaction holds
         select l.visible_at as due_at, l.message_id from locked l where l.fate = 'later'
@@ -144,10 +156,11 @@ begin
         from again a
         group by a.due_at
     )
-    select array_agg(l.message_id) filter (where l.fate = 'spent'),
-        array_agg(l.message_id) filter (where l.fate = 'expired'),
+    select array_agg(l.place) filter (where l.fate = 'spent'),
+        array_agg(l.place) filter (where l.fate = 'expired'),
+        array_agg(l.place order by l.visible_at, l.message_id) filter (where l.fate = 'ready'),
         array_agg(l.message_id order by l.visible_at, l.message_id) filter (where l.fate = 'ready')
-    into v_spent, v_expired, take_due.ready
+    into v_spent, v_expired, take_due.ready, v_ready_ids
     from locked l;
 
     if v_spent is not null then
@@ -155,15 +168,12 @@ begin
             'ack deadline passed on the last attempt');
     end if;
     if v_expired is not null then
-        delete from pubsub_data.deliveries d
-        where d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = any(v_expired);
+        delete from pubsub_data.deliveries d where d.ctid = any(v_expired);
     end if;
     -- more than the caller wants: the next claim's
     if cardinality(take_due.ready) > p_limit then
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        values (p_topic_key, p_subscription_key, p_now, take_due.ready[p_limit + 1:]);
+        values (p_topic_key, p_subscription_key, p_now, v_ready_ids[p_limit + 1:]);
         take_due.ready := take_due.ready[:p_limit];
     end if;
 end
@@ -191,8 +201,6 @@ returns table (
 language plpgsql volatile rows 10
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     c_lowest constant uuid := '00000000-0000-0000-0000-000000000000';
@@ -214,7 +222,7 @@ declare
 
     v_look_from timestamptz := v_due_from;
     v_last_due_at timestamptz;
-    v_ready uuid[];
+    v_ready tid[];
     v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
     v_step text;
     v_after uuid;
@@ -245,9 +253,7 @@ begin
             update pubsub_data.deliveries d
             set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
                 leased_at = v_now, consumer_id = p_consumer_id
-            where d.topic_key = p_topic_key
-                and d.subscription_key = p_subscription_key
-                and d.message_id = any(v_ready)
+            where d.ctid = any(v_ready)
             returning d.message_id, d.attempts
         )
         select array_agg(l.message_id), array_agg(l.attempts) into v_ids, v_attempts from leased l;
@@ -308,7 +314,7 @@ begin
             update pubsub_data.deliveries d
             set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
                 leased_at = v_now, consumer_id = p_consumer_id
-            where d.topic_key = p_topic_key and d.ctid = any(array(select p.ctid from picked p))
+            where d.ctid = any(array(select p.ctid from picked p))
             returning d.message_id, d.attempts
         )
         select array_agg(l.message_id), array_agg(l.attempts),
@@ -362,8 +368,12 @@ begin
         select m.message_id, m.payload, m.attributes, m.ordering_key, m.priority, m.published_at,
             i.attempts, v_lease, v_ack_deadline
         from unnest(v_ids, v_attempts) as i (message_id, attempts)
-        join pubsub_data.messages m
-            on m.topic_key = p_topic_key and m.message_id = i.message_id
+        cross join lateral (
+            select x.*
+            from pubsub_data.messages x
+            where x.topic_key = p_topic_key and x.message_id = i.message_id
+            limit 1
+        ) m
         order by m.message_id;
 end
 $$;

@@ -62,16 +62,23 @@ begin
     -- a claim that has read past a waiting message finds it again only by its wake-up
     if p_deliver_at is not null or p_expires_at is not null then
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select d.topic_key, d.subscription_key, due.due_at,
+        select p_topic_key, d.subscription_key, due.due_at,
             array_agg(d.message_id order by d.message_id)
-        from unnest(v_ids, p_deliver_at, p_expires_at) as m (message_id, deliver_at, expires_at)
-        join pubsub_data.subscriptions s on s.topic_key = p_topic_key
-        join pubsub_data.deliveries d on d.topic_key = p_topic_key
-            and d.subscription_key = s.subscription_key
-            and d.message_id = m.message_id
-        cross join lateral (values (m.deliver_at), (m.expires_at)) as due (due_at)
-        where due.due_at is not null
-        group by d.topic_key, d.subscription_key, due.due_at;
+        from pubsub_data.subscriptions s
+        cross join unnest(v_ids) as i (id)
+        cross join lateral (
+            select x.subscription_key, x.message_id, x.visible_at, x.expires_at
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = s.subscription_key
+                and x.message_id = i.id
+            limit 1
+        ) d
+        cross join lateral (
+            values (nullif(d.visible_at, '-infinity')), (d.expires_at)
+        ) as due (due_at)
+        where s.topic_key = p_topic_key and due.due_at is not null
+        group by d.subscription_key, due.due_at;
     end if;
     return coalesce(v_ids, '{}');
 end

@@ -32,33 +32,49 @@ returns bigint
 language plpgsql volatile
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
-    v_acked bigint;
+    v_held bigint;
+    v_deleted bigint;
+    v_acked bigint := 0;
 begin
-    with acked as (
-        delete from pubsub_data.deliveries d
-        using (
-            select w.message_id, w.lease
-            from unnest(p_message_ids, p_leases) as w (message_id, lease)
-            order by w.message_id
-        ) w
-        where d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = w.message_id
-            and d.lease is not null
-            and (w.lease is null or w.lease = d.lease)
-        returning d.message_id, d.attempts, d.consumer_id
-    )
-    insert into pubsub_data.acked (
-        topic_key, subscription_key, message_id, acked_at, attempts, consumer_id
-    )
-    select p_topic_key, p_subscription_key, a.message_id, v_now, a.attempts, a.consumer_id
-    from acked a;
-    get diagnostics v_acked = row_count;
+    loop
+        with held as materialized (
+            select d.place
+            from (
+                select w.message_id, w.lease
+                from unnest(p_message_ids, p_leases) as w (message_id, lease)
+                order by w.message_id
+            ) w
+            cross join lateral (
+                select x.ctid as place
+                from pubsub_data.deliveries x
+                where x.topic_key = p_topic_key
+                    and x.subscription_key = p_subscription_key
+                    and x.message_id = w.message_id
+                    and x.lease is not null
+                    and (w.lease is null or w.lease = x.lease)
+                limit 1
+                for update
+            ) d
+        ), acked as (
+            delete from pubsub_data.deliveries d
+            where d.ctid = any(array(select h.place from held h))
+            returning d.message_id, d.attempts, d.consumer_id
+        ), noted as (
+            insert into pubsub_data.acked (
+                topic_key, subscription_key, message_id, acked_at, attempts, consumer_id
+            )
+            select p_topic_key, p_subscription_key, a.message_id, v_now, a.attempts, a.consumer_id
+            from acked a
+        )
+        select (select count(distinct h.place) from held h), (select count(*) from acked)
+        into v_held, v_deleted;
+        v_acked := v_acked + v_deleted;
+        -- a row that changed while its lock was waited for is deleted with the next snapshot
+        exit when v_deleted >= v_held;
+    end loop;
     return v_acked;
 end
 $$;
@@ -103,31 +119,34 @@ returns bigint
 language plpgsql volatile
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
-    v_retry uuid[];
-    v_spent uuid[];
+    v_retry tid[];
+    v_spent tid[];
     v_nacked bigint;
 begin
     with held as materialized (
-        select d.message_id, d.attempts
+        select distinct d.place, d.attempts
         from (
             select w.message_id, w.lease
             from unnest(p_message_ids, p_leases) as w (message_id, lease)
             order by w.message_id
         ) w
-        join pubsub_data.deliveries d on d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = w.message_id
-            and d.lease is not null
-            and (w.lease is null or w.lease = d.lease)
-        for update of d
+        cross join lateral (
+            select x.ctid as place, x.attempts
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = w.message_id
+                and x.lease is not null
+                and (w.lease is null or w.lease = x.lease)
+            limit 1
+            for update
+        ) d
     )
-    select array_agg(distinct h.message_id) filter (where h.attempts < p_max_attempts),
-        array_agg(distinct h.message_id) filter (where h.attempts >= p_max_attempts)
+    select array_agg(h.place) filter (where h.attempts < p_max_attempts),
+        array_agg(h.place) filter (where h.attempts >= p_max_attempts)
     into v_retry, v_spent
     from held h;
 
@@ -136,9 +155,7 @@ begin
         set visible_at = v_now + make_interval(secs => pubsub.backoff_seconds(
                 d.attempts, p_backoff_min_seconds, p_backoff_max_seconds)),
             lease = null, leased_at = null, consumer_id = null
-        where d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.message_id = any(v_retry)
+        where d.ctid = any(v_retry)
         returning d.message_id, d.visible_at
     )
     insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
@@ -202,49 +219,49 @@ create function pubsub.extend_messages(
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
     v_keys record;
-    v_extended bigint;
+    v_held tid[];
+    v_extended uuid[];
 begin
     if p_seconds is null or p_seconds not between 1 and 43200 then
         perform pubsub.fail_validation('seconds', 'seconds must be 1 to 43200');
     end if;
     v_keys := pubsub.subscription_keys(p_subscription_id);
-    with held as materialized (
-        select d.message_id
-        from (
-            select w.message_id, w.lease
-            from unnest(p_message_ids, p_leases) as w (message_id, lease)
-            order by w.message_id
-        ) w
-        join pubsub_data.deliveries d on d.topic_key = v_keys.topic_key
-            and d.subscription_key = v_keys.subscription_key
-            and d.message_id = w.message_id
-            and d.lease = w.lease
-            and d.visible_at > v_now
-        for update of d
-    ), extended as (
+    select array_agg(d.place) into v_held
+    from (
+        select w.message_id, w.lease
+        from unnest(p_message_ids, p_leases) as w (message_id, lease)
+        order by w.message_id
+    ) w
+    cross join lateral (
+        select x.ctid as place
+        from pubsub_data.deliveries x
+        where x.topic_key = v_keys.topic_key
+            and x.subscription_key = v_keys.subscription_key
+            and x.message_id = w.message_id
+            and x.lease = w.lease
+            and x.visible_at > v_now
+        limit 1
+        for update
+    ) d;
+    with extended as (
         update pubsub_data.deliveries d
         set visible_at = v_now + make_interval(secs => p_seconds)
-        from held h
-        where d.topic_key = v_keys.topic_key
-            and d.subscription_key = v_keys.subscription_key
-            and d.message_id = h.message_id
+        where d.ctid = any(v_held)
         returning d.message_id
-    ), noted as (
-        -- a deadline that moved nearer would be missed by the wake-up of the claim
-        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select v_keys.topic_key, v_keys.subscription_key,
-            v_now + make_interval(secs => p_seconds), array_agg(e.message_id)
-        from extended e
-        having count(*) > 0
     )
-    select count(*) into v_extended from extended;
-    return v_extended;
+    select array_agg(e.message_id) into v_extended from extended e;
+    if v_extended is null then
+        return 0;
+    end if;
+    -- a deadline that moved nearer would be missed by the wake-up of the claim
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+    values (v_keys.topic_key, v_keys.subscription_key, v_now + make_interval(secs => p_seconds),
+        v_extended);
+    return cardinality(v_extended);
 end
 $$;
 

@@ -1,1 +1,135 @@
 //! The SQL engine, over one or more connections.
+
+mod delivery;
+mod flatness;
+mod model;
+mod stragglers;
+
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::support::database::TestDatabase;
+
+/// A delivery as `consume_messages` hands it out.
+#[derive(Clone, Debug, sqlx::FromRow)]
+struct Delivery {
+    message_id: Uuid,
+    attempts: i32,
+    lease: i64,
+}
+
+/// A database with topic `t` and subscription `s`, which backs off 10 s to 40 s and takes three
+/// attempts, and a connection to it.
+async fn database() -> (TestDatabase, PgConnection) {
+    let database = TestDatabase::create().await;
+    let mut connection = database.connect().await;
+    sqlx::raw_sql(
+        "select pubsub.create_topic('t'); \
+         select pubsub.create_subscription('s', 't', null, 3, 10, 40)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    (database, connection)
+}
+
+async fn publish(connection: &mut PgConnection, payloads: &[Value]) -> Vec<Uuid> {
+    let payloads: Vec<Json<&Value>> = payloads.iter().map(Json).collect();
+    sqlx::query_scalar("select message_id from pubsub.publish_messages('t', $1)")
+        .bind(payloads)
+        .fetch_all(connection)
+        .await
+        .unwrap()
+}
+
+async fn publish_count(connection: &mut PgConnection, count: usize) -> Vec<Uuid> {
+    publish(connection, &vec![serde_json::json!({"n": 1}); count]).await
+}
+
+async fn consume(connection: &mut PgConnection, subscription: &str, limit: i32) -> Vec<Delivery> {
+    sqlx::query_as("select message_id, attempts, lease from pubsub.consume_messages($1, 'c', $2)")
+        .bind(subscription)
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+        .unwrap()
+}
+
+/// Consume until something comes, which takes a look-back of the engine a moment.
+async fn consume_within_seconds(connection: &mut PgConnection, limit: i32) -> Vec<Delivery> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let deliveries = consume(connection, "s", limit).await;
+        if !deliveries.is_empty() || std::time::Instant::now() > deadline {
+            return deliveries;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+async fn settle(
+    connection: &mut PgConnection,
+    function: &str,
+    subscription: &str,
+    message_ids: &[Uuid],
+    leases: Option<&[i64]>,
+) -> i64 {
+    let sql = format!("select pubsub.{function}($1, $2, $3)");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(subscription)
+        .bind(message_ids)
+        .bind(leases)
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+async fn execute(connection: &mut PgConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+/// Let time pass for everything that is stored.
+async fn advance(connection: &mut PgConnection, seconds: f64) {
+    for sql in [
+        "update pubsub_data.deliveries \
+         set visible_at = visible_at - make_interval(secs => $1), \
+             leased_at = leased_at - make_interval(secs => $1)",
+        "update pubsub_data.wakeups set due_at = due_at - make_interval(secs => $1)",
+    ] {
+        sqlx::query(sql)
+            .bind(seconds)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+    }
+}
+
+/// Let the same time pass for the hints of a connection.
+async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
+    let sql = "select set_config(h.name, (
+            select string_agg(case when f.position between 2 and 6
+                then (f.value::timestamptz - make_interval(secs => $1))::text else f.value end,
+                '|' order by f.position)
+            from unnest(string_to_array(h.value, '|')) with ordinality f (value, position)
+        ), false)
+        from pubsub_data.subscriptions s
+        cross join lateral (
+            select 'pubsub.cursor_' || s.subscription_key as name,
+                nullif(current_setting('pubsub.cursor_' || s.subscription_key, true), '') as value
+        ) h
+        where h.value is not null";
+    sqlx::query(sql)
+        .bind(seconds)
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+/// Make a connection as good as new.
+async fn forget_hints(connection: &mut PgConnection) {
+    let sql = "select set_config('pubsub.cursor_' || s.subscription_key, '', false) \
+        from pubsub_data.subscriptions s";
+    execute(connection, sql).await;
+}

@@ -1,0 +1,89 @@
+/*
+ * What the assert files of this folder stand on. They run after it in the same transaction, which is
+ * rolled back, on a session with an empty search_path.
+ */
+
+/* refusal — how a statement is refused: "PS404 text", "PS422(field) text"; null when it is not. */
+create function pg_temp.refusal(p_statement text)
+returns text
+language plpgsql volatile
+as $$
+declare
+    v_state text;
+    v_column text;
+    v_message text;
+begin
+    execute p_statement;
+    return null;
+exception when others then
+    get stacked diagnostics v_state = returned_sqlstate, v_column = column_name,
+        v_message = message_text;
+    return v_state || coalesce('(' || nullif(v_column, '') || ')', '') || ' ' || v_message;
+end
+$$;
+
+/* stock — a topic and a subscription of one name, and messages {"n": 1}, {"n": 2}, ... in them. */
+create function pg_temp.stock(
+    p_name text, p_messages int default 0, p_max_attempts int default 5,
+    p_ack_deadline_seconds int default null
+)
+returns uuid[]
+language plpgsql volatile
+as $$
+begin
+    perform pubsub.create_topic(p_name);
+    perform pubsub.create_subscription(p_name, p_name,
+        p_max_delivery_attempts => p_max_attempts,
+        p_ack_deadline_seconds => p_ack_deadline_seconds);
+    return pg_temp.publish(p_name, p_messages);
+end
+$$;
+
+/* publish — messages {"n": 1}, {"n": 2}, ... in one call; their ids. */
+create function pg_temp.publish(p_topic text, p_messages int default 1)
+returns uuid[]
+language sql volatile
+as $$
+    select coalesce(array_agg(p.message_id), '{}')
+    from pubsub.publish_messages(p_topic, array(
+        select jsonb_build_object('n', n) from generate_series(1, p_messages) n
+    )) p
+$$;
+
+/* claim — consume; the message ids, in the order in which they were handed out. */
+create function pg_temp.claim(p_subscription text, p_batch_size int default 1000)
+returns uuid[]
+language sql volatile
+as $$
+    select coalesce(array_agg(c.message_id), '{}')
+    from pubsub.consume_messages(p_subscription, 'consumer', p_batch_size) c
+$$;
+
+/* reconnect — forget what claims of the subscription noted in this session. */
+create function pg_temp.reconnect(p_subscription text)
+returns void
+language sql volatile
+as $$
+    select set_config('pubsub.cursor_' || s.subscription_key, '', false)
+    from pubsub_data.subscriptions s
+    where s.subscription_id = p_subscription
+$$;
+
+/* later — let time pass for a subscription, as a new connection finds it. */
+create function pg_temp.later(p_subscription text, p_by interval)
+returns void
+language plpgsql volatile
+as $$
+declare
+    v_keys record := pubsub.subscription_keys(p_subscription);
+begin
+    update pubsub_data.deliveries d
+    set visible_at = d.visible_at - p_by, leased_at = d.leased_at - p_by,
+        expires_at = d.expires_at - p_by
+    where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key;
+    update pubsub_data.wakeups w
+    set due_at = w.due_at - p_by
+    where w.topic_key = v_keys.topic_key and w.subscription_key = v_keys.subscription_key;
+    perform pg_temp.reconnect(p_subscription);
+end
+$$;

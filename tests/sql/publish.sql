@@ -1,0 +1,279 @@
+/* Publishing: who receives what, all or nothing. */
+
+do $$
+declare
+    c_proves constant text := 'ids come in the order of the payloads, and each is its payload''s';
+    v_ids uuid[];
+begin
+    v_ids := pg_temp.stock('positions', 200);
+
+    assert v_ids = array(
+        select m.message_id
+        from pubsub_data.messages m
+        join pubsub_data.topics t on t.topic_key = m.topic_key
+        where t.topic_id = 'positions'
+        order by (m.payload ->> 'n')::int
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a message is stored once and delivered to every subscription';
+begin
+    perform pg_temp.stock('fan');
+    perform pubsub.create_subscription('fan-2', 'fan');
+    perform pubsub.create_subscription('fan-3', 'fan');
+    perform pg_temp.publish('fan', 4);
+
+    assert (
+        select count(*) from pubsub_data.messages m
+        join pubsub_data.topics t on t.topic_key = m.topic_key
+        where t.topic_id = 'fan'
+    ) = 4, c_proves;
+    assert cardinality(pg_temp.claim('fan')) = 4, c_proves;
+    assert cardinality(pg_temp.claim('fan-2')) = 4, c_proves;
+    assert cardinality(pg_temp.claim('fan-3')) = 4, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a subscription receives what matches its filter';
+begin
+    perform pubsub.create_topic('filtered');
+    perform pubsub.create_subscription('filtered-all', 'filtered', '{}');
+    perform pubsub.create_subscription('filtered-br', 'filtered', '{"country": ["BR"]}');
+    perform pubsub.create_subscription('filtered-none', 'filtered', '{"country": []}');
+    perform pubsub.publish_messages('filtered', array[
+        '{"country": "BR"}', '{"country": "US"}', '{"country": null}', '{}'
+    ]::jsonb[]);
+
+    assert cardinality(pg_temp.claim('filtered-all')) = 4, c_proves;
+    assert array(
+        select c.payload from pubsub.consume_messages('filtered-br', 'consumer') c
+    ) = array['{"country": "BR"}']::jsonb[], c_proves;
+    assert pg_temp.claim('filtered-none') = '{}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'topics do not receive each other''s messages';
+begin
+    perform pg_temp.stock('apart-1', 1);
+    perform pg_temp.stock('apart-2', 2);
+
+    assert cardinality(pg_temp.claim('apart-1')) = 1, c_proves;
+    assert cardinality(pg_temp.claim('apart-2')) = 2, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a new subscription receives nothing that was published before it';
+begin
+    perform pg_temp.stock('before', 2);
+
+    perform pubsub.create_subscription('before-late', 'before');
+    perform pg_temp.publish('before', 1);
+
+    assert cardinality(pg_temp.claim('before-late')) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'payloads and attributes arrive as they were given';
+    v_got record;
+begin
+    perform pg_temp.stock('content');
+    perform pubsub.publish_messages('content',
+        array['{"a": {"b": [1, 2.50, null, "<&>"]}}', '{}']::jsonb[],
+        array['{"trace": "x"}', null]::jsonb[]);
+
+    select array_agg(c.payload order by c.message_id) as payloads,
+        array_agg(c.attributes order by c.message_id) as attributes
+    into v_got
+    from pubsub.consume_messages('content', 'consumer') c;
+
+    assert v_got.payloads::text[] = array['{"a": {"b": [1, 2.50, null, "<&>"]}}', '{}'], c_proves;
+    assert v_got.attributes = array['{"trace": "x"}', null]::jsonb[], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'one message that is no object refuses all of them';
+    v_bad text;
+begin
+    perform pg_temp.stock('atomic');
+    foreach v_bad in array array['[]', '"x"', '1', 'true', 'null', null] loop
+        assert pg_temp.refusal(format(
+            $q$select pubsub.publish_messages('atomic', array['{"n": 1}', %L, '{"n": 2}']::jsonb[])$q$,
+            v_bad)) = 'PS422(messages) every message must be a JSON object',
+            format('%s: %L', c_proves, v_bad);
+    end loop;
+
+    assert (select t.last_published_at is null from pubsub.topics t where t.topic_id = 'atomic'),
+        c_proves;
+    assert pg_temp.claim('atomic') = '{}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'publishing nothing stores nothing';
+begin
+    perform pg_temp.stock('nothing');
+
+    assert (select count(*) from pubsub.publish_messages('nothing', '{}')) = 0, c_proves;
+    assert (select count(*) from pubsub.publish_messages('nothing', null)) = 0, c_proves;
+    assert pg_temp.claim('nothing') = '{}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an unknown topic is PS404, whatever is published';
+begin
+    assert pg_temp.refusal($q$select pubsub.publish_messages('none', '{}')$q$)
+        = 'PS404 Topic not found', c_proves;
+    assert pg_temp.refusal($q$select pubsub.publish_messages('none', array['[]']::jsonb[])$q$)
+        = 'PS404 Topic not found', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'publishing to a topic without subscriptions is not an error';
+begin
+    perform pubsub.create_topic('unheard');
+
+    assert cardinality(pg_temp.publish('unheard', 2)) = 2, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'publish rolls back with its transaction';
+    v_published int := 0;
+begin
+    perform pg_temp.stock('rollback');
+    begin
+        v_published := cardinality(pg_temp.publish('rollback', 3));
+        raise exception using errcode = 'ZZ001';
+    exception when sqlstate 'ZZ001' then
+        null;
+    end;
+
+    assert v_published = 3, c_proves;
+    assert (select t.last_published_at is null from pubsub.topics t where t.topic_id = 'rollback'),
+        c_proves;
+    assert (
+        select s.backlog = 0 from pubsub.subscriptions s where s.subscription_id = 'rollback'
+    ), c_proves;
+    assert pg_temp.claim('rollback') = '{}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'deliver_at holds a message back until its time, and only that one';
+    v_ids uuid[];
+begin
+    perform pg_temp.stock('delayed');
+    v_ids := array(
+        select p.message_id
+        from pubsub.publish_messages('delayed', array['{"n": 1}', '{"n": 2}', '{"n": 3}']::jsonb[],
+            p_deliver_at => array[clock_timestamp() + interval '1 hour', null,
+                clock_timestamp() - interval '1 hour']) p
+    );
+
+    assert pg_temp.claim('delayed') = v_ids[2:3], c_proves;
+    perform pubsub.ack_messages('delayed', v_ids);
+    perform pg_temp.later('delayed', '59 minutes 59 seconds');
+    assert pg_temp.claim('delayed') = '{}', c_proves;
+    perform pg_temp.later('delayed', '1 second');
+    assert pg_temp.claim('delayed') = v_ids[1:1], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a message is never handed out after expires_at, and leaves by itself';
+    v_ids uuid[];
+begin
+    perform pg_temp.stock('expiring');
+    v_ids := array(
+        select p.message_id
+        from pubsub.publish_messages('expiring', array['{"n": 1}', '{"n": 2}', '{"n": 3}']::jsonb[],
+            p_expires_at => array[clock_timestamp() + interval '1 hour', null,
+                clock_timestamp() - interval '1 hour']) p
+    );
+
+    perform pg_temp.later('expiring', '1 hour');
+
+    assert pg_temp.claim('expiring') = v_ids[2:2], c_proves;
+    assert (
+        select s.backlog from pubsub.subscriptions s where s.subscription_id = 'expiring'
+    ) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a message is handed out before its expires_at';
+    v_ids uuid[];
+begin
+    perform pg_temp.stock('fresh');
+    v_ids := array(
+        select p.message_id
+        from pubsub.publish_messages('fresh', array['{}']::jsonb[],
+            p_expires_at => array[clock_timestamp() + interval '1 hour']) p
+    );
+
+    perform pg_temp.later('fresh', '59 minutes');
+
+    assert pg_temp.claim('fresh') = v_ids, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a message that expires before its deliver_at is never handed out';
+begin
+    perform pg_temp.stock('pointless');
+    perform pubsub.publish_messages('pointless', array['{}']::jsonb[],
+        p_deliver_at => array[clock_timestamp() + interval '2 hours'],
+        p_expires_at => array[clock_timestamp() + interval '1 hour']);
+
+    perform pg_temp.later('pointless', '90 minutes');
+    assert pg_temp.claim('pointless') = '{}', c_proves;
+    perform pg_temp.later('pointless', '31 minutes');
+    assert pg_temp.claim('pointless') = '{}', c_proves;
+    assert (
+        select s.backlog from pubsub.subscriptions s where s.subscription_id = 'pointless'
+    ) = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'delays and expiries are noted only for subscriptions that match';
+begin
+    perform pubsub.create_topic('noted');
+    perform pubsub.create_subscription('noted-yes', 'noted', '{"n": [1]}');
+    perform pubsub.create_subscription('noted-no', 'noted', '{"n": [2]}');
+    perform pubsub.publish_messages('noted', array['{"n": 1}', '{"n": 1}']::jsonb[],
+        p_deliver_at => array_fill(clock_timestamp() + interval '1 hour', array[2]));
+
+    assert array(
+        select s.subscription_id || ' ' || cardinality(w.message_ids)
+        from pubsub_data.wakeups w
+        join pubsub_data.subscriptions s on s.subscription_key = w.subscription_key
+            and s.topic_key = w.topic_key
+        where s.subscription_id like 'noted-%'
+    ) = array['noted-yes 2'], c_proves;
+end
+$$;
