@@ -75,6 +75,64 @@ comment on function pubsub.release_leases is
     'End leases of one subscription whose holder is gone; returns how many.';
 
 /*
+ * dead_letter_spent_messages — move messages whose last lease has run out to the dead letters, where
+ * no claim comes by to do it.
+ *
+ * In       p_since: only leases that were due to end after it
+ * Out      how many were moved
+ * Locks    skips what others hold
+ */
+create function pubsub.dead_letter_spent_messages(p_since timestamptz default '-infinity')
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_subscription record;
+    v_spent tid[];
+    v_moved bigint := 0;
+begin
+    for v_subscription in
+        select s.topic_key, s.subscription_key, s.max_delivery_attempts
+        from pubsub_data.subscriptions s
+    loop
+        select array_agg(d.place) into v_spent
+        from (
+            select distinct i.id
+            from pubsub_data.wakeups w
+            cross join unnest(w.message_ids) as i (id)
+            where w.topic_key = v_subscription.topic_key
+                and w.subscription_key = v_subscription.subscription_key
+                and w.due_at > p_since
+                and w.due_at <= v_now
+            order by i.id
+        ) i
+        cross join lateral (
+            select x.ctid as place
+            from pubsub_data.deliveries x
+            where x.topic_key = v_subscription.topic_key
+                and x.subscription_key = v_subscription.subscription_key
+                and x.message_id = i.id
+                and x.visible_at <= v_now
+                and x.attempts >= v_subscription.max_delivery_attempts
+            limit 1
+            for update skip locked
+        ) d;
+        if v_spent is not null then
+            v_moved := v_moved + pubsub.dead_letter_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_spent,
+                'ack deadline passed on the last attempt');
+        end if;
+    end loop;
+    return v_moved;
+end
+$$;
+
+comment on function pubsub.dead_letter_spent_messages is
+    'Dead-letter messages whose last lease has run out; returns how many.';
+
+/*
  * cleanup_stuck_messages — end the leases of crashed consumers at once, in all subscriptions.
  *
  * In       p_lock_timeout_seconds: a lease older than this is stuck, in subscriptions without an ack

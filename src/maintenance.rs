@@ -9,11 +9,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Settings;
-use crate::db::maintenance::{cleanup_acked_messages, cleanup_stuck_messages, rotate, try_lead};
+use crate::db::maintenance::{
+    cleanup_acked_messages, dead_letter_spent_messages, rotate, try_lead,
+};
 
 const TICK: Duration = Duration::from_secs(5);
 /// Retention and partitions every so many ticks.
 const ROTATE_EVERY: u32 = 12;
+/// How far a tick looks back for spent leases; a rotation looks at all of them.
+const SPENT_WITHIN_SECONDS: i32 = 60;
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
 /// lock_not_available: a table was in use; the next tick tries again.
@@ -52,7 +56,8 @@ async fn work(
     if !try_lead(pool, holder, LEASE_SECONDS).await? {
         return Ok(());
     }
-    cleanup_stuck_messages(pool, None).await?;
+    let within = (!rotation_is_due).then_some(SPENT_WITHIN_SECONDS);
+    dead_letter_spent_messages(pool, within).await?;
     if rotation_is_due {
         let retention = settings.cleanup_acked_messages_older_than_seconds;
         let mut connection = pool.acquire().await?;

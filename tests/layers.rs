@@ -1,1 +1,296 @@
-//! The layers of the code.
+//! Rules about the code itself: who may speak SQL, who may know whom, how long a file may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest file, in lines.
+const MAX_LINES: usize = 500;
+
+struct Source {
+    /// Relative to the project, such as `src/db/mod.rs`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The text without its unit tests, which come last.
+    fn code(&self) -> &str {
+        self.text
+            .split_once("#[cfg(test)]")
+            .map_or(self.text.as_str(), |(code, _)| code)
+    }
+}
+
+/// The files below a folder with one of these endings.
+fn sources(folder: &str, endings: &[&str]) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<PathBuf> = vec![root.join(folder)];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            if path.is_dir() {
+                folders.push(path);
+            } else if ending.is_some_and(|ending| endings.contains(&ending)) {
+                let name = path.strip_prefix(root).unwrap();
+                found.push(Source {
+                    path: name.to_str().unwrap().to_owned(),
+                    text: fs::read_to_string(&path).unwrap(),
+                });
+            }
+        }
+    }
+    assert!(!found.is_empty(), "nothing in {folder}");
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Rust code taken apart: what its string literals say, and the rest without literals and comments.
+struct Parts {
+    literals: Vec<String>,
+    code: String,
+}
+
+fn parts(text: &str) -> Parts {
+    let chars: Vec<char> = text.chars().collect();
+    let starts = |at: usize, what: &str| {
+        chars[at..]
+            .iter()
+            .copied()
+            .take(what.len())
+            .eq(what.chars())
+    };
+    let (mut literals, mut code, mut at) = (Vec::new(), String::new(), 0);
+    while at < chars.len() {
+        if starts(at, "//") {
+            while at < chars.len() && chars[at] != '\n' {
+                at += 1;
+            }
+        } else if starts(at, "/*") {
+            while !starts(at, "*/") {
+                at += 1;
+            }
+            at += 2;
+        } else if starts(at, "r\"") || starts(at, "r#") {
+            let hashes = chars[at + 1..].iter().take_while(|c| **c == '#').count();
+            if chars[at + 1 + hashes] != '"' {
+                // a raw identifier
+                code.push('r');
+                at += 1;
+                continue;
+            }
+            let end = format!("\"{}", "#".repeat(hashes));
+            let from = at + hashes + 2;
+            at = (from..).find(|at| starts(*at, &end)).unwrap();
+            literals.push(chars[from..at].iter().collect());
+            at += end.len();
+        } else if chars[at] == '"' {
+            let from = at + 1;
+            at = from;
+            while chars[at] != '"' {
+                at += if chars[at] == '\\' { 2 } else { 1 };
+            }
+            literals.push(chars[from..at].iter().collect());
+            at += 1;
+        } else if chars[at] == '\'' && (chars[at + 1] == '\\' || chars[at + 2] == '\'') {
+            // a character, not a lifetime
+            at += if chars[at + 1] == '\\' { 3 } else { 2 };
+            while chars[at - 1] != '\'' {
+                at += 1;
+            }
+            at += usize::from(chars[at] == '\'');
+        } else {
+            code.push(chars[at]);
+            at += 1;
+        }
+    }
+    Parts { literals, code }
+}
+
+/// Whether a literal is a statement, or names something of our schemas.
+fn speaks_sql(literal: &str) -> bool {
+    const SETTINGS: &[&str] = &["search_path", "jit", "local", "session", "timezone"];
+    const OBJECTS: &[&str] = &[
+        "database", "schema", "table", "view", "function", "index", "role", "sequence", "user",
+        "type",
+    ];
+    let text = literal.to_lowercase();
+    let mut words = text.split_whitespace();
+    let mut next = || words.next().unwrap_or_default();
+    let (first, second, third) = (next(), next(), next());
+    let is_statement = match first {
+        "select" | "truncate" | "with" => !second.is_empty(),
+        "insert" | "merge" => second == "into",
+        "delete" => second == "from",
+        "update" => third == "set",
+        "set" => SETTINGS.contains(&second),
+        "create" | "drop" | "alter" => OBJECTS.contains(&second),
+        _ => false,
+    };
+    is_statement || text.contains("pubsub.") || text.contains("pubsub_data")
+}
+
+#[test]
+fn statements_are_told_from_prose() {
+    for sql in [
+        "select 1",
+        "insert into t values (1)",
+        "update t set a = 1",
+        "delete from t",
+        "create database fastpubsub",
+        "set search_path = ''; set jit = off",
+        "  SELECT\n1",
+        "{} pubsub.get_topic($1)",
+    ] {
+        assert!(speaks_sql(sql), "{sql}");
+    }
+    for prose in [
+        "create topics",
+        "delete topics",
+        "update clients",
+        "select",
+        "pubsub_subscription_messages",
+        "set it to true",
+        "",
+    ] {
+        assert!(!speaks_sql(prose), "{prose}");
+    }
+}
+
+#[test]
+fn literals_are_told_from_code() {
+    let parts = parts(
+        "let a = \"one \\\" two\"; // \"no\"\n/* \"no\" */ let b = r#\"three \"4\"\"#; \
+         let c = '\"'; let d: &'static str = \"five\"; let e = '\\''; let r#type = \"six\";",
+    );
+
+    assert_eq!(
+        parts.literals,
+        ["one \\\" two", "three \"4\"", "five", "six"]
+    );
+    assert!(parts.code.contains("let d: &'static str = ;"));
+}
+
+#[test]
+fn only_the_database_layer_speaks_sql() {
+    let allowed = |path: &str, literal: &str| {
+        path.starts_with("src/db/")
+            || path.starts_with("src/postgres/") && literal == "create database fastpubsub"
+    };
+
+    for source in sources("src", &["rs"]) {
+        for literal in parts(&source.text).literals {
+            assert!(
+                !speaks_sql(&literal) || allowed(&source.path, &literal),
+                "{} speaks SQL: {literal}",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn the_database_layer_knows_nothing_of_http() {
+    for source in sources("src/db", &["rs"]) {
+        let code = parts(&source.text).code;
+        for stranger in [
+            "axum",
+            "tower_http",
+            "crate::http",
+            "crate::auth",
+            "crate::cli",
+        ] {
+            assert!(!code.contains(stranger), "{} names {stranger}", source.path);
+        }
+    }
+}
+
+#[test]
+fn only_the_front_doors_know_axum() {
+    // the layer around every request, the caller as an argument of handlers, errors as answers
+    let bridges = [
+        "src/auth/caller.rs",
+        "src/error.rs",
+        "src/telemetry/requests.rs",
+    ];
+
+    for source in sources("src", &["rs"]) {
+        let path = source.path.as_str();
+        assert!(
+            path.starts_with("src/http/")
+                || bridges.contains(&path)
+                || !parts(&source.text).code.contains("axum"),
+            "{path} names axum"
+        );
+    }
+}
+
+/// What doors share lies in modules of its own; a door names another only for what is listed.
+#[test]
+fn the_doors_do_not_name_each_other() {
+    const DOORS: &[&str] = &[
+        "topics",
+        "subscriptions",
+        "messages",
+        "clients",
+        "oauth",
+        "monitoring",
+        "docs",
+    ];
+    const ALLOWED: &[&str] = &["topics::PageParams"];
+
+    let all = sources("src/http", &["rs"]);
+    for door in DOORS {
+        let path = format!("src/http/{door}.rs");
+        assert!(all.iter().any(|source| source.path == path), "{path}");
+    }
+    // the table of routes names them all
+    for source in all.iter().filter(|source| source.path != "src/http/mod.rs") {
+        let code = parts(source.code()).code;
+        for prefix in ["super::", "crate::http::"] {
+            for (at, _) in code.match_indices(prefix) {
+                let named = &code[at + prefix.len()..];
+                assert!(!named.starts_with('{'), "{}: one use per line", source.path);
+                let other = DOORS
+                    .iter()
+                    .find(|door| named.starts_with(&format!("{door}::")));
+                assert!(
+                    other.is_none() || ALLOWED.iter().any(|what| named.starts_with(what)),
+                    "{} names {}",
+                    source.path,
+                    named.lines().next().unwrap()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_but_tests_panics_on_purpose() {
+    for source in sources("src", &["rs"]) {
+        let code = parts(source.code()).code;
+        for panic in [
+            ".unwrap()",
+            ".expect(",
+            ".unwrap_err(",
+            ".expect_err(",
+            "panic!(",
+            "todo!(",
+            "unimplemented!(",
+            "unreachable!(",
+        ] {
+            assert!(!code.contains(panic), "{} has {panic}", source.path);
+        }
+    }
+}
+
+#[test]
+fn no_file_is_long() {
+    for folder in ["src", "tests", "sql", "migrations"] {
+        for source in sources(folder, &["rs", "sql"]) {
+            let lines = source.text.lines().count();
+            assert!(lines <= MAX_LINES, "{} has {lines} lines", source.path);
+        }
+    }
+}

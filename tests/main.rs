@@ -4,9 +4,11 @@
 mod support;
 
 mod cli;
+mod docs;
 mod engine;
 mod golden;
 mod http;
 mod layers;
+mod maintenance;
 mod schema;
 mod sql;

@@ -1,5 +1,5 @@
-//! Maintenance: `cleanup_acked_messages`, `cleanup_stuck_messages`, `purge_deleted_subscriptions`,
-//! partitions and leadership.
+//! Maintenance: `cleanup_acked_messages`, `cleanup_stuck_messages`, `dead_letter_spent_messages`,
+//! `purge_deleted_subscriptions`, partitions and leadership.
 
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -20,19 +20,36 @@ pub async fn try_lead(
         .await
 }
 
-/// End the leases of crashed consumers; returns how many. Without a timeout only passed ack
-/// deadlines count.
+/// End the leases of crashed consumers; returns how many.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn cleanup_stuck_messages(
     executor: impl PgExecutor<'_>,
-    lock_timeout_seconds: Option<i32>,
+    lock_timeout_seconds: i32,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select pubsub.cleanup_stuck_messages($1)")
         .bind(lock_timeout_seconds)
         .fetch_one(executor)
         .await
+}
+
+/// Dead-letter messages whose last lease has run out, of those due in the last `within_seconds` or,
+/// without a limit, ever.
+///
+/// # Errors
+/// When the database fails.
+pub async fn dead_letter_spent_messages(
+    executor: impl PgExecutor<'_>,
+    within_seconds: Option<i32>,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "select pubsub.dead_letter_spent_messages(\
+         coalesce(clock_timestamp() - make_interval(secs => $1), '-infinity'))",
+    )
+    .bind(within_seconds)
+    .fetch_one(executor)
+    .await
 }
 
 /// Forget acked messages older than a threshold, batch by batch; returns how many.

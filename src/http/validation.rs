@@ -311,7 +311,7 @@ fn whole(float: f64) -> Option<i128> {
 mod tests {
     use super::*;
 
-    fn integer(value: Value) -> Result<i64, String> {
+    fn integer(value: &Value) -> Result<i64, String> {
         let body = json!({ "n": value });
         let mut fields = Fields::of_body(&body).unwrap();
         let number = fields.integer("n", 5, 1, 100);
@@ -331,9 +331,9 @@ mod tests {
             json!(" +7 "),
             json!("7.0"),
         ] {
-            assert_eq!(integer(value.clone()), Ok(7), "{value}");
+            assert_eq!(integer(&value), Ok(7), "{value}");
         }
-        assert_eq!(integer(json!(true)), Ok(1));
+        assert_eq!(integer(&json!(true)), Ok(1));
         for (value, kind) in [
             (json!("x"), "int_parsing"),
             (json!("7.5"), "int_parsing"),
@@ -347,7 +347,7 @@ mod tests {
             (json!("9".repeat(500)), "less_than_equal"),
             (json!(format!("-{}", "9".repeat(500))), "greater_than_equal"),
         ] {
-            assert_eq!(integer(value.clone()), Err(kind.to_owned()), "{value}");
+            assert_eq!(integer(&value), Err(kind.to_owned()), "{value}");
         }
     }
 

@@ -5,11 +5,12 @@
 //! runs, the socket. It outlives a killed server: whoever comes next takes it over.
 
 mod binaries;
+mod directory;
 mod process;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,12 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::process::Command;
 
 use crate::auth::secrets;
+use directory::{free_port, give, lock_as_server, prepare_directory, socket_fits};
 use process::{Postmaster, postmaster};
 
 /// The one database.
 const DATABASE: &str = "fastpubsub";
 const SUPERUSER: &str = "postgres";
-/// Longest path of a Unix socket (sockaddr_un, with its final NUL).
-const MAX_SOCKET_PATH: usize = 107;
 /// Crash recovery can take its time.
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -384,58 +384,4 @@ impl Embedded {
             .unwrap_or("nothing in postgres.log")
             .to_owned()
     }
-}
-
-fn prepare_directory(dir: &Path, owner: Option<&User>) -> Result<PathBuf, Failure> {
-    let existed = dir.is_dir();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| Failure::io("create FASTPUBSUB_DATA_DIR", dir, &error))?;
-    let dir = fs::canonicalize(dir).map_err(|error| Failure::io("open", dir, &error))?;
-    if let Some(owner) = owner {
-        binaries::check_reachable(&dir, owner)?;
-    }
-    let ours = dir.join("pg").is_dir() || dir.join("start.lock").is_file();
-    let empty = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
-    if existed && !ours && !empty {
-        return Err(Failure::new(format!(
-            "FASTPUBSUB_DATA_DIR is {}, which holds something else: choose an empty directory",
-            dir.display()
-        )));
-    }
-    give(&dir, owner)?;
-    Ok(dir)
-}
-
-fn give(path: &Path, owner: Option<&User>) -> Result<(), Failure> {
-    let Some(owner) = owner else { return Ok(()) };
-    chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
-        .map_err(|error| Failure::io("give Postgres", path, &error))
-}
-
-fn lock_as_server(dir: &Path) -> Result<File, Failure> {
-    let file = dir.join("server.lock");
-    let lock = File::create(&file).map_err(|error| Failure::io("create", &file, &error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
-            "another fastpubsub server runs on {}: stop it, or choose another \
-             FASTPUBSUB_DATA_DIR",
-            dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(Failure::io("lock", &file, &error)),
-    }
-}
-
-fn socket_fits(dir: &Path) -> bool {
-    dir.join(".s.PGSQL.5432").as_os_str().len() <= MAX_SOCKET_PATH
-}
-
-fn free_port() -> Result<u16, Failure> {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| Failure::new(format!("no free port for the private Postgres: {error}")))
 }

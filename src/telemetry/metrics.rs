@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use metrics_process::Collector;
 use sqlx::PgPool;
 use tokio::sync::Mutex;
@@ -30,6 +31,8 @@ const BUCKETS: &[f64] = &[
 const MAX_SUBSCRIPTIONS: i32 = 1000;
 /// How long their counts are kept.
 const COUNTED_FOR: Duration = Duration::from_secs(15);
+/// When the gauges of a deleted subscription go.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 /// Renders the metrics of this process.
 #[derive(Clone)]
@@ -49,6 +52,7 @@ impl Metrics {
         INSTALLED
             .get_or_init(|| {
                 let handle = PrometheusBuilder::new()
+                    .idle_timeout(MetricKindMask::GAUGE, Some(FORGOTTEN_AFTER))
                     .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), BUCKETS)
                     .and_then(PrometheusBuilder::install_recorder)
                     .map_err(|error| error.to_string())?;

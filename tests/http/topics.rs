@@ -1,8 +1,24 @@
-//! `/topics`.
+//! `/topics`, and what all routes share: pages, bodies, slashes, methods.
 
-use serde_json::json;
+use std::collections::BTreeSet;
 
-use crate::support::TestApp;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, TestApp, answer, ids};
+
+/// Send a body as it is, without a content type.
+pub(super) async fn post_text(app: &TestApp, path: &str, body: impl Into<String>) -> Answer {
+    answer(app.request("POST", path).body(body.into())).await
+}
+
+/// One fault of a 422; a null `ctx` stands for none.
+pub(super) fn fault(kind: &str, loc: Value, msg: &str, input: Value, ctx: Value) -> Value {
+    let mut fault = json!({"type": kind, "loc": loc, "msg": msg, "input": input});
+    if !ctx.is_null() {
+        fault["ctx"] = ctx;
+    }
+    fault
+}
 
 #[tokio::test]
 async fn a_topic_is_created_once() {
@@ -20,5 +36,404 @@ async fn a_topic_is_created_once() {
         .json();
 
     assert_eq!(topic["id"], "user-events");
+    assert_eq!(topic.as_object().unwrap().len(), 2);
+    let created_at = topic["created_at"].as_str().unwrap();
+    assert_eq!(created_at.len(), "2026-01-02T03:04:05.678901Z".len());
+    assert!(created_at.ends_with('Z'), "{created_at}");
     assert_eq!(again, json!({"detail": "This topic already exists"}));
+}
+
+#[tokio::test]
+async fn a_topic_is_shown_as_it_was_created() {
+    let app = TestApp::start().await;
+    let topic = app.post("/topics", json!({"id": "t"})).await.json();
+
+    let shown = app.get("/topics/t").await.expect(200).json();
+    let listed = app.get("/topics").await.expect(200).json();
+
+    assert_eq!(shown, topic);
+    assert_eq!(listed, json!({"data": [topic]}));
+}
+
+#[tokio::test]
+async fn an_unknown_topic_is_404() {
+    let app = TestApp::start().await;
+
+    for answer in [
+        app.get("/topics/nope").await,
+        app.delete("/topics/nope").await,
+        app.post("/topics/nope/messages", json!([{"a": 1}])).await,
+        app.post("/topics/nope/messages", json!([])).await,
+    ] {
+        assert_eq!(
+            answer.expect(404).json(),
+            json!({"detail": "Topic not found"})
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_gone_with_its_subscriptions() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+    app.topic_with_subscription("other", "o", json!({})).await;
+    app.post("/topics/t/messages", json!([{"a": 1}])).await;
+
+    let deleted = app.delete("/topics/t").await.expect(204);
+
+    assert_eq!(deleted.body, "");
+    app.get("/topics/t").await.expect(404);
+    app.delete("/topics/t").await.expect(404);
+    app.get("/subscriptions/s").await.expect(404);
+    app.get("/subscriptions/o").await.expect(200);
+    app.topic_with_subscription("t", "s", json!({})).await;
+    assert_eq!(app.consume("s").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn ids_of_every_allowed_character_and_length_are_taken() {
+    let app = TestApp::start().await;
+
+    for id in ["a", "0", "-", ".", "_", "aZ-09._", &"x".repeat(128)] {
+        app.post("/topics", json!({"id": id})).await.expect(201);
+
+        let path = format!("/topics/{id}");
+        // a path of a dot would be the parent directory to the client
+        if id != "." {
+            assert_eq!(app.get(&path).await.expect(200).json()["id"], id);
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_are_paged_in_the_byte_order_of_ids() {
+    let app = TestApp::start().await;
+    let in_order = [
+        "-x", ".y", "10", "9", "A", "Z", "_u", "a", "a-b", "a.b", "ab", "b",
+    ];
+    for id in in_order.iter().rev() {
+        app.topic_with_subscription(id, id, json!({})).await;
+    }
+
+    for (query, expected) in [
+        ("", &in_order[..10]),
+        ("?limit=100", &in_order[..]),
+        ("?limit=3", &in_order[..3]),
+        ("?offset=3&limit=4", &in_order[3..7]),
+        ("?offset=10", &in_order[10..]),
+        ("?offset=12", &[]),
+        ("?offset=9223372036854775807&limit=100", &[]),
+    ] {
+        for list in ["/topics", "/subscriptions"] {
+            let page = app.get(&format!("{list}{query}")).await.expect(200).json();
+            assert_eq!(
+                ids(page["data"].as_array().unwrap()),
+                expected,
+                "{list}{query}"
+            );
+        }
+    }
+}
+
+/// Original's defect 10.
+#[tokio::test]
+async fn pages_outside_their_limits_are_refused() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+    let ge = |name: &str, min: i64, input: &str| {
+        let msg = format!("Input should be greater than or equal to {min}");
+        let loc = json!(["query", name]);
+        fault(
+            "greater_than_equal",
+            loc,
+            &msg,
+            json!(input),
+            json!({"ge": min}),
+        )
+    };
+    let le = |name: &str, max: i64, input: &str| {
+        let msg = format!("Input should be less than or equal to {max}");
+        let loc = json!(["query", name]);
+        fault(
+            "less_than_equal",
+            loc,
+            &msg,
+            json!(input),
+            json!({"le": max}),
+        )
+    };
+    let parsing = |name: &str, input: &str| {
+        let msg = "Input should be a valid integer, unable to parse string as an integer";
+        let loc = json!(["query", name]);
+        fault("int_parsing", loc, msg, json!(input), Value::Null)
+    };
+
+    for (query, faults) in [
+        ("offset=-1", json!([ge("offset", 0, "-1")])),
+        ("limit=0", json!([ge("limit", 1, "0")])),
+        ("limit=101", json!([le("limit", 100, "101")])),
+        ("limit=2147483648", json!([le("limit", 100, "2147483648")])),
+        (
+            "offset=9223372036854775808",
+            json!([le("offset", i64::MAX, "9223372036854775808")]),
+        ),
+        (
+            "offset=99999999999999999999999999999999999999999999",
+            json!([le(
+                "offset",
+                i64::MAX,
+                "99999999999999999999999999999999999999999999"
+            )]),
+        ),
+        ("offset=x", json!([parsing("offset", "x")])),
+        ("limit=1.5", json!([parsing("limit", "1.5")])),
+        ("limit=", json!([parsing("limit", "")])),
+        (
+            "offset=-1&limit=x",
+            json!([ge("offset", 0, "-1"), parsing("limit", "x")]),
+        ),
+    ] {
+        for list in [
+            "/topics",
+            "/subscriptions",
+            "/clients",
+            "/subscriptions/s/dlq",
+        ] {
+            let answer = app.get(&format!("{list}?{query}")).await;
+            assert_eq!(answer.status, 422, "{list}?{query}");
+            assert_eq!(answer.json(), json!({"detail": faults}), "{list}?{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_the_wrong_form_are_refused_with_their_faults() {
+    let app = TestApp::start().await;
+    let id = || json!(["body", "id"]);
+    let pattern = |input: &str| {
+        let msg = "String should match pattern '^[a-zA-Z0-9-._]+$'";
+        let ctx = json!({"pattern": "^[a-zA-Z0-9-._]+$"});
+        fault("string_pattern_mismatch", id(), msg, json!(input), ctx)
+    };
+    let required = |input| fault("missing", id(), "Field required", input, Value::Null);
+    let string = |input| {
+        let msg = "Input should be a valid string";
+        fault("string_type", id(), msg, input, Value::Null)
+    };
+    let object = |input| {
+        let msg = "Input should be a valid dictionary or object to extract fields from";
+        let kind = "model_attributes_type";
+        fault(kind, json!(["body"]), msg, input, Value::Null)
+    };
+    let long = "x".repeat(129);
+    let too_long = fault(
+        "string_too_long",
+        id(),
+        "String should have at most 128 characters",
+        json!(long),
+        json!({"max_length": 128}),
+    );
+
+    for (body, expected) in [
+        ("{}", required(json!({}))),
+        (r#"{"ID": "a"}"#, required(json!({"ID": "a"}))),
+        (r#"{"id": 7}"#, string(json!(7))),
+        (r#"{"id": null}"#, string(json!(null))),
+        (r#"{"id": ["a"]}"#, string(json!(["a"]))),
+        (r#"{"id": ""}"#, pattern("")),
+        (r#"{"id": "a b"}"#, pattern("a b")),
+        (r#"{"id": "a/b"}"#, pattern("a/b")),
+        (r#"{"id": "a\n"}"#, pattern("a\n")),
+        (r#"{"id": "é"}"#, pattern("é")),
+        (&format!(r#"{{"id": "{long}"}}"#), too_long),
+        ("[]", object(json!([]))),
+        ("\"a\"", object(json!("a"))),
+        ("7", object(json!(7))),
+    ] {
+        let answer = post_text(&app, "/topics", body).await;
+        assert_eq!(answer.status, 422, "{body}");
+        assert_eq!(answer.json(), json!({"detail": [expected]}), "{body}");
+    }
+    assert_eq!(app.get("/topics").await.json(), json!({"data": []}));
+}
+
+#[tokio::test]
+async fn malformed_json_is_refused_with_the_place_of_the_mistake() {
+    let app = TestApp::start().await;
+
+    for (body, position) in [
+        (r#"{"id": }"#, 7),
+        ("{\n\"id\": }", 8),
+        (r#"{'id': "a"}"#, 1),
+        (r#"{"id": NaN}"#, 7),
+        (r#"{"id": "a"} x"#, 12),
+    ] {
+        let mut detail = post_text(&app, "/topics", body).await.expect(422).json();
+        let why = detail["detail"][0]["ctx"]["error"].take();
+
+        assert!(why.as_str().is_some_and(|why| !why.is_empty()), "{body}");
+        let loc = json!(["body", position]);
+        let ctx = json!({"error": null});
+        let expected = fault("json_invalid", loc, "JSON decode error", json!({}), ctx);
+        assert_eq!(detail, json!({"detail": [expected]}), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_body_is_refused() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+
+    for path in [
+        "/topics",
+        "/topics/t/messages",
+        "/subscriptions",
+        "/subscriptions/s/acks",
+        "/subscriptions/s/nacks",
+        "/subscriptions/s/dlq/reprocess",
+        "/clients",
+    ] {
+        let answer = answer(app.request("POST", path)).await.expect(422);
+        let missing = fault(
+            "missing",
+            json!(["body"]),
+            "Field required",
+            Value::Null,
+            Value::Null,
+        );
+        assert_eq!(answer.json(), json!({"detail": [missing]}), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_as_json_unless_it_says_otherwise() {
+    let app = TestApp::start().await;
+    let post = |id: &str, content_type: &str| {
+        let request = app.request("POST", "/topics");
+        let body = json!({"id": id}).to_string();
+        answer(request.header("content-type", content_type).body(body))
+    };
+
+    post_text(&app, "/topics", r#"{"id": "none"}"#)
+        .await
+        .expect(201);
+    for (id, content_type) in [
+        ("plain", "application/json"),
+        ("charset", "application/json; charset=utf-8"),
+        ("case", "Application/JSON"),
+        ("suffix", "application/vnd.example+json"),
+    ] {
+        assert_eq!(post(id, content_type).await.status, 201, "{content_type}");
+    }
+    for content_type in [
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "text/json",
+        "multipart/form-data; boundary=x",
+    ] {
+        let refused = post("refused", content_type).await;
+        assert_eq!(refused.status, 422, "{content_type}");
+        let detail = refused.json()["detail"].clone();
+        assert_eq!(detail[0]["type"], "model_attributes_type", "{content_type}");
+        assert_eq!(detail[0]["loc"], json!(["body"]), "{content_type}");
+        assert_eq!(detail[0]["input"], r#"{"id":"refused"}"#, "{content_type}");
+    }
+    app.get("/topics/refused").await.expect(404);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_ignored_and_the_last_of_two_counts() {
+    let app = TestApp::start().await;
+
+    let body = r#"{"id": "a", "colour": {"x": [null]}, "id": "b"}"#;
+    let topic = post_text(&app, "/topics", body).await.expect(201).json();
+
+    assert_eq!(topic["id"], "b");
+    assert_eq!(topic.as_object().unwrap().len(), 2);
+    app.get("/topics/a").await.expect(404);
+}
+
+#[tokio::test]
+async fn a_slash_too_many_is_redirected_with_the_query() {
+    let app = TestApp::start().await;
+
+    for (method, path, location) in [
+        ("GET", "/topics/", "/topics"),
+        (
+            "GET",
+            "/topics/?limit=1&offset=2",
+            "/topics?limit=1&offset=2",
+        ),
+        ("POST", "/topics/", "/topics"),
+        ("GET", "/topics/a/", "/topics/a"),
+        (
+            "GET",
+            "/subscriptions/s/messages/?consumer_id=%26",
+            "/subscriptions/s/messages?consumer_id=%26",
+        ),
+        ("GET", "/liveness/", "/liveness"),
+        ("GET", "/docs/", "/docs"),
+    ] {
+        let answer = answer(app.request(method, path)).await;
+        assert_eq!(answer.status, 307, "{method} {path}");
+        assert_eq!(answer.header("location"), Some(location), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_route_is_404() {
+    let app = TestApp::start().await;
+
+    for path in [
+        "/",
+        "/nope",
+        "/nope/",
+        "/Topics",
+        "/topics/a/b",
+        "/topics/a/messages/b",
+        "/subscriptions/s/dlq/x",
+        "//",
+        // not a redirect to another host
+        "//example.com/",
+        "//topics/",
+        "/docs/nope.js",
+        "/docs/..%2f..%2fCargo.toml",
+    ] {
+        let answer = app.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.json(), json!({"detail": "Not Found"}), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_405_with_the_methods_there_are() {
+    let app = TestApp::start().await;
+    let methods = [
+        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "FOO",
+    ];
+    let document = app.get("/openapi.json").await.expect(200).json();
+
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let known: BTreeSet<String> = operations
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|method| method.to_uppercase())
+            .filter(|method| methods.contains(&method.as_str()))
+            .collect();
+        for method in methods.iter().filter(|method| !known.contains(**method)) {
+            let answer = answer(app.request(method, &path.replace("{id}", "x"))).await;
+
+            assert_eq!(answer.status, 405, "{method} {path}");
+            if *method != "HEAD" {
+                assert_eq!(answer.json(), json!({"detail": "Method Not Allowed"}));
+            }
+            let allow = answer.header("allow").unwrap_or_default();
+            let allowed: BTreeSet<String> = allow
+                .split(',')
+                .map(|method| method.trim().to_owned())
+                .collect();
+            assert_eq!(allowed, known, "{method} {path}");
+        }
+    }
 }

@@ -1,24 +1,25 @@
 //! The command line: one subcommand, one function. Results go to stdout, logs and errors to stderr.
 
+mod database;
+mod parse;
+
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::{scopes, secrets};
-use crate::config::{Settings, boolean, fallback_values};
+use crate::config::{Settings, boolean};
 use crate::db::clients::ClientSettings;
-use crate::db::schema::{self, Fit, Migrated};
+use crate::db::schema::{self, Migrated};
 use crate::http::{self, App};
-use crate::postgres::Embedded;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::{db, maintenance, shutdown};
+use database::{Database, check_schema, connect, with_database, with_schema};
 
 /// Exit code of a wrong command line or setting, as clap's.
 const USAGE_ERROR: u8 = 2;
@@ -84,7 +85,7 @@ impl<E: std::error::Error> From<E> for Failed {
 /// Parse the command line, run the subcommand, tell how it went.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match parse() {
+    let cli = match parse::parse() {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
@@ -101,73 +102,6 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(text)) => fail(&text, 1),
     }
-}
-
-/// The clap command, with the settings' values from `.env` and lower-case variables as defaults.
-fn command() -> Result<clap::Command, String> {
-    let values = fallback_values()?;
-    Ok(Cli::command().mut_args(|argument| {
-        let name = argument
-            .get_env()
-            .and_then(|name| name.to_str())
-            .map(str::to_owned);
-        match name.and_then(|name| values.get(&name)) {
-            Some(value) => argument.default_value(value.clone()),
-            None => argument,
-        }
-    }))
-}
-
-fn parse() -> Result<Cli, ExitCode> {
-    let command = command().map_err(|text| fail(&text, USAGE_ERROR))?;
-    let environment = command.clone();
-    let checked = command
-        .try_get_matches()
-        .and_then(|matches: ArgMatches| Cli::from_arg_matches(&matches));
-    let mut cli = checked.map_err(|error| refuse(&error, &environment))?;
-    cli.settings = cli
-        .settings
-        .check()
-        .map_err(|text| fail(&text, USAGE_ERROR))?;
-    Ok(cli)
-}
-
-/// One line for a bad value, without the value, which may be a secret; clap's own text for the rest.
-fn refuse(error: &clap::Error, command: &clap::Command) -> ExitCode {
-    let is_value = matches!(
-        error.kind(),
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue
-    );
-    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg).filter(|_| is_value)
-    else {
-        // help and version go to stdout with exit code 0
-        let _closed_pipe = error.print();
-        return if error.use_stderr() {
-            ExitCode::from(USAGE_ERROR)
-        } else {
-            ExitCode::SUCCESS
-        };
-    };
-    let flag = name.split_whitespace().next().unwrap_or(name);
-    let variable = command
-        .get_arguments()
-        .find(|argument| argument.get_long() == Some(flag.trim_start_matches('-')))
-        .and_then(|argument| argument.get_env())
-        .map(|variable| format!("{} ({flag})", variable.to_string_lossy()));
-    let reason = match (
-        std::error::Error::source(error),
-        error.get(ContextKind::ValidValue),
-    ) {
-        (Some(reason), _) => reason.to_string(),
-        (None, Some(ContextValue::Strings(valid))) => {
-            format!("must be one of {}", valid.join(", "))
-        }
-        (None, _) => "needs a value".to_owned(),
-    };
-    fail(
-        &format!("{} {reason}", variable.unwrap_or_else(|| name.clone())),
-        USAGE_ERROR,
-    )
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {
@@ -226,7 +160,7 @@ async fn cleanup_acked_messages(settings: &Settings) -> Result<(), Failed> {
 async fn cleanup_stuck_messages(settings: &Settings) -> Result<(), Failed> {
     let timeout = settings.cleanup_stuck_messages_lock_timeout_seconds;
     let released = with_schema(settings, async |connection| {
-        Ok(db::maintenance::cleanup_stuck_messages(connection, Some(timeout)).await?)
+        Ok(db::maintenance::cleanup_stuck_messages(connection, timeout).await?)
     });
     println!("released={}", released.await?);
     Ok(())
@@ -250,37 +184,6 @@ async fn create_client(settings: &Settings, client: ClientSettings) -> Result<()
     .await?;
     println!("client_id={id}\nclient_secret={secret}");
     Ok(())
-}
-
-/// Work on the database, which is closed again whatever happens.
-async fn with_database<T>(
-    settings: &Settings,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failed>,
-) -> Result<T, Failed> {
-    let database = Database::open(settings, false).await?;
-    let worked = match connect(&database.options).await {
-        Ok(mut connection) => {
-            let worked = work(&mut connection).await;
-            // a result is worth more than a goodbye
-            let _closed = connection.close().await;
-            worked
-        }
-        Err(failed) => Err(failed),
-    };
-    database.close().await?;
-    worked
-}
-
-/// Work on a database that has our schema.
-async fn with_schema<T>(
-    settings: &Settings,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failed>,
-) -> Result<T, Failed> {
-    with_database(settings, async |connection| {
-        check_schema(connection, settings.database_url.is_none()).await?;
-        work(connection).await
-    })
-    .await
 }
 
 async fn server(settings: Settings) -> Result<(), Failed> {
@@ -324,80 +227,4 @@ async fn serve(
     work.await?;
     pool.close().await;
     Ok(served?)
-}
-
-/// The embedded database is ours to migrate; any other is migrated by `db-migrate`.
-async fn check_schema(connection: &mut PgConnection, is_ours: bool) -> Result<(), Failed> {
-    match schema::check(connection).await? {
-        Fit::Same => Ok(()),
-        Fit::Newer => {
-            tracing::warn!("the database schema was made by a newer fastpubsub; going on anyway");
-            Ok(())
-        }
-        Fit::Older if is_ours => {
-            schema::migrate(connection).await?;
-            Ok(())
-        }
-        Fit::Older => Err(Failed(
-            "the database schema is missing or older than this fastpubsub: run db-migrate"
-                .to_owned(),
-        )),
-    }
-}
-
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Failed> {
-    db::connect(options).await.map_err(|error| {
-        let place = match options.get_socket() {
-            Some(socket) => socket.display().to_string(),
-            None => format!("{}:{}", options.get_host(), options.get_port()),
-        };
-        let Failed(reason) = error.into();
-        Failed(format!("cannot use the database at {place}: {reason}"))
-    })
-}
-
-/// The database of the settings, or the private one.
-struct Database {
-    options: PgConnectOptions,
-    embedded: Option<Embedded>,
-}
-
-impl Database {
-    async fn open(settings: &Settings, as_server: bool) -> Result<Self, Failed> {
-        if let Some(url) = &settings.database_url {
-            return Ok(Self {
-                options: db::options(settings, url.reveal())?,
-                embedded: None,
-            });
-        }
-        let dir = &settings.data_dir;
-        let embedded = Embedded::start(dir, settings.pg_bin.as_deref(), as_server).await?;
-        if as_server {
-            tracing::info!(
-                "no FASTPUBSUB_DATABASE_URL: a private Postgres under {} serves, for trying out \
-                 and development; its prompt: {}",
-                dir.display(),
-                embedded.psql_command()?
-            );
-        }
-        Ok(Self {
-            options: embedded.options()?,
-            embedded: Some(embedded),
-        })
-    }
-
-    /// Keep it running. Never ends.
-    async fn watch(&self) {
-        match &self.embedded {
-            Some(embedded) => embedded.watch().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn close(self) -> Result<(), Failed> {
-        match self.embedded {
-            Some(embedded) => Ok(embedded.stop().await?),
-            None => Ok(()),
-        }
-    }
 }

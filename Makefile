@@ -1,0 +1,63 @@
+# make run and make test do all the set-up on a Debian machine (root or sudo).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Where the tests' private Postgres lives; the same place as in tests/support/database.rs.
+TEST_DATA := $(or $(FASTPUBSUB_TEST_DATA_DIR),$(or $(TMPDIR),/tmp)/fastpubsub-test-$(shell id -u))
+# Root's Postgres runs as user postgres, who may not enter root's home.
+RUN_DATA = $(or $(FASTPUBSUB_DATA_DIR),$(shell [ "$$(id -u)" = 0 ] && id postgres >/dev/null 2>&1 \
+	&& ! su postgres -s /bin/sh -c 'cd "$(CURDIR)"' 2>/dev/null && echo /var/lib/fastpubsub || echo ./data))
+
+.PHONY: help setup run build test lint fmt bless psql bench
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
+
+setup: ## Install what is missing: a C compiler, PostgreSQL, curl (through apt)
+	@missing=(); \
+	command -v cc >/dev/null || missing+=(build-essential); \
+	command -v curl >/dev/null || missing+=(curl); \
+	[ -n "$${FASTPUBSUB_PG_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+		|| command -v initdb >/dev/null || missing+=(postgresql); \
+	command -v cargo >/dev/null || { apt-cache show rustup >/dev/null 2>&1 && missing+=(rustup); } || true; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+		echo "installing $${missing[*]}"; \
+		$(SUDO) apt-get update -q; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy "$${missing[@]}"; \
+	fi; \
+	if ! command -v cargo >/dev/null; then \
+		command -v rustup >/dev/null && rustup default stable \
+			|| { echo "error: Rust 1.94 or newer is needed; see https://rustup.rs" >&2; exit 1; }; \
+	fi
+
+run: setup ## Build and serve on http://localhost:8000 over a private Postgres
+	cargo build --release
+	FASTPUBSUB_DATA_DIR=$(RUN_DATA) exec target/release/fastpubsub server
+
+build: setup ## Build the release binary
+	cargo build --release
+
+test: setup ## Run every test
+	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi; \
+	deploy/check.sh
+
+lint: setup ## Check format and lints
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt
+
+bless: ## Rewrite the golden files from the code
+	BLESS=1 cargo test golden
+
+psql: ## Open a prompt on the private Postgres of make run
+	psql -h "$$(realpath $(RUN_DATA))" -U postgres fastpubsub
+
+bench: setup ## Measure against a plain INSERT; see docs/benchmarks.md
+	cargo build --release
+	cargo bench --bench throughput

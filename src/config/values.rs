@@ -1,0 +1,122 @@
+//! The types of settings, and how their text is read.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use sqlx::postgres::PgConnectOptions;
+
+/// A value that must not be shown: its `Debug` prints `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(value)
+    }
+}
+
+/// Lowest level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// Lifecycle and one line per request.
+    Info,
+    /// What may need attention.
+    Warning,
+    /// What needs attention.
+    Error,
+    /// As error; kept for the Python original.
+    Critical,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// `key=value` pairs.
+    Logfmt,
+    /// For reading in a terminal.
+    Text,
+    /// A Python format string was given: `logfmt`, with a warning.
+    Python,
+}
+
+/// Signature algorithm of access tokens (RFC 7518, section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum TokenAlgorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+pub(crate) fn integer<T: TryFrom<i64>, const MIN: i64, const MAX: i64>(
+    value: &str,
+) -> Result<T, String> {
+    let error = || format!("must be a whole number from {MIN} to {MAX}");
+    let number = value.trim().parse::<i64>().map_err(|_| error())?;
+    if !(MIN..=MAX).contains(&number) {
+        return Err(error());
+    }
+    T::try_from(number).map_err(|_| error())
+}
+
+pub(crate) fn boolean(value: &str) -> Result<bool, String> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" | "t" | "y" => Ok(true),
+        "false" | "0" | "no" | "off" | "f" | "n" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+pub(crate) fn ip_address(value: &str) -> Result<IpAddr, String> {
+    value
+        .parse()
+        .map_err(|_| "must be an IP address, such as 127.0.0.1 or ::".to_owned())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap's signature")]
+pub(crate) fn secret(value: &str) -> Result<Secret, String> {
+    Ok(Secret(value.to_owned()))
+}
+
+pub(crate) fn log_format(value: &str) -> Result<LogFormat, String> {
+    match value {
+        "json" => Ok(LogFormat::Json),
+        "logfmt" => Ok(LogFormat::Logfmt),
+        "text" => Ok(LogFormat::Text),
+        python if python.contains("%(") => Ok(LogFormat::Python),
+        _ => Err("must be json, logfmt or text".to_owned()),
+    }
+}
+
+/// The Python original wants a driver name in the URL.
+pub(crate) fn database_url(value: &str) -> Result<Secret, String> {
+    let url = value.replacen("postgresql+psycopg://", "postgresql://", 1);
+    let known = url.starts_with("postgresql://") || url.starts_with("postgres://");
+    if url.is_empty() || known && PgConnectOptions::from_str(&url).is_ok() {
+        return Ok(Secret(url));
+    }
+    Err("must be a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE".to_owned())
+}

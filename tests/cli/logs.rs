@@ -1,0 +1,322 @@
+//! What the server logs, and what it never does.
+
+use serde_json::{Value, json};
+
+use super::{KEY, Sandbox, Server};
+use crate::support::database::TestDatabase;
+use crate::support::{Answer, answer};
+
+const PAYLOAD: &str = "confidential-payload";
+const DATABASE_PASSWORD: &str = "database-password-7f3a";
+
+/// A client of the API, and a token of it.
+async fn client(sandbox: &Sandbox, server: &Server<'_>) -> (String, String, String) {
+    let ran = sandbox.run(&["create_client", "n"]).await;
+    let value = |name: &str| {
+        let line = ran.stdout.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{ran:?}")).to_owned()
+    };
+    let (id, secret) = (value("client_id="), value("client_secret="));
+    let body = json!({"client_id": id, "client_secret": secret});
+    let token = server.post("/oauth/token", body).await.expect(201).json();
+    let token = token["access_token"].as_str().unwrap().to_owned();
+    (id, secret, token)
+}
+
+async fn send(
+    server: &Server<'_>,
+    (method, path): (&str, &str),
+    token: Option<&str>,
+    id: &str,
+    body: Value,
+) -> Answer {
+    let mut request = server.request(method, path).header("x-request-id", id);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    if method != "GET" {
+        request = request.json(&body);
+    }
+    answer(request).await
+}
+
+/// Requests, one of each kind, and what is logged of them: id, route, status, whether with a client.
+async fn requests(
+    server: &Server<'_>,
+    token: &str,
+) -> Vec<(&'static str, &'static str, u16, bool)> {
+    let topic = json!({"id": "t"});
+    let messages = json!([{"text": PAYLOAD}]);
+    let invalid = json!({"id": PAYLOAD.to_owned() + " "});
+    let query = format!("/topics?limit=5&x={PAYLOAD}");
+    let some = Some(token);
+    for (route, token, id, body, status) in [
+        (("POST", "/topics"), some, "req-1", topic, 201),
+        (("POST", "/topics/t/messages"), some, "req-2", messages, 204),
+        (("GET", query.as_str()), some, "req-3", Value::Null, 200),
+        (("POST", "/topics"), some, "req-4", invalid, 422),
+        (("GET", "/topics"), None, "req-5", Value::Null, 401),
+        (
+            ("GET", "/confidential-payload"),
+            None,
+            "req-6",
+            Value::Null,
+            404,
+        ),
+        (("GET", "/liveness"), None, "req-7", Value::Null, 200),
+    ] {
+        send(server, route, token, id, body).await.expect(status);
+    }
+    vec![
+        ("req-1", "/topics", 201, true),
+        ("req-2", "/topics/{id}/messages", 204, true),
+        ("req-3", "/topics", 200, true),
+        ("req-4", "/topics", 422, true),
+        ("req-5", "/topics", 401, false),
+        ("req-6", "unmatched", 404, false),
+        ("req-7", "/liveness", 200, false),
+    ]
+}
+
+/// The one line about a request.
+fn line<'a>(log: &'a str, id: &str) -> &'a str {
+    let mut lines = log.lines().filter(|line| line.contains(id));
+    let line = lines.next().unwrap_or_else(|| panic!("no {id}: {log}"));
+    assert_eq!(lines.next(), None, "{id}: {log}");
+    line
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_of_json_with_its_fields() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url()).with_auth();
+    let server = sandbox.serve(&["--log-formatter", "json"]).await;
+    let (client_id, _, token) = client(&sandbox, &server).await;
+
+    let requests = requests(&server, &token).await;
+
+    let log = server.stop().await;
+    for line in log.lines() {
+        let fields: Result<Value, _> = serde_json::from_str(line);
+        assert!(fields.is_ok_and(|fields| fields.is_object()), "{line}");
+    }
+    for (id, route, status, has_client) in requests {
+        let fields: Value = serde_json::from_str(line(&log, id)).unwrap();
+        assert_eq!(fields["request.id"], json!(id), "{fields}");
+        assert_eq!(fields["http.route"], json!(route), "{fields}");
+        assert_eq!(fields["http.status"], json!(status), "{fields}");
+        assert!(fields["http.method"].is_string(), "{fields}");
+        assert!(fields["duration_ms"].as_f64().unwrap() > 0.0, "{fields}");
+        let client = has_client.then_some(&client_id);
+        assert_eq!(
+            fields.get("client.id"),
+            client.map(|id| json!(id)).as_ref(),
+            "{fields}"
+        );
+        assert!(fields["timestamp"].is_string(), "{fields}");
+        assert_eq!(fields["level"], "INFO", "{fields}");
+    }
+    assert!(!log.contains(PAYLOAD), "{log}");
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_of_logfmt_or_text_with_its_fields() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url()).with_auth();
+    for (format, quote) in [("logfmt", ""), ("text", "\"")] {
+        let server = sandbox.serve(&["--log-formatter", format]).await;
+        let (client_id, _, token) = client(&sandbox, &server).await;
+        sqlx::query("delete from pubsub_data.topics")
+            .execute(&mut database.connect().await)
+            .await
+            .unwrap();
+
+        let requests = requests(&server, &token).await;
+
+        let log = server.stop().await;
+        for (id, route, status, has_client) in requests {
+            let line = line(&log, id);
+            for field in [
+                format!(" request.id={quote}{id}{quote} "),
+                format!(" http.route={quote}{route}{quote} "),
+                format!(" http.status={status} "),
+                " duration_ms=".to_owned(),
+            ] {
+                assert!(line.contains(&field), "{format} {field}: {line}");
+            }
+            let client = format!(" client.id={quote}{client_id}{quote}");
+            assert_eq!(line.contains(&client), has_client, "{format}: {line}");
+            assert_eq!(line.contains("client.id"), has_client, "{format}: {line}");
+        }
+        assert!(!log.contains(PAYLOAD), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_no_terminal_has_no_colours() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+    for format in ["json", "logfmt", "text"] {
+        let server = sandbox.serve(&["--log-formatter", format]).await;
+        server.get("/liveness").await.expect(200);
+
+        let log = server.stop().await;
+
+        assert!(!log.contains('\u{1b}'), "{format}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_level_leaves_out_what_is_below_it() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port().to_string()
+    };
+    let server = sandbox
+        .serve(&["--api-debug", "true", "--log-level", "error"])
+        .await;
+    server.get("/liveness").await.expect(200);
+    let debug = server.stop().await;
+
+    // it runs until the port is seen to be taken
+    let mut quiet = sandbox.command(&["server", "--log-level", "error"]);
+    quiet.args(["--api-host", "127.0.0.1", "--api-port", &port]);
+    let mut quiet = quiet.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let url = format!("http://127.0.0.1:{port}/liveness");
+    while reqwest::get(&url).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    quiet.kill().await.unwrap();
+    let quiet = quiet.wait_with_output().await.unwrap();
+
+    assert!(debug.contains("GET /liveness 200"), "{debug}");
+    assert_eq!(String::from_utf8(quiet.stderr).unwrap(), "");
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_even_at_debug_with_database_echo() {
+    let database = TestDatabase::create().await;
+    let user = format!("postgres:{DATABASE_PASSWORD}@");
+    let url = database.url().replacen("postgres@", &user, 1);
+    for format in ["json", "logfmt", "text"] {
+        let sandbox = Sandbox::over(&url)
+            .with_auth()
+            .with("FASTPUBSUB_LOG_LEVEL", "debug")
+            .with("FASTPUBSUB_DATABASE_ECHO", "true")
+            .with("FASTPUBSUB_LOG_FORMATTER", format);
+        let server = sandbox.serve(&[]).await;
+        let (id, secret, token) = client(&sandbox, &server).await;
+
+        let (printed, made) = tell_every_secret(&server, &id, &secret, &token).await;
+
+        let created = sandbox.run(&["create_client", "n"]).await;
+        let log = server.stop().await + &created.stderr;
+        let signature = token.rsplit('.').next().unwrap();
+        let secrets = [
+            KEY,
+            DATABASE_PASSWORD,
+            PAYLOAD,
+            &secret,
+            &made,
+            signature,
+            &printed,
+        ];
+        for secret in secrets {
+            assert!(!log.contains(secret), "{format} {secret}: {log}");
+        }
+        assert!(
+            log.contains("pubsub.client_credentials("),
+            "echo is on: {log}"
+        );
+        assert!(
+            created.stderr.contains("pubsub.create_client("),
+            "echo is on: {created:?}"
+        );
+    }
+}
+
+/// Send secrets in every place that takes one, well and badly formed. Returns the text of HTTP Basic
+/// and the secret of a client that was made.
+async fn tell_every_secret(
+    server: &Server<'_>,
+    id: &str,
+    secret: &str,
+    token: &str,
+) -> (String, String) {
+    use base64::Engine;
+
+    let some = Some(token);
+    let topic = json!({"id": "t", "text": PAYLOAD});
+    send(server, ("POST", "/topics"), some, "1", topic).await;
+    let messages = json!([{"text": PAYLOAD}, 1]);
+    send(server, ("POST", "/topics/t/messages"), some, "2", messages)
+        .await
+        .expect(422);
+    let messages = json!([{"text": PAYLOAD}]);
+    send(server, ("POST", "/topics/t/messages"), some, "3", messages)
+        .await
+        .expect(204);
+    let body = json!({"name": "n", "scopes": "*"});
+    let made = send(server, ("POST", "/clients"), some, "4", body)
+        .await
+        .expect(201)
+        .json();
+    let made = made["secret"].as_str().unwrap().to_owned();
+    let path = format!("/topics?access_token={token}&client_secret={secret}");
+    send(server, ("GET", &path), some, "5", Value::Null)
+        .await
+        .expect(200);
+    let path = format!("/{secret}/{token}");
+    send(server, ("GET", &path), some, "6", Value::Null)
+        .await
+        .expect(404);
+    send(
+        server,
+        ("GET", "/topics"),
+        Some(&format!("{token}x")),
+        "7",
+        Value::Null,
+    )
+    .await
+    .expect(401);
+
+    let form = "application/x-www-form-urlencoded";
+    let request = |media_type: &str, body: String| {
+        let request = server.request("POST", "/oauth/token");
+        answer(
+            request
+                .header("content-type", media_type.to_owned())
+                .body(body),
+        )
+    };
+    let fields = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+    request(form, fields.clone()).await.expect(200);
+    request(form, format!("{fields}&{fields}"))
+        .await
+        .expect(400);
+    request(form, format!("{fields}&scope={secret}"))
+        .await
+        .expect(400);
+    request(
+        "application/json",
+        format!("{{\"client_secret\": \"{secret}\""),
+    )
+    .await
+    .expect(422);
+    request(
+        "application/json",
+        json!({"client_id": 1, "client_secret": secret}).to_string(),
+    )
+    .await
+    .expect(422);
+    let request = server
+        .request("POST", "/oauth/token")
+        .header("content-type", form)
+        .basic_auth(id, Some(secret))
+        .body("grant_type=client_credentials");
+    answer(request).await.expect(200);
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("{id}:{secret}"));
+    (basic, made)
+}

@@ -1,0 +1,380 @@
+//! Settings: what is refused and how, and where they come from.
+
+use std::fs;
+
+use super::{Sandbox, run};
+use crate::support::database::TestDatabase;
+
+/// The cheapest command: it checks every setting and needs no database.
+const PROBE: &str = "generate_secret_key";
+/// Part of every bad value, and of no error.
+const HIDDEN: &str = "hunter2";
+
+/// Settings, bad values and what their error says.
+fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
+    let url = "must be a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE";
+    let boolean = "must be true or false";
+    let text = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+    let beyond = |min: i64, max: i64| {
+        let mut values: Vec<String> = text(&[HIDDEN, "", "1.5", "99999999999999999999"]);
+        values.extend([(min - 1).to_string(), (max + 1).to_string()]);
+        values
+    };
+    const POSITIVE: &str = "must be a whole number from 1 to 2147483647";
+    const MAX: i64 = 2_147_483_647;
+    vec![
+        (
+            "DATABASE_URL",
+            text(&[
+                HIDDEN,
+                "mysql://u:hunter2@h/d",
+                "sqlite+psycopg://u:hunter2@h/d",
+                "postgresql://u:hunter2@h:99999/d",
+                " postgresql://u:hunter2@h/d",
+            ]),
+            url,
+        ),
+        ("DATABASE_ECHO", text(&[HIDDEN, "", "2"]), boolean),
+        (
+            "DATABASE_POOL_SIZE",
+            beyond(1, 1000),
+            "must be a whole number from 1 to 1000",
+        ),
+        (
+            "DATABASE_MAX_OVERFLOW",
+            beyond(0, 1000),
+            "must be a whole number from 0 to 1000",
+        ),
+        ("DATABASE_POOL_PRE_PING", text(&[HIDDEN]), boolean),
+        (
+            "LOG_LEVEL",
+            text(&[HIDDEN, ""]),
+            "must be one of debug, info, warning, error, critical",
+        ),
+        (
+            "LOG_FORMATTER",
+            text(&[HIDDEN, "", "xml"]),
+            "must be json, logfmt or text",
+        ),
+        ("SUBSCRIPTION_MAX_ATTEMPTS", beyond(1, MAX), POSITIVE),
+        ("SUBSCRIPTION_BACKOFF_MIN_SECONDS", beyond(1, MAX), POSITIVE),
+        ("SUBSCRIPTION_BACKOFF_MAX_SECONDS", beyond(1, MAX), POSITIVE),
+        ("API_DEBUG", text(&[HIDDEN]), boolean),
+        (
+            "API_HOST",
+            text(&[HIDDEN, "", "localhost", "127.0.0.1:80"]),
+            "must be an IP address, such as 127.0.0.1 or ::",
+        ),
+        (
+            "API_PORT",
+            beyond(0, 65535),
+            "must be a whole number from 0 to 65535",
+        ),
+        (
+            "API_NUM_WORKERS",
+            beyond(1, 512),
+            "must be a whole number from 1 to 512",
+        ),
+        (
+            "API_MAX_BODY_BYTES",
+            beyond(1024, 104_857_600),
+            "must be a whole number from 1024 to 104857600",
+        ),
+        (
+            "API_MAX_MESSAGE_BYTES",
+            beyond(2, 104_857_600),
+            "must be a whole number from 2 to 104857600",
+        ),
+        (
+            "API_SHUTDOWN_TIMEOUT_SECONDS",
+            beyond(0, 3600),
+            "must be a whole number from 0 to 3600",
+        ),
+        (
+            "CLEANUP_ACKED_MESSAGES_OLDER_THAN_SECONDS",
+            beyond(1, MAX),
+            POSITIVE,
+        ),
+        (
+            "CLEANUP_STUCK_MESSAGES_LOCK_TIMEOUT_SECONDS",
+            beyond(1, 43200),
+            "must be a whole number from 1 to 43200",
+        ),
+        ("AUTH_ENABLED", text(&[HIDDEN]), boolean),
+        (
+            "AUTH_ALGORITHM",
+            text(&[HIDDEN, "none", "RS256"]),
+            "must be one of HS256, HS384, HS512",
+        ),
+        (
+            "AUTH_ACCESS_TOKEN_EXPIRE_MINUTES",
+            beyond(1, 525_600),
+            "must be a whole number from 1 to 525600",
+        ),
+    ]
+}
+
+fn flag(name: &str) -> String {
+    format!("--{}", name.to_lowercase().replace('_', "-"))
+}
+
+#[tokio::test]
+async fn a_bad_value_of_a_variable_is_one_line_that_names_it_and_its_range() {
+    for (name, values, expected) in bad_values() {
+        for value in values {
+            let variable = format!("FASTPUBSUB_{name}");
+            let sandbox = Sandbox::new().with(&variable, &value);
+
+            let line = sandbox.run(&[PROBE]).await.fails(2);
+
+            assert_eq!(
+                line,
+                format!("{variable} ({}) {expected}", flag(name)),
+                "{value:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bad_value_of_a_flag_is_told_like_that_of_a_variable() {
+    let sandbox = Sandbox::new();
+    for (name, values, expected) in bad_values() {
+        for value in values {
+            let argument = format!("{}={value}", flag(name));
+
+            let line = sandbox.run(&[PROBE, &argument]).await.fails(2);
+
+            let expected = format!("FASTPUBSUB_{name} ({}) {expected}", flag(name));
+            assert_eq!(line, expected, "{value:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_directory_is_told_to_need_a_value() {
+    for name in ["DATA_DIR", "PG_BIN"] {
+        let variable = format!("FASTPUBSUB_{name}");
+        let sandbox = Sandbox::new().with(&variable, "");
+
+        let line = sandbox.run(&[PROBE]).await.fails(2);
+
+        assert_eq!(line, format!("{variable} ({}) needs a value", flag(name)));
+    }
+}
+
+#[tokio::test]
+async fn settings_that_contradict_each_other_are_one_line() {
+    for (variables, expected) in [
+        (
+            [
+                ("SUBSCRIPTION_BACKOFF_MIN_SECONDS", "10"),
+                ("SUBSCRIPTION_BACKOFF_MAX_SECONDS", "9"),
+            ],
+            "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS (9) must not be less than \
+             FASTPUBSUB_SUBSCRIPTION_BACKOFF_MIN_SECONDS (10)",
+        ),
+        (
+            [
+                ("API_MAX_BODY_BYTES", "2048"),
+                ("API_MAX_MESSAGE_BYTES", "2049"),
+            ],
+            "FASTPUBSUB_API_MAX_MESSAGE_BYTES (2049) must not be more than \
+             FASTPUBSUB_API_MAX_BODY_BYTES (2048)",
+        ),
+    ] {
+        let mut sandbox = Sandbox::new();
+        for (name, value) in variables {
+            sandbox = sandbox.with(&format!("FASTPUBSUB_{name}"), value);
+        }
+
+        let line = sandbox.run(&[PROBE]).await.fails(2);
+
+        assert_eq!(line, expected);
+    }
+}
+
+/// Original's defect 14.
+#[tokio::test]
+async fn a_missing_or_short_key_is_refused_without_showing_it() {
+    let short = format!("{HIDDEN}{}", "x".repeat(24));
+    for (enabled, key, expected) in [
+        (
+            "true",
+            None,
+            "FASTPUBSUB_AUTH_ENABLED needs FASTPUBSUB_AUTH_SECRET_KEY, at least 32 bytes",
+        ),
+        (
+            "true",
+            Some(""),
+            "FASTPUBSUB_AUTH_ENABLED needs FASTPUBSUB_AUTH_SECRET_KEY, at least 32 bytes",
+        ),
+        (
+            "true",
+            Some(&*short),
+            "FASTPUBSUB_AUTH_SECRET_KEY must be at least 32 bytes, it has 31",
+        ),
+        (
+            "false",
+            Some(HIDDEN),
+            "FASTPUBSUB_AUTH_SECRET_KEY must be at least 32 bytes, it has 7",
+        ),
+    ] {
+        let mut sandbox = Sandbox::new().with("FASTPUBSUB_AUTH_ENABLED", enabled);
+        if let Some(key) = key {
+            sandbox = sandbox.with("FASTPUBSUB_AUTH_SECRET_KEY", key);
+        }
+
+        for command in [PROBE, "server"] {
+            let line = sandbox.run(&[command]).await.fails(2);
+
+            assert!(line.starts_with(expected), "{line}");
+            assert!(line.contains("fastpubsub generate_secret_key"), "{line}");
+            assert!(!line.contains(HIDDEN), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn booleans_are_spelled_in_several_ways() {
+    for (value, enabled) in [
+        ("true", true),
+        ("TRUE", true),
+        ("1", true),
+        ("yes", true),
+        ("On", true),
+        ("t", true),
+        ("y", true),
+        ("false", false),
+        ("0", false),
+        ("no", false),
+        ("OFF", false),
+        ("f", false),
+        ("n", false),
+    ] {
+        let by_variable = Sandbox::new().with("FASTPUBSUB_AUTH_ENABLED", value);
+        let by_flag = Sandbox::new();
+
+        // without a key, enabling is an error
+        let expected = if enabled { Some(2) } else { Some(0) };
+        assert_eq!(by_variable.run(&[PROBE]).await.code, expected, "{value}");
+        let ran = by_flag.run(&[PROBE, "--auth-enabled", value]).await;
+        assert_eq!(ran.code, expected, "{value}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flag_beats_a_variable_beats_a_lower_case_one_beats_the_env_file() {
+    const NAME: &str = "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MIN_SECONDS";
+    let mut sandbox = Sandbox::new();
+    // more than the default maximum, so that the error tells which one counts
+    fs::write(
+        sandbox.dir.join(".env"),
+        format!("# comment\nOTHER=x\n{NAME}=1001\n"),
+    )
+    .unwrap();
+    let by_file = sandbox.run(&[PROBE]).await.fails(2);
+    sandbox = sandbox.with(&NAME.to_lowercase(), "1002");
+    let by_lower_case = sandbox.run(&[PROBE]).await.fails(2);
+    sandbox = sandbox.with(NAME, "1003");
+    let by_variable = sandbox.run(&[PROBE]).await.fails(2);
+    let flag = "--subscription-backoff-min-seconds";
+
+    let by_flag = sandbox.run(&[PROBE, flag, "1004"]).await.fails(2);
+
+    for (line, expected) in [
+        (by_file, "(1001)"),
+        (by_lower_case, "(1002)"),
+        (by_variable, "(1003)"),
+        (by_flag, "(1004)"),
+    ] {
+        assert!(line.ends_with(&format!("{NAME} {expected}")), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_value_in_the_env_file_or_a_lower_case_variable_is_one_line() {
+    let expected = "FASTPUBSUB_API_PORT (--api-port) must be a whole number from 0 to 65535";
+    let in_file = Sandbox::new();
+    fs::write(in_file.dir.join(".env"), "FASTPUBSUB_API_PORT=hunter2\n").unwrap();
+    let lower_case = Sandbox::new().with("fastpubsub_api_port", HIDDEN);
+
+    let lines = [
+        in_file.run(&[PROBE]).await.fails(2),
+        lower_case.run(&[PROBE]).await.fails(2),
+    ];
+
+    assert_eq!(lines, [expected, expected]);
+}
+
+#[tokio::test]
+async fn a_line_of_the_env_file_that_makes_no_sense_is_refused_without_showing_it() {
+    for text in [
+        "FASTPUBSUB_AUTH_SECRET_KEY=hunter2 hunter2\n",
+        "FASTPUBSUB_AUTH_SECRET_KEY='hunter2\n",
+        "FASTPUBSUB_LOG_LEVEL=info\nhunter2 is no line\n",
+    ] {
+        let sandbox = Sandbox::new();
+        fs::write(sandbox.dir.join(".env"), text).unwrap();
+
+        let line = sandbox.run(&[PROBE]).await.fails(2);
+
+        assert!(line.contains(".env"), "{text:?}: {line}");
+        assert!(!line.contains(HIDDEN), "{text:?}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_env_file_of_the_working_directory_counts() {
+    let sandbox = Sandbox::new();
+    let below = sandbox.dir.join("below");
+    fs::create_dir(&below).unwrap();
+    fs::write(sandbox.dir.join(".env"), "FASTPUBSUB_API_PORT=none\n").unwrap();
+    let mut command = sandbox.command(&[PROBE]);
+    command.current_dir(below);
+
+    run(command).await.quietly();
+}
+
+#[tokio::test]
+async fn empty_optional_settings_count_as_not_given() {
+    let sandbox = Sandbox::new()
+        .with("FASTPUBSUB_DATABASE_URL", "")
+        .with("FASTPUBSUB_AUTH_SECRET_KEY", "");
+
+    sandbox.run(&[PROBE]).await.quietly();
+}
+
+/// Contract point 12. Original's defect 23.
+#[tokio::test]
+async fn the_urls_of_the_original_work_also_with_percent_signs() {
+    let database = TestDatabase::create_empty().await;
+    let url = database.url().replacen(
+        "postgresql://postgres@",
+        "postgresql+psycopg://postgres:a%40b%25@",
+        1,
+    );
+    let (address, host) = url.split_once("host=").unwrap();
+    let url = format!("{address}host={}", host.replace('/', "%2F"));
+    let sandbox = Sandbox::over(&url);
+
+    let printed = sandbox.run(&["db-migrate"]).await.quietly();
+
+    assert_eq!(printed, "schema=migrated\n");
+}
+
+/// Contract point 12.
+#[tokio::test]
+async fn a_python_log_format_is_taken_with_one_warning() {
+    let format = "%(asctime)s %(levelname)s %(message)s";
+    let sandbox = Sandbox::new().with("FASTPUBSUB_LOG_FORMATTER", format);
+
+    let ran = sandbox.run(&[PROBE]).await;
+
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stdout.starts_with("new_secret="), "{ran:?}");
+    let warnings: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(warnings.len(), 1, "{ran:?}");
+    assert!(warnings[0].contains("level=warn"), "{ran:?}");
+    assert!(warnings[0].contains("FASTPUBSUB_LOG_FORMATTER"), "{ran:?}");
+}

@@ -1,0 +1,182 @@
+//! A database that cannot be reached.
+
+use std::path::Path;
+
+use fastpubsub::http::{App, serve};
+use fastpubsub::telemetry::metrics::Metrics;
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::database::TestDatabase;
+use crate::support::{Answer, TestApp, answer, settings};
+
+/// The address of a service whose database is found with these options, while the guard lives.
+async fn start_on(options: PgConnectOptions) -> (String, impl Drop) {
+    let settings = settings(&[]);
+    let pool = fastpubsub::db::pool(&settings, options);
+    let app = App::new(settings, pool, Metrics::install().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = CancellationToken::new();
+    tokio::spawn(serve(listener, app, shutdown.clone()));
+    (url, shutdown.drop_guard())
+}
+
+fn nowhere() -> PgConnectOptions {
+    PgConnectOptions::new()
+        .username("postgres")
+        .socket(Path::new("/nonexistent/fastpubsub"))
+}
+
+async fn send(url: &str, method: &str, path: &str, body: &Value) -> Answer {
+    let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+    answer(
+        reqwest::Client::new()
+            .request(method, format!("{url}{path}"))
+            .json(body),
+    )
+    .await
+}
+
+fn assert_unavailable(answer: &Answer, what: &str) {
+    assert_eq!(answer.status, 503, "{what}: {}", answer.body);
+    assert_eq!(
+        answer.json(),
+        json!({"detail": "database is unavailable"}),
+        "{what}"
+    );
+    assert_eq!(answer.header("retry-after"), Some("1"), "{what}");
+    assert!(answer.header("x-request-id").is_some(), "{what}");
+}
+
+#[tokio::test]
+async fn every_request_that_needs_an_unreachable_database_is_503() {
+    let (url, _guard) = start_on(nowhere()).await;
+    let client = json!({"name": "n", "scopes": "*"});
+    let client_path = "/clients/01890000-0000-7000-8000-000000000000";
+
+    for (method, path, body) in [
+        ("GET", "/topics", json!(null)),
+        ("POST", "/topics", json!({"id": "t"})),
+        ("GET", "/topics/t", json!(null)),
+        ("DELETE", "/topics/t", json!(null)),
+        ("POST", "/topics/t/messages", json!([{"a": 1}])),
+        ("GET", "/subscriptions", json!(null)),
+        (
+            "POST",
+            "/subscriptions",
+            json!({"id": "s", "topic_id": "t"}),
+        ),
+        ("GET", "/subscriptions/s", json!(null)),
+        ("DELETE", "/subscriptions/s", json!(null)),
+        (
+            "GET",
+            "/subscriptions/s/messages?consumer_id=c",
+            json!(null),
+        ),
+        ("POST", "/subscriptions/s/acks", json!([])),
+        ("POST", "/subscriptions/s/nacks", json!([])),
+        ("GET", "/subscriptions/s/dlq", json!(null)),
+        ("POST", "/subscriptions/s/dlq/reprocess", json!([])),
+        ("GET", "/subscriptions/s/metrics", json!(null)),
+        ("GET", "/clients", json!(null)),
+        ("POST", "/clients", client.clone()),
+        ("GET", client_path, json!(null)),
+        ("PUT", client_path, client),
+        ("DELETE", client_path, json!(null)),
+    ] {
+        let answer = send(&url, method, path, &body).await;
+        assert_unavailable(&answer, &format!("{method} {path}"));
+    }
+}
+
+#[tokio::test]
+async fn without_a_database_the_service_is_alive_but_not_ready() {
+    let (url, _guard) = start_on(nowhere()).await;
+
+    let readiness = send(&url, "GET", "/readiness", &Value::Null)
+        .await
+        .expect(503);
+    let liveness = send(&url, "GET", "/liveness", &Value::Null)
+        .await
+        .expect(200);
+
+    assert_eq!(readiness.json(), json!({"detail": "database is down"}));
+    assert!(readiness.header("x-request-id").is_some());
+    assert_eq!(liveness.json(), json!({"status": "alive"}));
+    for path in ["/metrics", "/docs", "/openapi.json"] {
+        send(&url, "GET", path, &Value::Null).await.expect(200);
+    }
+    // what needs no database is still refused for what it is
+    send(&url, "POST", "/topics", &json!({"id": "a b"}))
+        .await
+        .expect(422);
+    send(&url, "GET", "/nope", &Value::Null).await.expect(404);
+}
+
+/// A refused connection may be a database that starts: it is tried for some seconds.
+#[tokio::test]
+async fn a_database_that_refuses_connections_is_503() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let options = PgConnectOptions::new()
+        .host("127.0.0.1")
+        .port(port)
+        .username("postgres");
+    let (url, _guard) = start_on(options).await;
+
+    let (topics, readiness) = tokio::join!(
+        send(&url, "GET", "/topics", &Value::Null),
+        send(&url, "GET", "/readiness", &Value::Null)
+    );
+
+    assert_unavailable(&topics, "GET /topics");
+    assert_eq!(
+        readiness.expect(503).json(),
+        json!({"detail": "database is down"})
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_dropped_under_the_service_is_503() {
+    let database = TestDatabase::create().await;
+    let app = TestApp::start_on(database.share(), &[]).await;
+    app.get("/topics").await.expect(200);
+    app.get("/readiness").await.expect(200);
+
+    drop(database);
+
+    // the first request may find out on a connection that was cut, the others on a new one
+    for _ in 0..3 {
+        assert_unavailable(&app.get("/topics").await, "GET /topics");
+        let readiness = app.get("/readiness").await.expect(503);
+        assert_eq!(readiness.json(), json!({"detail": "database is down"}));
+    }
+}
+
+#[tokio::test]
+async fn a_cut_connection_is_replaced_by_the_next_request() {
+    let app = TestApp::start().await;
+    app.get("/topics").await.expect(200);
+    sqlx::query(
+        "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+         where datname = pg_catalog.current_database() and pid <> pg_catalog.pg_backend_pid()",
+    )
+    .execute(&app.pool())
+    .await
+    .unwrap();
+
+    let first = app.get("/topics").await;
+    let second = app.get("/topics").await;
+
+    assert!(
+        matches!(first.status, 200 | 503),
+        "{}: {}",
+        first.status,
+        first.body
+    );
+    second.expect(200);
+}

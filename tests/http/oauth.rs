@@ -1,1 +1,0 @@
-//! `/oauth/token` and scopes.

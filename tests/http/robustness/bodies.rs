@@ -1,0 +1,340 @@
+//! Bodies that no route takes.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    UNKNOWN_CLIENT, app, assert_refused, assert_unharmed, contents, exchange, parse, request, send,
+    show,
+};
+use crate::support::TestApp;
+
+/// The routes that read a body.
+fn routes() -> [(&'static str, String); 9] {
+    [
+        ("POST", "/topics".to_owned()),
+        ("POST", "/topics/t/messages".to_owned()),
+        ("POST", "/subscriptions".to_owned()),
+        ("POST", "/subscriptions/s/acks".to_owned()),
+        ("POST", "/subscriptions/s/nacks".to_owned()),
+        ("POST", "/subscriptions/s/dlq/reprocess".to_owned()),
+        ("POST", "/clients".to_owned()),
+        ("PUT", format!("/clients/{UNKNOWN_CLIENT}")),
+        ("POST", "/oauth/token".to_owned()),
+    ]
+}
+
+/// The same value in every field that some route knows.
+fn every_field(value: &str) -> String {
+    let fields = [
+        "id",
+        "topic_id",
+        "filter",
+        "max_delivery_attempts",
+        "backoff_min_seconds",
+        "backoff_max_seconds",
+        "ack_deadline_seconds",
+        "name",
+        "scopes",
+        "is_active",
+        "client_id",
+        "client_secret",
+    ];
+    let fields = fields.map(|field| format!(r#""{field}":{value}"#));
+    format!("{{{}}}", fields.join(","))
+}
+
+fn hostile_bodies() -> Vec<Vec<u8>> {
+    let deep = 100_000;
+    let mut bodies: Vec<Vec<u8>> = [
+        "",
+        " ",
+        "\n",
+        "{",
+        "[",
+        "[{",
+        "}",
+        "]",
+        "{\"id\"",
+        "{\"id\":",
+        "{\"id\":\"a\"",
+        "[{\"a\":1},",
+        "[{\"a\":1}",
+        "[{\"a\":1}]]",
+        "[{\"a\":1}] []",
+        "nul",
+        "null",
+        "true",
+        "0",
+        "-",
+        "\"x\"",
+        "\"",
+        "{}",
+        "{\"a\":1,}",
+        "[,]",
+        "[1,]",
+        "'a'",
+        "[null]",
+        "[true]",
+        "[5]",
+        "[\"x\"]",
+        "[[]]",
+        "[{\"a\":1},[]]",
+        "\u{feff}[]",
+        "\u{feff}{}",
+        "//",
+        "[{\"a\":1}/**/]",
+        "%00",
+        "a=b&c=d",
+        "<xml/>",
+        "1e309",
+        "1e400",
+        "-1e400",
+        "[1e400]",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "[NaN]",
+        r#"[{"a":NaN}]"#,
+        r#"[{"a":Infinity}]"#,
+        r#"[{"a":-Infinity}]"#,
+        r#"[{"a":1e309}]"#,
+        r#"[{"a":1e400}]"#,
+        r#"[{"a":-1e99999999999999999999999}]"#,
+        r#"[{"a":01}]"#,
+        r#"[{"a":"\u0000"}]"#,
+        r#"[{"\u0000":1}]"#,
+        r#"[{"a":"\ud800"}]"#,
+        r#"[{"a":"\udc00"}]"#,
+        r#"[{"a":"\ud800\ud800"}]"#,
+        r#"[{"a":"\uZZZZ"}]"#,
+        r#"[{"a":"\u00"#,
+        r#"[{"a":"\x00"}]"#,
+        "[{\"a\":\"\u{0}\"}]",
+        "[{\"a\":\"\n\"}]",
+        "\u{0}",
+        "[\"\\u0000\"]",
+        "[\"\"]",
+    ]
+    .iter()
+    .map(|body| body.as_bytes().to_vec())
+    .collect();
+    for value in [
+        "null",
+        "\"\"",
+        "\"\\u0000\"",
+        "\"\\ud800\"",
+        "[]",
+        "{}",
+        "[[]]",
+        "1e400",
+        "NaN",
+        "-1",
+        "1.5",
+        "9223372036854775808",
+        "\" \"",
+        "\"%00\"",
+        "\"a/b\"",
+        "\"\u{0}\"",
+    ] {
+        bodies.push(every_field(value).into_bytes());
+    }
+    bodies.push(every_field(&format!("\"{}\"", "x".repeat(2000))).into_bytes());
+    bodies.push(every_field(&"9".repeat(1000)).into_bytes());
+    for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("[{\"a\":", "}]")] {
+        bodies.push(open.repeat(deep).into_bytes());
+        bodies.push(format!("{}1{}", open.repeat(deep), close.repeat(deep)).into_bytes());
+    }
+    let nested = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+    bodies.push(format!(r#"[{{"a":{nested}}}]"#).into_bytes());
+    bodies.push(every_field(&nested).into_bytes());
+    // more digits than a number of Postgres has
+    bodies.push(format!(r#"[{{"a":{}}}]"#, "9".repeat(140_000)).into_bytes());
+    bodies.push(format!(r#"[{{"a":0.{}}}]"#, "9".repeat(140_000)).into_bytes());
+    // not UTF-8
+    for bytes in [
+        &b"\xff"[..],
+        b"\xff\xfe[\0]\0",
+        b"[{\"a\":\"\xff\"}]",
+        b"[{\"\xc3\":1}]",
+        b"{\"id\":\"\xed\xa0\x80\"}",
+        b"[{\"a\":\"\xf4\x90\x80\x80\"}]",
+        b"\x1f\x8b\x08\0\0\0\0\0",
+        b"[\"\xe2\x82\"]",
+    ] {
+        bodies.push(bytes.to_vec());
+    }
+    bodies
+}
+
+/// Contract point 1.
+#[tokio::test]
+async fn hostile_bodies_are_422_on_every_route() {
+    let app = app().await;
+    let before = contents(&app.pool()).await;
+
+    for body in hostile_bodies() {
+        for (method, path) in routes() {
+            for headers in ["", "Content-Type: application/json\r\n"] {
+                let answer = send(&app, request(method, &path, headers, &body)).await;
+                let what = format!("{method} {path} {}", show(&body));
+                assert_refused(&answer, 422, &what);
+            }
+        }
+    }
+
+    assert_unharmed(&app, &before).await;
+}
+
+#[tokio::test]
+async fn bodies_of_another_content_type_are_422() {
+    let app = app().await;
+    let before = contents(&app.pool()).await;
+
+    for content_type in [
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application",
+        "application/",
+        "/",
+        "*/*",
+        ";",
+        "",
+        "application/jsonx",
+        "application/json x",
+        "json",
+        "application/xml",
+        "caf\u{e9}",
+        "\u{e9}; application/json",
+    ] {
+        for (method, path) in &routes()[..8] {
+            let headers = format!("Content-Type: {content_type}\r\n");
+            let answer = send(&app, request(method, path, &headers, b"{\"id\": \"x\"}")).await;
+            assert_refused(&answer, 422, &format!("{method} {path} {content_type}"));
+        }
+    }
+
+    assert_unharmed(&app, &before).await;
+}
+
+#[tokio::test]
+async fn bodies_over_the_limit_are_413_however_they_are_sent() {
+    let app = TestApp::start_with(&[
+        "--api-max-body-bytes",
+        "2048",
+        "--api-max-message-bytes",
+        "99",
+    ])
+    .await;
+    app.post("/topics", json!({"id": "t"})).await.expect(201);
+    let before = contents(&app.pool()).await;
+    let text = "the request body exceeds 2048 bytes (FASTPUBSUB_API_MAX_BODY_BYTES)";
+    let chunk = format!("400\r\n{}\r\n", " ".repeat(0x400));
+
+    for (method, path) in routes() {
+        let chunked = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{chunk}{chunk}1\r\n \r\n0\r\n\r\n"
+        );
+        for bytes in [
+            chunked.into_bytes(),
+            request(method, &path, "", &[b' '; 2049]),
+        ] {
+            let answer = send(&app, bytes).await;
+            assert_refused(&answer, 413, &format!("{method} {path}"));
+            assert_eq!(answer.json(), json!({"detail": text}), "{method} {path}");
+        }
+    }
+
+    assert_unharmed(&app, &before).await;
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_read_like_any_other() {
+    let app = TestApp::start().await;
+    let chunked = "POST /topics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        Transfer-Encoding: chunked\r\n\r\n6\r\n{\"id\":\r\n4\r\n\"t\"}\r\n0\r\n\r\n";
+
+    let answer = send(&app, chunked.as_bytes().to_vec()).await;
+
+    assert_eq!(answer.expect(201).json()["id"], "t");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_publishes_nothing() {
+    let app = app().await;
+    let before = contents(&app.pool()).await;
+    let head = "POST /topics/t/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+
+    for rest in [
+        "Content-Length: 100\r\n\r\n[{\"a\":1}]",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\n[{\"a\":1}]\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\n[{\"a\":1}]\r\nrubbish\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n[{\"a\":1}]\r\n0\r\n\r\n",
+        "Transfer-Encoding: gzip\r\n\r\n[{\"a\":1}]",
+    ] {
+        let answer = exchange(&app, format!("{head}{rest}").into_bytes(), true).await;
+        if let Some(answer) = parse(&answer) {
+            assert_eq!(answer.status, 400, "{rest}: {}", answer.body);
+        }
+    }
+
+    assert_unharmed(&app, &before).await;
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_ids_are_settled_in_one_request() {
+    let app = app().await;
+    let leased: Uuid =
+        sqlx::query_scalar("select message_id from pubsub_data.deliveries where lease is not null")
+            .fetch_one(&app.pool())
+            .await
+            .unwrap();
+    let mut ids: Vec<Uuid> = (0..100_000).map(|_| Uuid::now_v7()).collect();
+    ids.push(leased);
+    let unknown: Value = ids.iter().map(|id| json!(id)).collect();
+    let same: Value = (0..100_000).map(|_| json!(leased)).collect();
+
+    for (verb, handles) in [
+        ("dlq/reprocess", &unknown),
+        ("dlq/reprocess", &same),
+        ("nacks", &same),
+        ("nacks", &unknown),
+        ("acks", &unknown),
+        ("acks", &same),
+    ] {
+        let path = format!("/subscriptions/s/{verb}");
+        app.post(&path, handles.clone()).await.expect(204);
+    }
+
+    let metrics = app.get("/subscriptions/s/metrics").await.expect(200).json();
+    assert_eq!(metrics["scheduled"], 1, "{metrics}");
+    assert_eq!(metrics["available"], 1, "{metrics}");
+}
+
+/// A short request must not make the service build an answer a hundred times as long.
+#[tokio::test]
+async fn a_body_of_many_faults_has_a_bounded_answer() {
+    let app = app().await;
+    let before = contents(&app.pool()).await;
+    let body = format!("[{}0]", "0,".repeat(200_000));
+
+    for path in [
+        "/topics/t/messages",
+        "/subscriptions/s/acks",
+        "/subscriptions/s/nacks",
+        "/subscriptions/s/dlq/reprocess",
+    ] {
+        let answer = send(&app, request("POST", path, "", body.as_bytes())).await;
+        assert_refused(&answer, 422, path);
+        let (given, answered) = (body.len(), answer.body.len());
+        assert!(
+            answered < 2 * given,
+            "{path}: {given} bytes, answered with {answered}"
+        );
+    }
+
+    assert_unharmed(&app, &before).await;
+}

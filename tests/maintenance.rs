@@ -1,0 +1,73 @@
+//! The background work of the server.
+
+use std::time::{Duration, Instant};
+
+use fastpubsub::maintenance;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{TestApp, settings};
+
+async fn within_seconds(sql: &'static str, app: &TestApp) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < deadline {
+        if sqlx::query_scalar(sql).fetch_one(&app.pool()).await.unwrap() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// Original's defect 2 and 28.
+#[tokio::test]
+async fn a_message_that_crashes_its_consumers_is_dead_lettered_without_cron_or_a_claim() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({"max_delivery_attempts": 1})).await;
+    app.post("/topics/t/messages", json!([{"n": 1}])).await.expect(204);
+    app.consume("s").await;
+    sqlx::raw_sql(
+        "update pubsub_data.deliveries set visible_at = now() - interval '1 s'; \
+         update pubsub_data.wakeups set due_at = now() - interval '1 s'",
+    )
+    .execute(&app.pool())
+    .await
+    .unwrap();
+
+    let stop = CancellationToken::new();
+    let work = tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone()));
+    let dead = within_seconds("select exists (select from pubsub_data.dead_letters)", &app).await;
+    stop.cancel();
+    work.await.unwrap();
+
+    assert!(dead);
+    let dlq = app.get("/subscriptions/s/dlq").await.expect(200).json();
+    assert_eq!(dlq["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn of_two_servers_one_does_the_work_and_partitions_are_made() {
+    let app = TestApp::start().await;
+
+    let stop = CancellationToken::new();
+    let workers: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone())))
+        .collect();
+    let made = within_seconds(
+        "select count(*) = 4 from pubsub_data.partitions \
+         where until_at > now() and from_at < now() + interval '15 minutes'",
+        &app,
+    )
+    .await;
+    stop.cancel();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let leaders: i64 = sqlx::query_scalar("select count(*) from pubsub_data.leaders")
+        .fetch_one(&app.pool())
+        .await
+        .unwrap();
+
+    assert!(made);
+    assert_eq!(leaders, 1);
+}

@@ -1,0 +1,412 @@
+/* Claiming: order, leases, deadlines, retries, and what the hints of a session may not break. */
+
+do $$
+declare
+    c_proves constant text := 'messages are handed out in publish order, batch by batch, once';
+    v_ids uuid[] := pg_temp.stock('order', 5) || pg_temp.publish('order', 5);
+begin
+    assert pg_temp.claim('order', 4) = v_ids[1:4], c_proves;
+    assert pg_temp.claim('order', 4) = v_ids[5:8], c_proves;
+    assert pg_temp.claim('order', 4) = v_ids[9:10], c_proves;
+    assert pg_temp.claim('order', 4) = '{}', c_proves;
+    v_ids := pg_temp.publish('order', 2);
+    assert pg_temp.claim('order', 4) = v_ids, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a claim tells all about its messages';
+    v_started_at timestamptz := clock_timestamp();
+    v_ids uuid[] := pg_temp.stock('columns', 2);
+    v_claimed record;
+begin
+    for v_claimed in
+        select c.*, d.visible_at, d.lease as held_by, d.leased_at, d.consumer_id, m.published_at as at
+        from pubsub.consume_messages('columns', 'consumer-1', 10, 30) c
+        join pubsub_data.deliveries d on d.message_id = c.message_id
+        join pubsub_data.messages m on m.message_id = c.message_id
+    loop
+        assert v_claimed.payload = jsonb_build_object('n',
+            array_position(v_ids, v_claimed.message_id)), c_proves;
+        assert v_claimed.attempts = 1, c_proves;
+        assert v_claimed.published_at = v_claimed.at, c_proves;
+        assert v_claimed.ack_deadline between v_started_at + interval '30 s'
+            and clock_timestamp() + interval '30 s', c_proves;
+        assert v_claimed.attributes is null and v_claimed.ordering_key is null
+            and v_claimed.priority is null, c_proves;
+    end loop;
+    assert (
+        select count(*) = 2 and count(distinct d.lease) = 1
+            and bool_and(d.consumer_id = 'consumer-1' and d.attempts = 1
+                and d.leased_at between v_started_at and clock_timestamp()
+                and d.visible_at = d.leased_at + interval '30 s')
+        from pubsub_data.deliveries d where d.message_id = any(v_ids)
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'each claim has a lease number of its own';
+    v_ids uuid[] := pg_temp.stock('leases', 3);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('leases', 'consumer', 1) c)
+        || array(select c.lease from pubsub.consume_messages('leases', 'consumer', 2) c);
+
+    assert v_leases[2] = v_leases[3], c_proves;
+    assert v_leases[1] <> v_leases[2], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'the ack deadline is the claim''s, else the subscription''s, else the default';
+    v_case record;
+begin
+    perform pg_temp.stock('deadline', 0);
+    perform pg_temp.stock('deadline-own', 0, p_ack_deadline_seconds => 20);
+    for v_case in
+        select * from (values
+            ('deadline', null, null, 60), ('deadline', null, 40, 40), ('deadline', 30, 40, 30),
+            ('deadline-own', null, 40, 20), ('deadline-own', 30, 40, 30),
+            ('deadline', 1, 40, 1), ('deadline', 43200, 40, 43200)
+        ) c (subscription, for_claim, by_default, seconds)
+    loop
+        perform pg_temp.publish(v_case.subscription, 1);
+        assert (
+            select round(extract(epoch from c.ack_deadline - clock_timestamp())) = v_case.seconds
+            from pubsub.consume_messages(v_case.subscription, 'consumer', 10, v_case.for_claim,
+                coalesce(v_case.by_default, 60)) c
+        ), c_proves || ': ' || v_case;
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an argument out of range is refused, naming the field';
+    v_case record;
+begin
+    perform pg_temp.stock('ranges', 1);
+    for v_case in
+        select * from (values
+            ('PS422(batch_size) batch_size must be 1 to 1000', $q$'ranges', 'c', 0$q$),
+            ('PS422(batch_size) batch_size must be 1 to 1000', $q$'ranges', 'c', 1001$q$),
+            ('PS422(batch_size) batch_size must be 1 to 1000', $q$'ranges', 'c', null$q$),
+            ('PS422(consumer_id) consumer_id is required', $q$'ranges', null$q$),
+            ('PS422(ack_deadline_seconds) ack_deadline_seconds must be 1 to 43200',
+                $q$'ranges', 'c', 1, 0$q$),
+            ('PS422(ack_deadline_seconds) ack_deadline_seconds must be 1 to 43200',
+                $q$'ranges', 'c', 1, 43201$q$),
+            ('PS422(ack_deadline_seconds) ack_deadline_seconds must be 1 to 43200',
+                $q$'ranges', 'c', 1, null, null$q$),
+            ('PS404 Subscription not found', $q$'none', 'c'$q$)
+        ) c (refusal, arguments)
+    loop
+        assert pg_temp.refusal(format('select pubsub.consume_messages(%s)', v_case.arguments))
+            = v_case.refusal, c_proves || ': ' || v_case.arguments;
+    end loop;
+    assert cardinality(pg_temp.claim('ranges', 1)) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an empty consumer id is allowed';
+begin
+    perform pg_temp.stock('anonymous', 1);
+
+    assert (select count(*) from pubsub.consume_messages('anonymous', '')) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a delivery comes back when its ack deadline passes, not before';
+    v_ids uuid[] := pg_temp.stock('expired', 2);
+    v_again record;
+    v_lease bigint;
+begin
+    v_lease := (select max(c.lease) from pubsub.consume_messages('expired', 'one', 10, 30) c);
+    perform pg_temp.later('expired', '29 seconds');
+    assert pg_temp.claim('expired') = '{}', c_proves;
+    perform pg_temp.later('expired', '1 second');
+
+    select array_agg(c.message_id) as ids, min(c.attempts) as attempts, max(c.lease) as lease
+    into v_again
+    from pubsub.consume_messages('expired', 'two') c;
+
+    assert v_again.ids = v_ids and v_again.attempts = 2, c_proves;
+    assert v_again.lease <> v_lease, c_proves;
+    assert pg_temp.claim('expired') = '{}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the same connection finds an expired delivery too';
+    v_ids uuid[] := pg_temp.stock('same', 2);
+    v_found uuid[] := '{}';
+    v_until timestamptz := clock_timestamp() + interval '10 s';
+begin
+    perform pubsub.consume_messages('same', 'consumer', 10, 1);
+
+    while v_found = '{}' and clock_timestamp() < v_until loop
+        v_found := pg_temp.claim('same');
+    end loop;
+
+    assert v_found = v_ids, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'a claim dead-letters what expired on its last attempt, instead of handing it out';
+    v_ids uuid[] := pg_temp.stock('spent', 2, 2);
+begin
+    perform pg_temp.claim('spent');
+    perform pg_temp.later('spent', '1 hour');
+    assert pg_temp.claim('spent') = v_ids, c_proves;
+    perform pg_temp.later('spent', '1 hour');
+
+    assert pg_temp.claim('spent') = '{}', c_proves;
+    assert (
+        select array_agg(l.message_id) = v_ids and bool_and(l.attempts = 2
+            and l.reason = 'ack deadline passed on the last attempt')
+        from pubsub.list_dlq_messages('spent') l
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'retries do not keep fresh messages back, nor fresh ones them';
+    v_old uuid[] := pg_temp.stock('mixed', 3);
+    v_new uuid[];
+begin
+    perform pg_temp.claim('mixed');
+    v_new := pg_temp.publish('mixed', 3);
+    perform pg_temp.later('mixed', '1 hour');
+
+    assert pg_temp.claim('mixed', 5) = v_old || v_new[1:2], c_proves;
+    assert pg_temp.claim('mixed', 5) = v_new[3:3], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'more that is due than a batch holds is handed out batch by batch';
+    v_ids uuid[] := pg_temp.stock('due', 10);
+    v_first uuid[];
+    v_second uuid[];
+begin
+    perform pg_temp.claim('due');
+    perform pg_temp.later('due', '1 hour');
+
+    v_first := pg_temp.claim('due', 6);
+    v_second := pg_temp.claim('due', 6);
+
+    assert v_first || v_second = v_ids, c_proves;
+    assert cardinality(v_first) = 6, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'many more wake-ups than one claim looks at are all worked off';
+    v_ids uuid[] := pg_temp.stock('wakeups', 200);
+    v_found uuid[] := '{}';
+    v_id uuid;
+begin
+    foreach v_id in array v_ids loop
+        perform pg_temp.claim('wakeups', 1);
+    end loop;
+    perform pg_temp.later('wakeups', '1 hour');
+
+    for v_step in 1 .. 200 loop
+        v_found := v_found || pg_temp.claim('wakeups', 7);
+        exit when cardinality(v_found) >= 200;
+    end loop;
+
+    assert array(select f from unnest(v_found) f order by f) = v_ids, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a claim that is rolled back gives its messages back at once';
+    v_ids uuid[] := pg_temp.stock('undone', 3);
+    v_claimed uuid[];
+begin
+    begin
+        v_claimed := pg_temp.claim('undone');
+        raise exception using errcode = 'ZZ001';
+    exception when sqlstate 'ZZ001' then
+        null;
+    end;
+
+    assert v_claimed = v_ids, c_proves;
+    assert (
+        select array_agg(c.message_id) = v_ids and bool_and(c.attempts = 1)
+        from pubsub.consume_messages('undone', 'consumer') c
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a new connection hands out what is left, and nothing twice';
+    v_ids uuid[] := pg_temp.stock('reconnected', 6);
+begin
+    assert pg_temp.claim('reconnected', 2) = v_ids[1:2], c_proves;
+    perform pg_temp.reconnect('reconnected');
+    assert pg_temp.claim('reconnected', 2) = v_ids[3:4], c_proves;
+    perform pubsub.ack_messages('reconnected', v_ids);
+    perform pg_temp.reconnect('reconnected');
+    assert pg_temp.claim('reconnected') = v_ids[5:6], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a message that was committed late is found';
+    v_late interval;
+    v_id uuid;
+    v_found uuid[] := '{}';
+    v_until timestamptz;
+begin
+    perform pg_temp.stock('late', 1);
+    perform pg_temp.claim('late');
+    foreach v_late in array array['10 ms', '500 ms', '3 s', '10 minutes']::interval[] loop
+        -- as if its publish had begun that long ago
+        v_id := overlay((pg_temp.publish('late'))[1]::text
+            placing left(pubsub.id_at(clock_timestamp() - v_late)::text, 13) from 1);
+        with moved as (
+            update pubsub_data.deliveries d set message_id = v_id
+            from pubsub_data.subscriptions s
+            where s.subscription_id = 'late' and d.subscription_key = s.subscription_key
+                and d.topic_key = s.topic_key and d.lease is null
+            returning d.topic_key
+        )
+        insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
+        select m.topic_key, v_id, '{}', clock_timestamp() from moved m;
+        v_found := '{}';
+        v_until := clock_timestamp() + interval '15 s';
+
+        while v_found = '{}' and clock_timestamp() < v_until loop
+            v_found := pg_temp.claim('late');
+            perform pg_sleep(0.005);
+        end loop;
+
+        assert v_found = array[v_id], c_proves || ' after ' || v_late;
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'wrong hints of a session lose no message';
+    v_hints text;
+    v_ids uuid[] := pg_temp.stock('hints');
+    v_setting text := (
+        select 'pubsub.cursor_' || s.subscription_key
+        from pubsub_data.subscriptions s where s.subscription_id = 'hints'
+    );
+    v_found uuid[] := '{}';
+    v_until timestamptz;
+begin
+    foreach v_hints in array array[
+        '', 'ffffffff-ffff-ffff-ffff-ffffffffffff', '00000000-0000-0000-0000-000000000000',
+        'ffffffff-ffff-ffff-ffff-ffffffffffff|2100-01-01|2000-01-01|2000-01-01|2000-01-01|2000-01-01|'
+            '00000000-0000-0000-0000-000000000000|0.001'
+    ] loop
+        v_ids := pg_temp.publish('hints', 2);
+        perform set_config(v_setting, v_hints, false);
+        v_found := '{}';
+        v_until := clock_timestamp() + interval '10 s';
+
+        while cardinality(v_found) < 2 and clock_timestamp() < v_until loop
+            v_found := v_found || pg_temp.claim('hints', 1);
+        end loop;
+
+        assert v_found = v_ids, c_proves || ': ' || v_hints;
+        perform pubsub.ack_messages('hints', v_ids);
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what is acked, nacked or dead is not handed out when its wake-up is due';
+    v_ids uuid[] := pg_temp.stock('settled', 3);
+begin
+    perform pg_temp.claim('settled');
+    perform pubsub.ack_messages('settled', v_ids[1:1]);
+    perform pubsub.nack_messages('settled', v_ids[2:2]);
+    update pubsub_data.deliveries d set visible_at = 'infinity' where d.message_id = v_ids[2];
+
+    perform pg_temp.later('settled', '1 hour');
+
+    assert pg_temp.claim('settled') = v_ids[3:3], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'take_due sorts what is due by its fate';
+    v_ids uuid[] := pg_temp.stock('fates', 5, 2);
+    v_keys record := pubsub.subscription_keys('fates');
+    v_now timestamptz;
+    v_due record;
+begin
+    perform pg_temp.claim('fates');
+    perform pg_temp.later('fates', '1 hour');
+    v_now := clock_timestamp();
+    update pubsub_data.deliveries d set attempts = 2 where d.message_id = v_ids[2];
+    update pubsub_data.deliveries d set expires_at = v_now where d.message_id = v_ids[3];
+    update pubsub_data.deliveries d set visible_at = v_now + interval '1 s'
+    where d.message_id = v_ids[4];
+
+    v_due := pubsub.take_due(v_keys.topic_key, v_keys.subscription_key, '-infinity', v_now, 1, 2);
+
+    assert array(
+        select d.message_id from pubsub_data.deliveries d where d.ctid = any(v_due.ready)
+    ) = v_ids[1:1], c_proves;
+    assert v_due.last_due_at between v_now - interval '1 hour' and v_now, c_proves;
+    assert array(
+        select d.message_id from pubsub_data.deliveries d
+        where d.message_id = any(v_ids) order by d.message_id
+    ) = array[v_ids[1], v_ids[4], v_ids[5]], c_proves;
+    assert array(select l.message_id from pubsub.list_dlq_messages('fates') l) = v_ids[2:2],
+        c_proves;
+    assert array(
+        select w.message_ids::text || ' ' || (w.due_at - v_now)
+        from pubsub_data.wakeups w
+        where w.topic_key = v_keys.topic_key and w.subscription_key = v_keys.subscription_key
+        order by w.due_at
+    ) = array[format('{%s} 00:00:00', v_ids[5]), format('{%s} 00:00:01', v_ids[4])], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'take_due leaves alone what is due before p_from or after p_now';
+    v_keys record;
+    v_now timestamptz := clock_timestamp();
+begin
+    perform pg_temp.stock('window', 1);
+    v_keys := pubsub.subscription_keys('window');
+    perform pg_temp.claim('window');
+    perform pg_temp.later('window', '2 minutes');
+
+    assert pubsub.take_due(v_keys.topic_key, v_keys.subscription_key, v_now, v_now, 1, 5)::text
+        = '(,)', c_proves;
+    assert pubsub.take_due(v_keys.topic_key, v_keys.subscription_key, '-infinity',
+        v_now - interval '5 minutes', 1, 5)::text = '(,)', c_proves;
+    assert cardinality(pg_temp.claim('window')) = 1, c_proves;
+end
+$$;

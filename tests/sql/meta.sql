@@ -1,0 +1,318 @@
+/* Rules that the catalogs can check, over everything in pubsub and pubsub_data. */
+
+do $$
+declare
+    c_proves constant text := 'every routine and view has a comment';
+begin
+    assert not exists (
+        select from pg_proc p
+        where p.pronamespace = 'pubsub'::regnamespace
+            and coalesce(obj_description(p.oid, 'pg_proc'), '') = ''
+        union all
+        select from pg_class c
+        where c.relnamespace = 'pubsub'::regnamespace
+            and coalesce(obj_description(c.oid, 'pg_class'), '') = ''
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'schema pubsub holds functions and views, nothing else';
+begin
+    assert (
+        select bool_and(c.relkind = 'v') from pg_class c where c.relnamespace = 'pubsub'::regnamespace
+    ), c_proves;
+    assert (
+        select bool_and(p.prokind = 'f') from pg_proc p where p.pronamespace = 'pubsub'::regnamespace
+    ), c_proves;
+    assert not exists (
+        select from pg_proc p where p.pronamespace = 'pubsub_data'::regnamespace
+    ), c_proves;
+    assert not exists (select from pg_trigger t where not t.tgisinternal), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'every parameter has a name that starts with p_';
+    v_wrong text;
+begin
+    select string_agg(format('%s(%s)', p.proname, a.name), ', ') into v_wrong
+    from pg_proc p
+    cross join lateral (
+        select p.proargnames[n] as name, coalesce(p.proargmodes[n], 'i') as mode
+        from generate_series(1, coalesce(cardinality(p.proallargtypes), p.pronargs)) n
+    ) a
+    where p.pronamespace = 'pubsub'::regnamespace
+        and a.mode in ('i', 'b', 'v')
+        and a.name is distinct from 'p_' || substr(a.name, 3);
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'nothing is executable or readable by public';
+    v_open text;
+begin
+    select string_agg(o.name, ', ') into v_open
+    from (
+        select p.proname::text as name
+        from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        where p.pronamespace in ('pubsub'::regnamespace, 'pubsub_data'::regnamespace)
+            and a.grantee = 0
+        union all
+        select c.relname
+        from pg_class c, aclexplode(c.relacl) a
+        where c.relnamespace in ('pubsub'::regnamespace, 'pubsub_data'::regnamespace)
+            and a.grantee = 0
+        union all
+        select n.nspname
+        from pg_namespace n, aclexplode(n.nspacl) a
+        where n.nspname in ('pubsub', 'pubsub_data') and a.grantee = 0
+    ) o;
+
+    assert v_open is null, format('%s: %s', c_proves, v_open);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'routines are sql or plpgsql, and run with the rights of their caller';
+    v_wrong text;
+begin
+    select string_agg(p.proname, ', ') into v_wrong
+    from pg_proc p
+    join pg_language l on l.oid = p.prolang
+    where p.pronamespace = 'pubsub'::regnamespace
+        and (l.lanname not in ('sql', 'plpgsql') or p.prosecdef);
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what writes, locks or calls what does is volatile and not parallel safe';
+    v_wrong text;
+begin
+    with recursive bodies as (
+        select p.proname::text as name, p.provolatile, p.proparallel,
+            -- without comments and strings
+            regexp_replace(p.prosrc, '--[^\n]*|/\*.*?\*/|''(''''|[^''])*''', ' ', 'g') as body
+        from pg_proc p
+        where p.pronamespace = 'pubsub'::regnamespace
+    ), writing as (
+        select b.name
+        from bodies b
+        where b.body ~* ('\m(insert\s+into|update\s+[a-z_]+|delete\s+from|merge\s+into|execute|lock'
+            '|truncate|nextval|setval|set_config|for\s+(no\s+key\s+)?update|for\s+(key\s+)?share)\M')
+        union
+        select b.name
+        from writing w
+        join bodies b on b.body ~ ('\mpubsub\.' || w.name || '\(')
+    )
+    select string_agg(b.name, ', ') into v_wrong
+    from bodies b
+    where (exists (select from writing w where w.name = b.name))
+        <> (b.provolatile = 'v' and b.proparallel = 'u');
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the check of volatility sees the writers';
+begin
+    assert (
+        select count(*) = 6 and bool_and(p.provolatile = 'v' and p.prosrc ~* '\m(insert|update|delete)\M')
+        from pg_proc p
+        where p.pronamespace = 'pubsub'::regnamespace
+            and p.proname in ('publish_to_topic', 'claim_deliveries', 'take_due', 'ack_deliveries',
+                'nack_deliveries', 'dead_letter_deliveries')
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'no routine catches exceptions: each would be a subtransaction';
+    v_wrong text;
+begin
+    select string_agg(p.proname, ', ') into v_wrong
+    from pg_proc p
+    where p.pronamespace = 'pubsub'::regnamespace and p.prosrc ~* '\mexception\s+when\M';
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'SQL is put together at run time only where partitions are';
+begin
+    assert array(
+        select p.proname::text
+        from pg_proc p
+        where p.pronamespace = 'pubsub'::regnamespace and p.prosrc ~* '\mexecute\M'
+        order by p.proname
+    ) = array['drop_acked_partition', 'drop_message_partitions', 'make_partitions'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'routines take and return built-in types, or named columns of them';
+    v_wrong text;
+begin
+    select string_agg(distinct p.proname, ', ') into v_wrong
+    from pg_proc p
+    cross join lateral unnest(
+        coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t (id)
+    join pg_type y on y.oid = t.id
+    where p.pronamespace = 'pubsub'::regnamespace
+        and y.typnamespace <> 'pg_catalog'::regnamespace;
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'no hot table has a foreign key, and no foreign key leads to one';
+    v_wrong text;
+begin
+    select string_agg(k.conname, ', ') into v_wrong
+    from pg_constraint k
+    where k.contype = 'f'
+        and array[k.conrelid, k.confrelid]::regclass[] && array[
+            'pubsub_data.messages', 'pubsub_data.deliveries', 'pubsub_data.wakeups',
+            'pubsub_data.acked', 'pubsub_data.dead_letters'
+        ]::regclass[];
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the columns of every foreign key lead an index';
+    v_wrong text;
+begin
+    select string_agg(k.conname, ', ') into v_wrong
+    from pg_constraint k
+    where k.contype = 'f' and k.connamespace = 'pubsub_data'::regnamespace
+        and not exists (
+            select from pg_index i
+            where i.indrelid = k.conrelid and i.indpred is null
+                and array(select i.indkey[n] from generate_series(0, cardinality(k.conkey) - 1) n)
+                    @> k.conkey
+        );
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+    assert exists (
+        select from pg_constraint k
+        where k.contype = 'f' and k.connamespace = 'pubsub_data'::regnamespace
+    ), 'there is a foreign key to check';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'every table has a primary key';
+    v_wrong text;
+begin
+    select string_agg(c.relname, ', ') into v_wrong
+    from pg_class c
+    where c.relnamespace = 'pubsub_data'::regnamespace
+        and c.relkind in ('r', 'p')
+        and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary);
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'topic_key leads the primary key of every hot table';
+begin
+    assert (
+        select count(*) = 5 and bool_and(a.attname = 'topic_key')
+        from pg_index i
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where i.indisprimary
+            and i.indrelid::regclass = any(array[
+                'pubsub_data.messages', 'pubsub_data.deliveries', 'pubsub_data.wakeups',
+                'pubsub_data.acked', 'pubsub_data.dead_letters'
+            ]::regclass[])
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'no table depends on a routine, so that routines can be dropped';
+    v_wrong text;
+begin
+    select string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', ') into v_wrong
+    from pg_depend d
+    join pg_proc p on p.oid = d.refobjid and d.refclassid = 'pg_proc'::regclass
+    where p.pronamespace = 'pubsub'::regnamespace
+        -- a view is a rewrite rule here; those of schema pubsub are dropped too
+        and not exists (
+            select from pg_rewrite r
+            join pg_class c on c.oid = r.ev_class
+            where d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
+                and c.relnamespace = 'pubsub'::regnamespace
+        );
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'deliveries has one index, its primary key, and room for HOT updates';
+begin
+    assert (
+        select count(*) = 1 and bool_and(i.indisprimary)
+        from pg_index i where i.indrelid = 'pubsub_data.deliveries'::regclass
+    ), c_proves;
+    assert (
+        select 'fillfactor=50' = any(c.reloptions)
+        from pg_class c where c.oid = 'pubsub_data.deliveries'::regclass
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the tables whose rows come and go are vacuumed early and without pauses';
+begin
+    assert (
+        select count(*) = 2 and bool_and(c.reloptions @> array[
+            'autovacuum_vacuum_scale_factor=0.02', 'autovacuum_vacuum_threshold=1000',
+            'autovacuum_vacuum_cost_delay=0'
+        ])
+        from pg_class c
+        where c.oid in ('pubsub_data.deliveries'::regclass, 'pubsub_data.wakeups'::regclass)
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'constraints are named for their meaning, not numbered';
+    v_wrong text;
+begin
+    select string_agg(k.conname, ', ') into v_wrong
+    from pg_constraint k
+    where k.connamespace = 'pubsub_data'::regnamespace
+        and k.contype in ('c', 'u') and k.conname ~ '_(check|key)\d*$';
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;

@@ -1,0 +1,256 @@
+/* Settling: ack, nack, extend, and the fence of the lease numbers. */
+
+do $$
+declare
+    c_proves constant text := 'an ack settles a delivery for good and is counted';
+    v_ids uuid[] := pg_temp.stock('ack', 3);
+begin
+    perform pg_temp.claim('ack');
+
+    assert pubsub.ack_messages('ack', v_ids[1:2]) = 2, c_proves;
+    assert pubsub.ack_messages('ack', v_ids) = 1, c_proves;
+    assert pubsub.ack_messages('ack', v_ids) = 0, c_proves;
+
+    perform pg_temp.later('ack', '1 hour');
+    assert pg_temp.claim('ack') = '{}', c_proves;
+    assert (
+        select count(*) = 3 and bool_and(a.attempts = 1 and a.consumer_id = 'consumer')
+        from pubsub_data.acked a where a.message_id = any(v_ids)
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what is not leased cannot be acked, nacked or extended';
+    v_ids uuid[] := pg_temp.stock('available', 2);
+    v_foreign uuid[] := pg_temp.stock('foreign', 1);
+    v_unknown uuid[] := array[gen_random_uuid()];
+    v_case uuid[];
+begin
+    perform pg_temp.claim('foreign');
+    perform pg_temp.claim('available', 1);
+    perform pubsub.nack_messages('available', v_ids[1:1]);
+    foreach v_case slice 1 in array array[
+        v_ids[2:2], v_ids[1:1], v_foreign, v_unknown, array[null::uuid]
+    ] loop
+        assert pubsub.ack_messages('available', v_case) = 0, c_proves || ': ' || v_case::text;
+        assert pubsub.nack_messages('available', v_case) = 0, c_proves || ': ' || v_case::text;
+        assert pubsub.extend_messages('available', v_case, array[1]::bigint[], 60) = 0,
+            c_proves || ': ' || v_case::text;
+    end loop;
+    assert pubsub.ack_messages('available', '{}') = 0, c_proves;
+    assert pubsub.nack_messages('available', null) = 0, c_proves;
+    assert (
+        select m.available = 1 and m.scheduled = 1 and m.acked = 0
+        from pubsub.subscription_metrics('available') m
+    ), c_proves;
+    assert (select m.delivered from pubsub.subscription_metrics('foreign') m) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an id that is given twice counts once';
+    v_ids uuid[] := pg_temp.stock('twice', 3);
+begin
+    perform pg_temp.claim('twice');
+
+    assert pubsub.extend_messages('twice', v_ids || v_ids, array(
+        select d.lease from unnest(v_ids || v_ids) i (id)
+        join pubsub_data.deliveries d on d.message_id = i.id), 60) = 3, c_proves;
+    assert pubsub.ack_messages('twice', array[v_ids[1], v_ids[1]]) = 1, c_proves;
+    assert pubsub.nack_messages('twice', array[v_ids[2], v_ids[2]]) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a stale lease cannot ack, nack or extend; the newest one can';
+    v_ids uuid[] := pg_temp.stock('fence', 3);
+    v_stale bigint[];
+    v_newest bigint[];
+begin
+    v_stale := array(select c.lease from pubsub.consume_messages('fence', 'one') c);
+    perform pg_temp.later('fence', '1 hour');
+    v_newest := array(select c.lease from pubsub.consume_messages('fence', 'two') c);
+
+    assert pubsub.ack_messages('fence', v_ids, v_stale) = 0, c_proves;
+    assert pubsub.nack_messages('fence', v_ids, v_stale) = 0, c_proves;
+    assert pubsub.extend_messages('fence', v_ids, v_stale, 60) = 0, c_proves;
+    assert (
+        select count(*) = 3 and bool_and(d.lease = v_newest[1] and d.consumer_id = 'two')
+        from pubsub_data.deliveries d where d.message_id = any(v_ids)
+    ), c_proves;
+
+    assert pubsub.ack_messages('fence', v_ids[1:1], v_newest[1:1]) = 1, c_proves;
+    assert pubsub.nack_messages('fence', v_ids[2:2], v_newest[2:2]) = 1, c_proves;
+    assert pubsub.extend_messages('fence', v_ids[3:3], v_newest[3:3], 60) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a lease fits its own message only, and null any lease';
+    v_ids uuid[] := pg_temp.stock('pairs', 3);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('pairs', 'one', 1) c)
+        || array(select c.lease from pubsub.consume_messages('pairs', 'two', 1) c)
+        || array(select c.lease from pubsub.consume_messages('pairs', 'three', 1) c);
+
+    assert pubsub.ack_messages('pairs', v_ids,
+        array[v_leases[2], v_leases[2], v_leases[1]]) = 1, c_proves;
+    assert array(
+        select a.message_id from pubsub_data.acked a where a.message_id = any(v_ids)
+    ) = v_ids[2:2], c_proves;
+    assert pubsub.ack_messages('pairs', v_ids, array[null, null, v_leases[2]]) = 1, c_proves;
+    assert pubsub.nack_messages('pairs', v_ids, array[null, null, null]::bigint[]) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'extend takes no "any lease"';
+    v_ids uuid[] := pg_temp.stock('extend-null', 1);
+begin
+    perform pg_temp.claim('extend-null');
+
+    assert pubsub.extend_messages('extend-null', v_ids, array[null]::bigint[], 60) = 0, c_proves;
+    assert pubsub.extend_messages('extend-null', v_ids, null, 60) = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a lease that is over, but not given away, can still be acked and nacked';
+    v_ids uuid[] := pg_temp.stock('overdue', 2);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('overdue', 'consumer') c);
+    perform pg_temp.later('overdue', '1 hour');
+
+    assert pubsub.extend_messages('overdue', v_ids, v_leases, 60) = 0, c_proves;
+    assert pubsub.ack_messages('overdue', v_ids[1:1], v_leases[1:1]) = 1, c_proves;
+    assert pubsub.nack_messages('overdue', v_ids[2:2], v_leases[2:2]) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'backoff n is min(max, min * 2^(n-1)), however large n is';
+    v_case record;
+begin
+    for v_case in
+        select * from (values
+            (1, 5, 300, 5), (2, 5, 300, 10), (3, 5, 300, 20), (6, 5, 300, 160), (7, 5, 300, 300),
+            (0, 5, 300, 5), (1, 7, 7, 7), (2, 7, 7, 7), (31, 1, 2147483647, 1073741824),
+            (32, 1, 2147483647, 2147483647), (1024, 5, 300, 300),
+            (2147483647, 2147483647, 2147483647, 2147483647)
+        ) c (attempts, lowest, highest, seconds)
+    loop
+        assert pubsub.backoff_seconds(v_case.attempts, v_case.lowest, v_case.highest)
+            = v_case.seconds, c_proves || ': ' || v_case;
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a nacked message returns after its backoff, which doubles';
+    v_ids uuid[] := pg_temp.stock('backoff', 2);
+    v_seconds int;
+begin
+    foreach v_seconds in array array[5, 10, 20] loop
+        assert pg_temp.claim('backoff') = v_ids, c_proves || ': ' || v_seconds;
+        assert pubsub.nack_messages('backoff', v_ids) = 2, c_proves || ': ' || v_seconds;
+        perform pg_temp.later('backoff', make_interval(secs => v_seconds - 1));
+        assert pg_temp.claim('backoff') = '{}', c_proves || ': ' || v_seconds;
+        perform pg_temp.later('backoff', '1 second');
+    end loop;
+    assert (
+        select bool_and(c.attempts = 4) from pubsub.consume_messages('backoff', 'consumer') c
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a nack on the last attempt dead-letters, and counts';
+    v_ids uuid[] := pg_temp.stock('last', 2, 2);
+begin
+    perform pg_temp.claim('last', 1);
+    perform pubsub.nack_messages('last', v_ids[1:1]);
+    perform pg_temp.later('last', '1 hour');
+    perform pg_temp.claim('last');
+
+    assert pubsub.nack_messages('last', v_ids) = 2, c_proves;
+    assert (
+        select count(*) = 1 and bool_and(l.message_id = v_ids[1] and l.attempts = 2
+            and l.payload = '{"n": 1}' and l.reason = 'nacked on the last attempt')
+        from pubsub.list_dlq_messages('last') l
+    ), c_proves;
+    perform pg_temp.later('last', '1 hour');
+    assert pg_temp.claim('last') = v_ids[2:2], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an extended lease holds until its new deadline, longer or shorter';
+    v_seconds int;
+    v_ids uuid[];
+    v_leases bigint[];
+begin
+    foreach v_seconds in array array[3600, 10] loop
+        v_ids := pg_temp.stock('extend-' || v_seconds, 2);
+        v_leases := array(
+            select c.lease
+            from pubsub.consume_messages('extend-' || v_seconds, 'consumer', 10, 60) c);
+
+        assert pubsub.extend_messages('extend-' || v_seconds, v_ids, v_leases, v_seconds) = 2,
+            c_proves;
+        perform pg_temp.later('extend-' || v_seconds, make_interval(secs => v_seconds - 1));
+        assert pg_temp.claim('extend-' || v_seconds) = '{}', c_proves || ': ' || v_seconds;
+        perform pg_temp.later('extend-' || v_seconds, '1 second');
+        assert pg_temp.claim('extend-' || v_seconds) = v_ids, c_proves || ': ' || v_seconds;
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an extended lease keeps its number and its attempt';
+    v_ids uuid[] := pg_temp.stock('kept', 1);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('kept', 'consumer') c);
+    perform pubsub.extend_messages('kept', v_ids, v_leases, 100);
+
+    assert (
+        select d.attempts = 1 and d.lease = v_leases[1]
+        from pubsub_data.deliveries d where d.message_id = v_ids[1]
+    ), c_proves;
+    assert pubsub.ack_messages('kept', v_ids, v_leases) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'seconds out of range and unknown subscriptions are refused';
+    v_seconds int;
+begin
+    perform pg_temp.stock('refused');
+    foreach v_seconds in array array[0, -1, 43201, null] loop
+        assert pg_temp.refusal(format(
+            $q$select pubsub.extend_messages('refused', '{}', '{}', %L)$q$, v_seconds))
+            = 'PS422(seconds) seconds must be 1 to 43200', format('%s: %s', c_proves, v_seconds);
+    end loop;
+    assert pg_temp.refusal($q$select pubsub.extend_messages('none', '{}', '{}', 1)$q$)
+        = 'PS404 Subscription not found', c_proves;
+    assert pg_temp.refusal($q$select pubsub.ack_messages('none', '{}')$q$)
+        = 'PS404 Subscription not found', c_proves;
+    assert pg_temp.refusal($q$select pubsub.nack_messages('none', '{}')$q$)
+        = 'PS404 Subscription not found', c_proves;
+end
+$$;
