@@ -2,14 +2,15 @@
  * A filter is an object of fields, each with a list of values: {"country": ["BR", "US"]}. All fields
  * must match (AND), each with any of its values (OR), by JSON equality: 1 equals 1.0 but not "1". A
  * payload that lacks a field does not match; a payload array matches if any element does; an empty
- * list matches nothing; an empty filter matches everything.
+ * list matches nothing; an empty filter matches everything. A filter has at most 1000 values, since
+ * Postgres evaluates a predicate by recursion and would fail every publish at some ten thousand.
  */
 
 /*
  * compile_filter — the filter as one jsonpath predicate over the payload.
  *
  * Out      null when every message matches
- * Errors   PS422 (filter) when the structure or a value is not of the form above
+ * Errors   PS422 (filter) when the structure, a value or their number is not as above
  */
 create function pubsub.compile_filter(p_filter jsonb)
 returns jsonpath
@@ -33,6 +34,12 @@ begin
     then
         perform pubsub.fail_validation('filter', 'Invalid filter structure. Expected format: '
             '{"field": ["value", ...]} with strings, numbers or booleans as values');
+    end if;
+
+    if (
+        select sum(greatest(jsonb_array_length(f.value), 1)) from jsonb_each(p_filter) f
+    ) > 1000 then
+        perform pubsub.fail_validation('filter', 'filter must have at most 1000 values');
     end if;
 
     -- a JSON string literal is a valid jsonpath string literal

@@ -1,6 +1,6 @@
 /*
- * Drop every view and routine of schema pubsub, so that the files after this one create the whole set
- * anew and none survives its file. Without cascade: what another schema built on them stops the
+ * Drop every view and routine of schema pubsub, the newest first, so that the files after this one
+ * create the whole set anew and none survives its file. Without cascade: what another schema built on them stops the
  * migration instead of vanishing.
  */
 do $$
@@ -8,13 +8,17 @@ declare
     v_drop text;
 begin
     for v_drop in
-        select format('drop view pubsub.%I', c.relname)
-        from pg_catalog.pg_class c
-        where c.relnamespace = 'pubsub'::regnamespace and c.relkind = 'v'
-        union all
-        select format('drop routine %s', p.oid::regprocedure)
-        from pg_catalog.pg_proc p
-        where p.pronamespace = 'pubsub'::regnamespace
+        select d.statement
+        from (
+            select 1 as turn, c.oid, format('drop view pubsub.%I', c.relname) as statement
+            from pg_catalog.pg_class c
+            where c.relnamespace = 'pubsub'::regnamespace and c.relkind = 'v'
+            union all
+            select 2, p.oid, format('drop routine %s', p.oid::regprocedure)
+            from pg_catalog.pg_proc p
+            where p.pronamespace = 'pubsub'::regnamespace
+        ) d
+        order by d.turn, d.oid desc
     loop
         execute v_drop;
     end loop;

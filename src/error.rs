@@ -125,21 +125,23 @@ impl From<sqlx::Error> for Error {
             "57014" => Self::Timeout(error),
             // lock not available, serialization failure, deadlock; read-only standby after a failover
             "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(error),
-            // connection, resources, operator intervention, startup; no password or role
-            _ if ["08", "53", "57P", "28"]
+            // connection, resources, operator intervention; no such password, role or database
+            _ if ["08", "53", "57P", "28", "3D"]
                 .iter()
                 .any(|class| code.starts_with(class)) =>
             {
                 Self::Unavailable(error)
             }
             // data exceptions: a value that Postgres cannot hold
-            _ if code.starts_with("22") || code == "54000" => Self::Invalid(vec![Fault {
-                kind: "value_error",
-                loc: vec![json!("body")],
-                msg: "Value error, a value cannot be stored by Postgres".to_owned(),
-                input: Value::Null,
-                ctx: Some(json!({"error": {}})),
-            }]),
+            _ if code.starts_with("22") || code == "54000" || code == "54001" => {
+                Self::Invalid(vec![Fault {
+                    kind: "value_error",
+                    loc: vec![json!("body")],
+                    msg: "Value error, a value cannot be stored by Postgres".to_owned(),
+                    input: Value::Null,
+                    ctx: Some(json!({"error": {}})),
+                }])
+            }
             _ => Self::Internal(Box::new(error)),
         }
     }

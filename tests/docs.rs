@@ -125,3 +125,18 @@ async fn the_examples_for_psql_do_what_they_say() {
         .arg(database.url());
     run(psql, &examples("docs/sql.md", "sql"), "\\echo").await;
 }
+
+#[test]
+fn every_reference_in_the_openapi_document_leads_somewhere() {
+    let document = fastpubsub::http::document().to_json().unwrap();
+    let value: serde_json::Value = serde_json::from_str(&document).unwrap();
+
+    let references = Regex::new(r##""\$ref":"#([^"]+)""##).unwrap();
+    let mut count = 0;
+    for reference in references.captures_iter(&document) {
+        assert!(value.pointer(&reference[1]).is_some(), "{}", &reference[1]);
+        count += 1;
+    }
+
+    assert!(count > 10);
+}

@@ -272,7 +272,11 @@ fn the_help_is_the_reviewed_one() {
         let help = self::help(&[command, "--help"]);
         let (own, its_settings) = help.split_once(SETTINGS).unwrap();
         assert_eq!(its_settings, settings, "{command} has other settings");
-        write!(all, "\n$ fastpubsub {command} --help\n{own}(the settings)\n").unwrap();
+        write!(
+            all,
+            "\n$ fastpubsub {command} --help\n{own}(the settings)\n"
+        )
+        .unwrap();
     }
     // the end of a line is invisible in a review
     let all: Vec<&str> = all.lines().map(str::trim_end).collect();
@@ -327,7 +331,10 @@ fn every_setting_of_the_sample_is_explained_in_one_line_above_it() {
     for paragraph in sample.trim_end().split("\n\n").skip(1) {
         let lines: Vec<&str> = paragraph.lines().collect();
         assert_eq!(lines.len(), 2, "{paragraph}");
-        assert!(lines[0].starts_with("# ") && !lines[0].contains('='), "{paragraph}");
+        assert!(
+            lines[0].starts_with("# ") && !lines[0].contains('='),
+            "{paragraph}"
+        );
         let setting = lines[1].trim_start_matches("# ");
         assert!(setting.starts_with("FASTPUBSUB_"), "{paragraph}");
     }

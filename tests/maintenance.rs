@@ -11,7 +11,11 @@ use crate::support::{TestApp, settings};
 async fn within_seconds(sql: &'static str, app: &TestApp) -> bool {
     let deadline = Instant::now() + Duration::from_secs(15);
     while Instant::now() < deadline {
-        if sqlx::query_scalar(sql).fetch_one(&app.pool()).await.unwrap() {
+        if sqlx::query_scalar(sql)
+            .fetch_one(&app.pool())
+            .await
+            .unwrap()
+        {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -23,8 +27,11 @@ async fn within_seconds(sql: &'static str, app: &TestApp) -> bool {
 #[tokio::test]
 async fn a_message_that_crashes_its_consumers_is_dead_lettered_without_cron_or_a_claim() {
     let app = TestApp::start().await;
-    app.topic_with_subscription("t", "s", json!({"max_delivery_attempts": 1})).await;
-    app.post("/topics/t/messages", json!([{"n": 1}])).await.expect(204);
+    app.topic_with_subscription("t", "s", json!({"max_delivery_attempts": 1}))
+        .await;
+    app.post("/topics/t/messages", json!([{"n": 1}]))
+        .await
+        .expect(204);
     app.consume("s").await;
     sqlx::raw_sql(
         "update pubsub_data.deliveries set visible_at = now() - interval '1 s'; \

@@ -40,12 +40,11 @@ struct Claims {
     client_id: String,
 }
 
-/// Whether a client's tokens are good, as the database says.
+/// A client as the database says, as far as its tokens depend on it.
 #[derive(Clone, Copy, Debug)]
 enum ClientState {
     Gone,
-    Inactive,
-    Active { version: i32 },
+    Known { version: i32, is_active: bool },
 }
 
 /// The client a valid token was issued to, and what it may do.
@@ -176,11 +175,18 @@ impl Tokens {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
             .map_err(|_| Error::Unauthorized("Invalid jwt token"))?
             .claims;
-        let version = match self.state(pool, claims.sub).await? {
-            ClientState::Gone => return Err(Error::Unauthorized("Client not found")),
-            ClientState::Inactive => return Err(Error::Unauthorized("Client disabled")),
-            ClientState::Active { version } => version,
+        let mut state = self.state(pool, claims.sub).await?;
+        if matches!(state, ClientState::Known { version, .. } if version < claims.ver) {
+            // the token is newer than what is cached
+            self.states.invalidate(&claims.sub).await;
+            state = self.state(pool, claims.sub).await?;
+        }
+        let ClientState::Known { version, is_active } = state else {
+            return Err(Error::Unauthorized("Client not found"));
         };
+        if !is_active {
+            return Err(Error::Unauthorized("Client disabled"));
+        }
         let at_least = self.revoked.get(&claims.sub).await.unwrap_or(version);
         if claims.ver != version.max(at_least) {
             return Err(Error::Unauthorized("Token revoked"));
@@ -202,15 +208,12 @@ impl Tokens {
     async fn state(&self, pool: &PgPool, client_id: Uuid) -> Result<ClientState, Error> {
         let load = async {
             let client = db::clients::credentials(pool, client_id).await?;
-            Ok::<_, Error>(client.map_or(ClientState::Gone, |client| {
-                if client.is_active {
-                    ClientState::Active {
-                        version: client.token_version,
-                    }
-                } else {
-                    ClientState::Inactive
-                }
-            }))
+            Ok::<_, Error>(
+                client.map_or(ClientState::Gone, |client| ClientState::Known {
+                    version: client.token_version,
+                    is_active: client.is_active,
+                }),
+            )
         };
         self.states
             .try_get_with(client_id, load)

@@ -201,6 +201,7 @@ async fn server(settings: Settings) -> Result<(), Failed> {
     };
     let served = serve(settings, listener, &database, shutdown).await;
     database.close().await?;
+    tracing::info!("stopped");
     served
 }
 

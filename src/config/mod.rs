@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 pub(crate) use values::boolean;
 pub use values::{LogFormat, LogLevel, Secret, TokenAlgorithm};
@@ -52,7 +52,7 @@ pub struct Settings {
         env = "FASTPUBSUB_DATABASE_ECHO",
         hide_env_values = true
     )]
-    #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean)]
+    #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub database_echo: bool,
 
     /// Database connections, with the overflow: 1 to 1000
@@ -82,7 +82,7 @@ pub struct Settings {
         env = "FASTPUBSUB_DATABASE_POOL_PRE_PING",
         hide_env_values = true
     )]
-    #[arg(value_name = "BOOL", default_value = "true", value_parser = boolean)]
+    #[arg(value_name = "BOOL", default_value = "true", value_parser = boolean, action = ArgAction::Set)]
     pub database_pool_pre_ping: bool,
 
     /// Lowest level that is logged
@@ -147,7 +147,7 @@ pub struct Settings {
         env = "FASTPUBSUB_API_DEBUG",
         hide_env_values = true
     )]
-    #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean)]
+    #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub api_debug: bool,
 
     /// Address to listen on
@@ -236,7 +236,7 @@ pub struct Settings {
         env = "FASTPUBSUB_AUTH_ENABLED",
         hide_env_values = true
     )]
-    #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean)]
+    #[arg(value_name = "BOOL", default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub auth_enabled: bool,
 
     /// Key that signs access tokens, at least 32 bytes; generate_secret_key makes one

@@ -3,7 +3,6 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -11,10 +10,12 @@ use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use super::App;
+use super::extract::PathId;
 use crate::error::Error;
 
 const SWAGGER_PAGE: &str = include_str!("assets/swagger.html");
 const REDOC_PAGE: &str = include_str!("assets/redoc.html");
+/// Redoc 2.5.4 (MIT) as released, but for the address of its logo, which was on another host.
 const REDOC_SCRIPT: &str = include_str!("assets/redoc.standalone.js");
 
 static SWAGGER: LazyLock<Arc<Config<'static>>> =
@@ -35,7 +36,7 @@ pub fn routes(document: &OpenApi) -> Router<App> {
         .route("/redoc/redoc.standalone.js", get(redoc_script))
 }
 
-async fn swagger_file(Path(file): Path<String>) -> Response {
+async fn swagger_file(PathId(file): PathId) -> Response {
     let file = if file == "oauth2-redirect" {
         "oauth2-redirect.html"
     } else {

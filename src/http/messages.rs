@@ -16,7 +16,7 @@ use super::App;
 use super::extract::{JsonBody, PathId, QueryValues};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::topics::PageParams;
-use super::validation::{Fields, TEXT_MAX_LENGTH, fault, fault_with};
+use super::validation::{Fields, MAX_FAULTS, TEXT_MAX_LENGTH, fault, fault_with};
 use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::messages::{Claim, Delivery, Handle};
 use crate::db::{self, Page, Timestamp};
@@ -216,6 +216,9 @@ fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
     let mut faults = Vec::new();
     let mut handles = Vec::with_capacity(values.len());
     for (position, value) in values.iter().enumerate() {
+        if faults.len() == MAX_FAULTS {
+            break;
+        }
         let loc = vec![json!("body"), json!(position)];
         match value.as_str().map(parse_handle) {
             Some(Ok(handle)) => handles.push(handle),

@@ -15,14 +15,16 @@ pub mod validation;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
+use axum::{Router, ServiceExt};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
@@ -110,13 +112,12 @@ pub fn document() -> Document {
     api().into_openapi()
 }
 
-/// The whole service.
-pub fn router(app: App) -> Router {
+/// The whole service, behind routing.
+fn router(app: App) -> Router {
     let (api, document) = api().split_for_parts();
     api.merge(docs::routes(&document))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(refuse_head))
         .layer(CatchPanicLayer::custom(|_| {
             Error::Internal("a handler panicked".into()).into_response()
         }))
@@ -134,7 +135,9 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let limit = Duration::from_secs(app.settings.api_shutdown_timeout_seconds);
-    let serving = axum::serve(listener, router(app))
+    let service = MapRequestLayer::new(disguise_head).layer(router(app));
+    let service = MapResponseLayer::new(offer_no_head).layer(service);
+    let serving = axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let too_late = async {
         shutdown.cancelled().await;
@@ -200,11 +203,28 @@ async fn wrong_method() -> Error {
     }
 }
 
-/// A HEAD would run the GET, which may lease messages, and throw its answer away.
-async fn refuse_head(request: Request, next: Next) -> Response {
-    if request.method() == Method::HEAD {
-        let allow = (header::ALLOW, HeaderValue::from_static("GET"));
-        return ([allow], wrong_method().await).into_response();
+/// A HEAD would run the GET, which may lease messages, and throw its answer away: before it is routed
+/// it becomes a method that no route has.
+fn disguise_head(mut request: Request) -> Request {
+    if request.method() == Method::HEAD
+        && let Ok(refused) = Method::from_bytes(requests::REFUSED_HEAD.as_bytes())
+    {
+        *request.method_mut() = refused;
     }
-    next.run(request).await
+    request
+}
+
+/// Routes offer HEAD wherever they have GET; ours do not.
+fn offer_no_head(mut response: Response) -> Response {
+    if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
+        let methods = allow
+            .to_str()
+            .unwrap_or_default()
+            .split(',')
+            .filter(|name| *name != "HEAD");
+        if let Ok(without) = HeaderValue::from_str(&methods.collect::<Vec<_>>().join(", ")) {
+            *allow = without;
+        }
+    }
+    response
 }

@@ -88,6 +88,8 @@ pub struct OAuthRefusal(#[to_schema] pub OAuthErrorBody);
         license(name = "MIT", identifier = "MIT")
     ),
     modifiers(&TokenScheme),
+    // what the derives above refer to but do not collect
+    components(schemas(Fault)),
     tags(
         (name = "topics", description = "Named streams that messages are published to."),
         (name = "subscriptions", description = "Who receives what, with which retry policy."),

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::validation::{fault, fault_with};
+use super::validation::{MAX_FAULTS, fault, fault_with};
 use crate::error::{Error, Fault};
 
 /// Deepest nesting of a payload. Postgres could take more, JSON libraries of consumers may not.
@@ -23,6 +23,9 @@ pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Er
     };
     let mut faults = Vec::new();
     for (position, payload) in payloads.iter().enumerate() {
+        if faults.len() == MAX_FAULTS {
+            break;
+        }
         let loc = vec![json!("body"), json!(position)];
         if !payload.get().starts_with('{') {
             let input = serde_json::from_str(payload.get()).unwrap_or(Value::Null);

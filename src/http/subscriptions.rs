@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -24,6 +24,9 @@ use crate::error::Error;
 /// What a filter looks like, for its error.
 const FILTER_FORMAT: &str = "Value error, Invalid filter structure. Expected format: \
     {\"field\": [\"value\", ...]} with strings, numbers or booleans as values";
+
+/// As the engine allows.
+const MAX_FILTER_VALUES: usize = 1000;
 
 /// A new subscription.
 #[derive(Deserialize, ToSchema)]
@@ -44,7 +47,7 @@ pub struct CreateSubscription {
     )]
     topic_id: String,
     /// Fields that a message must have (AND), each with the values it may have (OR). A list holds
-    /// strings, numbers or booleans; null and {} let every message pass.
+    /// strings, numbers or booleans, at most 1000 in all; null and {} let every message pass.
     #[schema(value_type = Option<Object>, example = json!({"country": ["BR", "US"]}))]
     filter: Option<BTreeMap<String, Vec<Value>>>,
     /// Deliveries of a message before it is dead-lettered; default: the server's.
@@ -208,8 +211,19 @@ fn check_filter(fields: &mut Fields<'_>, raw: Option<&RawValue>) {
     };
     if !filter.values().all(is_list_of_scalars) {
         fields.refuse("filter", "value_error", FILTER_FORMAT, ctx);
+    } else if value_count(filter) > MAX_FILTER_VALUES {
+        let msg = format!("Value error, filter must have at most {MAX_FILTER_VALUES} values");
+        fields.refuse("filter", "value_error", &msg, ctx);
     } else if let Some(reason) = raw.and_then(|raw| unstorable(raw.get())) {
         let msg = format!("Value error, {reason}, so no message can match");
         fields.refuse("filter", "value_error", &msg, ctx);
     }
+}
+
+fn value_count(filter: &Map<String, Value>) -> usize {
+    filter
+        .values()
+        .filter_map(Value::as_array)
+        .map(|values| values.len().max(1))
+        .sum()
 }

@@ -13,6 +13,9 @@ pub const ID_MAX_LENGTH: usize = 128;
 /// Most characters of other text, such as a client's name.
 pub const TEXT_MAX_LENGTH: usize = 1024;
 
+/// Most faults that one answer lists.
+pub const MAX_FAULTS: usize = 100;
+
 /// One fault.
 #[must_use]
 pub fn fault(kind: &'static str, loc: Vec<Value>, msg: &str, input: Value) -> Fault {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use metrics_util::MetricKindMask;
 use metrics_process::Collector;
+use metrics_util::MetricKindMask;
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 

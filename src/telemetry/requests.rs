@@ -29,6 +29,9 @@ impl ClientId {
     }
 }
 
+/// What a HEAD is called behind routing, where none is served.
+pub const REFUSED_HEAD: &str = "REFUSED-HEAD";
+
 /// Give the request an id, answer it, then log and count it.
 pub async fn observe(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
@@ -116,7 +119,10 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// Clients can invent methods; labels must not grow with them.
 fn known_method(method: &str) -> &'static str {
-    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+    if method == REFUSED_HEAD {
+        return "HEAD";
+    }
+    ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         .into_iter()
         .find(|known| *known == method)
         .unwrap_or("OTHER")

@@ -1,9 +1,12 @@
 //! The private Postgres of a server that was given no database.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::json;
+use tokio::process::Command;
 
 use super::{PATIENCE, Sandbox, make_directory};
 
@@ -207,7 +210,7 @@ async fn the_database_can_be_entered_with_the_command_that_is_logged() {
         let prompt = log.split("its prompt: ").nth(1).unwrap();
         let prompt = &prompt[..prompt.find('"').unwrap()];
         let query = format!("{prompt} -Atc 'select count(*) from pubsub.topics'");
-        let ran = tokio::process::Command::new("sh")
+        let ran = Command::new("sh")
             .args(["-c", &query])
             .output()
             .await
@@ -215,4 +218,33 @@ async fn the_database_can_be_entered_with_the_command_that_is_logged() {
 
         assert_eq!(String::from_utf8(ran.stdout).unwrap(), "0\n", "{query}");
     }
+}
+
+#[tokio::test]
+async fn over_loopback_the_password_of_the_directory_is_needed() {
+    let sandbox = Sandbox::new();
+    let parent = sandbox.dir.join("x".repeat(120));
+    make_directory(&parent, 0o755);
+    let sandbox = sandbox.with_data_dir(parent.join("data"));
+    let _server = sandbox.serve(&[]).await;
+    let pid_file = fs::read_to_string(sandbox.data_dir.join("pg/postmaster.pid")).unwrap();
+    let port = pid_file.lines().nth(3).unwrap();
+    let password = fs::read_to_string(sandbox.data_dir.join("password")).unwrap();
+    let url =
+        |password: &str| format!("postgresql://postgres:{password}@127.0.0.1:{port}/fastpubsub");
+
+    let wrong = Sandbox::over(&url("hunter2")).run(&["db-migrate"]).await;
+    let right = Sandbox::over(&url(&password)).run(&["db-migrate"]).await;
+
+    let line = wrong.fails(1);
+    let expected = format!("cannot use the database at 127.0.0.1:{port}: ");
+    assert!(line.starts_with(&expected), "{line}");
+    assert!(line.contains("password authentication failed"), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+    assert_eq!(right.quietly(), "schema=up-to-date\n");
+    let mode = fs::metadata(sandbox.data_dir.join("password"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
 }

@@ -2,15 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{KEY, Sandbox, Server};
+use super::{Sandbox, Server};
 use crate::support::database::TestDatabase;
 use crate::support::{Answer, answer};
 
-const PAYLOAD: &str = "confidential-payload";
-const DATABASE_PASSWORD: &str = "database-password-7f3a";
+pub(super) const PAYLOAD: &str = "confidential-payload";
 
 /// A client of the API, and a token of it.
-async fn client(sandbox: &Sandbox, server: &Server<'_>) -> (String, String, String) {
+pub(super) async fn client(sandbox: &Sandbox, server: &Server<'_>) -> (String, String, String) {
     let ran = sandbox.run(&["create_client", "n"]).await;
     let value = |name: &str| {
         let line = ran.stdout.lines().find_map(|line| line.strip_prefix(name));
@@ -23,7 +22,7 @@ async fn client(sandbox: &Sandbox, server: &Server<'_>) -> (String, String, Stri
     (id, secret, token)
 }
 
-async fn send(
+pub(super) async fn send(
     server: &Server<'_>,
     (method, path): (&str, &str),
     token: Option<&str>,
@@ -193,130 +192,4 @@ async fn the_log_level_leaves_out_what_is_below_it() {
 
     assert!(debug.contains("GET /liveness 200"), "{debug}");
     assert_eq!(String::from_utf8(quiet.stderr).unwrap(), "");
-}
-
-#[tokio::test]
-async fn no_secret_is_logged_even_at_debug_with_database_echo() {
-    let database = TestDatabase::create().await;
-    let user = format!("postgres:{DATABASE_PASSWORD}@");
-    let url = database.url().replacen("postgres@", &user, 1);
-    for format in ["json", "logfmt", "text"] {
-        let sandbox = Sandbox::over(&url)
-            .with_auth()
-            .with("FASTPUBSUB_LOG_LEVEL", "debug")
-            .with("FASTPUBSUB_DATABASE_ECHO", "true")
-            .with("FASTPUBSUB_LOG_FORMATTER", format);
-        let server = sandbox.serve(&[]).await;
-        let (id, secret, token) = client(&sandbox, &server).await;
-
-        let (printed, made) = tell_every_secret(&server, &id, &secret, &token).await;
-
-        let created = sandbox.run(&["create_client", "n"]).await;
-        let log = server.stop().await + &created.stderr;
-        let signature = token.rsplit('.').next().unwrap();
-        let secrets = [
-            KEY,
-            DATABASE_PASSWORD,
-            PAYLOAD,
-            &secret,
-            &made,
-            signature,
-            &printed,
-        ];
-        for secret in secrets {
-            assert!(!log.contains(secret), "{format} {secret}: {log}");
-        }
-        assert!(
-            log.contains("pubsub.client_credentials("),
-            "echo is on: {log}"
-        );
-        assert!(
-            created.stderr.contains("pubsub.create_client("),
-            "echo is on: {created:?}"
-        );
-    }
-}
-
-/// Send secrets in every place that takes one, well and badly formed. Returns the text of HTTP Basic
-/// and the secret of a client that was made.
-async fn tell_every_secret(
-    server: &Server<'_>,
-    id: &str,
-    secret: &str,
-    token: &str,
-) -> (String, String) {
-    use base64::Engine;
-
-    let some = Some(token);
-    let topic = json!({"id": "t", "text": PAYLOAD});
-    send(server, ("POST", "/topics"), some, "1", topic).await;
-    let messages = json!([{"text": PAYLOAD}, 1]);
-    send(server, ("POST", "/topics/t/messages"), some, "2", messages)
-        .await
-        .expect(422);
-    let messages = json!([{"text": PAYLOAD}]);
-    send(server, ("POST", "/topics/t/messages"), some, "3", messages)
-        .await
-        .expect(204);
-    let body = json!({"name": "n", "scopes": "*"});
-    let made = send(server, ("POST", "/clients"), some, "4", body)
-        .await
-        .expect(201)
-        .json();
-    let made = made["secret"].as_str().unwrap().to_owned();
-    let path = format!("/topics?access_token={token}&client_secret={secret}");
-    send(server, ("GET", &path), some, "5", Value::Null)
-        .await
-        .expect(200);
-    let path = format!("/{secret}/{token}");
-    send(server, ("GET", &path), some, "6", Value::Null)
-        .await
-        .expect(404);
-    send(
-        server,
-        ("GET", "/topics"),
-        Some(&format!("{token}x")),
-        "7",
-        Value::Null,
-    )
-    .await
-    .expect(401);
-
-    let form = "application/x-www-form-urlencoded";
-    let request = |media_type: &str, body: String| {
-        let request = server.request("POST", "/oauth/token");
-        answer(
-            request
-                .header("content-type", media_type.to_owned())
-                .body(body),
-        )
-    };
-    let fields = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
-    request(form, fields.clone()).await.expect(200);
-    request(form, format!("{fields}&{fields}"))
-        .await
-        .expect(400);
-    request(form, format!("{fields}&scope={secret}"))
-        .await
-        .expect(400);
-    request(
-        "application/json",
-        format!("{{\"client_secret\": \"{secret}\""),
-    )
-    .await
-    .expect(422);
-    request(
-        "application/json",
-        json!({"client_id": 1, "client_secret": secret}).to_string(),
-    )
-    .await
-    .expect(422);
-    let request = server
-        .request("POST", "/oauth/token")
-        .header("content-type", form)
-        .basic_auth(id, Some(secret))
-        .body("grant_type=client_credentials");
-    answer(request).await.expect(200);
-    let basic = base64::engine::general_purpose::STANDARD.encode(format!("{id}:{secret}"));
-    (basic, made)
 }

@@ -1,12 +1,17 @@
 //! The binary as a black box: clean environment, a working directory of its own, free ports.
 
+mod cleanup;
 mod commands;
 mod embedded;
 mod embedded_faults;
+mod first_start;
 mod logs;
+mod maintenance;
+mod secrets;
 mod serving;
 mod settings;
 mod shutdown;
+mod sources;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +30,10 @@ use crate::support::{Answer, answer};
 const BINARY: &str = env!("CARGO_BIN_EXE_fastpubsub");
 /// For what has no limit of its own; the first start creates a Postgres.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The cheapest subcommand: it checks every setting and needs no database.
+const PROBE: &str = "generate_secret_key";
+/// Part of bad values, and of no error.
+const HIDDEN: &str = "hunter2";
 /// Signs tokens.
 const KEY: &str = "the-key-of-these-tests-0123456789abcdef";
 
@@ -41,9 +50,12 @@ impl Sandbox {
     fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("fastpubsub-cli-{}", Uuid::now_v7().simple()));
         make_directory(&dir, 0o755);
+        let passed_on = ["PATH", "FASTPUBSUB_PG_BIN"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
         Self {
             data_dir: dir.join("data"),
-            environment: vec![("PATH".to_owned(), std::env::var("PATH").unwrap())],
+            environment: passed_on.collect(),
             dir,
         }
     }
@@ -56,6 +68,12 @@ impl Sandbox {
     /// With one more variable, or another value of it.
     fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without a variable.
+    fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
         self
     }
 
@@ -89,18 +107,23 @@ impl Sandbox {
         run(self.command(arguments)).await
     }
 
-    /// Start a server on a free port and wait until it listens.
-    async fn serve(&self, flags: &[&str]) -> Server<'_> {
+    /// Start a server on a free port.
+    fn spawn(&self, flags: &[&str]) -> Server<'_> {
         let log = self.dir.join(format!("server-{}.log", Uuid::now_v7()));
         let file = File::create(&log).unwrap();
         let mut command = self.command(&["server", "--api-host", "127.0.0.1", "--api-port", "0"]);
         command.args(flags).stderr(file).stdout(Stdio::null());
-        let mut server = Server {
+        Server {
             _sandbox: self,
             child: command.into_std().spawn().unwrap(),
             log,
             url: String::new(),
-        };
+        }
+    }
+
+    /// Start a server and wait until it listens.
+    async fn serve(&self, flags: &[&str]) -> Server<'_> {
+        let mut server = self.spawn(flags);
         let text = server.logged("listening on http://").await;
         let address = text.split("listening on http://").nth(1).unwrap();
         let end = address.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
@@ -116,20 +139,45 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if let Some(pid) = self.postgres() {
-            // an immediate shutdown, which takes its children along
+        // an immediate shutdown for a postmaster, which takes its children along
+        for pid in processes_on(&self.data_dir) {
             let _gone = kill(pid, Signal::SIGQUIT);
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while self.postgres().is_some() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(10));
-            }
         }
+        wait_until(|| processes_on(&self.data_dir).is_empty());
         if std::thread::panicking() {
             eprintln!("kept: {}", self.dir.display());
         } else {
-            fs::remove_dir_all(&self.dir).unwrap();
+            // children of initdb may still be writing
+            wait_until(|| fs::remove_dir_all(&self.dir).is_ok());
         }
     }
+}
+
+/// Wait a while where nothing can be awaited.
+fn wait_until(holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The processes with this path in an argument: a postmaster, initdb.
+fn processes_on(path: &Path) -> Vec<Pid> {
+    let path = path.to_str().unwrap();
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        let arguments = fs::read(entry.path().join("cmdline"));
+        // a process may end in between
+        if let (Some(pid), Ok(arguments)) = (pid, arguments)
+            && String::from_utf8_lossy(&arguments).contains(path)
+        {
+            pids.push(Pid::from_raw(pid));
+        }
+    }
+    pids
 }
 
 /// The pid of the postmaster of a data directory, if that is what lives under it.

@@ -10,8 +10,8 @@ use super::{PATIENCE, Sandbox, Server};
 use crate::support::answer;
 use crate::support::database::TestDatabase;
 
-/// Wait until a statement in the database waits for a lock.
-async fn blocked(database: &TestDatabase) {
+/// Wait until a statement waits for a lock.
+pub(super) async fn blocked(database: &TestDatabase) {
     let mut connection = database.plain().await;
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {

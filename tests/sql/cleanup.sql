@@ -21,7 +21,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a released delivery keeps its attempts, and its old lease fits nothing';
+    c_proves constant text :=
+        'a released delivery keeps its attempts, and its old lease fits nothing';
     v_ids uuid[] := pg_temp.stock('released', 1);
     v_leases bigint[];
 begin
@@ -41,7 +42,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'cleanup dead-letters what was stuck on its last attempt, and counts it';
+    c_proves constant text :=
+        'cleanup dead-letters what was stuck on its last attempt, and counts it';
     v_ids uuid[] := pg_temp.stock('spent', 2, 1);
 begin
     perform pg_temp.claim('spent');
@@ -61,7 +63,7 @@ $$;
 do $$
 declare
     c_proves constant text :=
-        'a lease older than the timeout is stuck, where the subscription has no deadline of its own';
+        'a lease older than the timeout is stuck, unless the subscription has its own deadline';
 begin
     perform pg_temp.stock('timeout', 1);
     perform pg_temp.stock('timeout-own', 1, p_ack_deadline_seconds => 600);
@@ -109,6 +111,63 @@ begin
     assert pubsub.release_leases(v_keys.topic_key, v_keys.subscription_key, 5, null) = 1, c_proves;
     assert (select m.available from pubsub.subscription_metrics('other') m) = 1, c_proves;
     assert pubsub.cleanup_stuck_messages(null) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'what ran out on its last attempt is dead-lettered, what did not is left';
+    v_ids uuid[] := pg_temp.stock('spent-alone', 4, 2);
+begin
+    perform pg_temp.claim('spent-alone', 3);
+    perform pubsub.nack_messages('spent-alone', v_ids[3:3]);
+    perform pg_temp.later('spent-alone', '1 hour');
+    update pubsub_data.deliveries d set attempts = 2 where d.message_id = v_ids[1];
+
+    assert pubsub.dead_letter_spent_messages() = 1, c_proves;
+    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
+
+    assert (
+        select array_agg(l.message_id) = v_ids[1:1]
+            and bool_and(l.reason = 'ack deadline passed on the last attempt')
+        from pubsub.list_dlq_messages('spent-alone') l
+    ), c_proves;
+    assert pg_temp.claim('spent-alone') = v_ids[2:4], c_proves;
+    -- their deadlines lie ahead
+    update pubsub_data.deliveries d set attempts = 2 where d.message_id = any(v_ids);
+    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a last lease that was extended is left alone';
+    v_ids uuid[] := pg_temp.stock('spent-extended', 1, 1);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('spent-extended', 'consumer') c);
+    perform pubsub.extend_messages('spent-extended', v_ids, v_leases, 600);
+    perform pg_temp.later('spent-extended', '100 seconds');
+
+    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
+    assert pubsub.cleanup_stuck_messages(null) = 0, c_proves;
+    assert (select m.delivered from pubsub.subscription_metrics('spent-extended') m) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'only leases that were due to end after p_since are looked at';
+begin
+    perform pg_temp.stock('spent-since', 1, 1);
+    perform pubsub.consume_messages('spent-since', 'consumer', 10, 60);
+    perform pg_temp.later('spent-since', '1 hour');
+
+    assert pubsub.dead_letter_spent_messages(clock_timestamp() - interval '58 minutes') = 0,
+        c_proves;
+    assert pubsub.dead_letter_spent_messages(clock_timestamp() - interval '60 minutes') = 1,
+        c_proves;
 end
 $$;
 

@@ -34,7 +34,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'an update replaces the settings and raises the version of the tokens';
+    c_proves constant text :=
+        'an update replaces the settings and raises the version of the tokens';
     c_id constant uuid := '01890000-0000-7000-8000-000000000003';
     v_created record;
     v_updated record;
@@ -101,7 +102,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'clients are listed in creation order, which is id order, page by page';
+    c_proves constant text :=
+        'clients are listed in creation order, which is id order, page by page';
     c_ids constant uuid[] := array(
         select ('01890000-0000-7000-8000-00000000000' || n)::uuid from generate_series(1, 5) n
     );

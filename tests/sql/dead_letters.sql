@@ -44,7 +44,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'reprocessed dead letters are available at once, with no attempts spent';
+    c_proves constant text :=
+        'reprocessed dead letters are available at once, with no attempts spent';
     v_ids uuid[] := pg_temp.stock('reprocess', 3, 1);
 begin
     perform pg_temp.claim('reprocess');
@@ -67,6 +68,7 @@ declare
     c_proves constant text := 'only dead letters of the subscription are reprocessed, and once';
     v_ids uuid[] := pg_temp.stock('foreign', 2, 1);
     v_own uuid[] := pg_temp.stock('own', 2, 1);
+    v_shared uuid[];
 begin
     perform pg_temp.claim('foreign');
     perform pubsub.nack_messages('foreign', v_ids);
@@ -82,6 +84,13 @@ begin
     assert pubsub.reprocess_dlq_messages('own', v_own) = 0, c_proves;
     assert (select m.dlq from pubsub.subscription_metrics('foreign') m) = 2, c_proves;
     assert pg_temp.claim('own') = v_own, c_proves;
+
+    perform pubsub.create_subscription('own-2', 'own', p_max_delivery_attempts => 1);
+    v_shared := pg_temp.publish('own');
+    perform pubsub.nack_messages('own', pg_temp.claim('own'));
+    perform pubsub.nack_messages('own-2', pg_temp.claim('own-2'));
+    assert pubsub.reprocess_dlq_messages('own', v_shared) = 1, c_proves || ': shared';
+    assert (select m.dlq from pubsub.subscription_metrics('own-2') m) = 1, c_proves || ': shared';
 end
 $$;
 
@@ -100,13 +109,15 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a message whose partition is gone is reprocessed from its dead letter';
+    c_proves constant text :=
+        'a message whose partition is gone is reprocessed from its dead letter';
     v_id uuid;
 begin
     perform pg_temp.stock('gone', 0, 1);
     perform pubsub.publish_messages('gone', array['{"a": 1}']::jsonb[],
         array['{"trace": "x"}']::jsonb[]);
     v_id := (pg_temp.claim('gone'))[1];
+    update pubsub_data.messages m set ordering_key = 'key', priority = 3 where m.message_id = v_id;
     perform pubsub.nack_messages('gone', array[v_id]);
     delete from pubsub_data.messages m where m.message_id = v_id;
 
@@ -114,15 +125,20 @@ begin
 
     assert (
         select c.message_id = v_id and c.payload = '{"a": 1}' and c.attributes = '{"trace": "x"}'
-            and c.published_at is not null
+            and c.published_at is not null and c.ordering_key = 'key' and c.priority = 3
         from pubsub.consume_messages('gone', 'consumer') c
+    ), c_proves;
+    assert (
+        select d.ordering_key = 'key' and d.priority = 3
+        from pubsub_data.deliveries d where d.message_id = v_id
     ), c_proves;
 end
 $$;
 
 do $$
 declare
-    c_proves constant text := 'an expired message that was dead-lettered is reprocessed all the same';
+    c_proves constant text :=
+        'an expired message that was dead-lettered is reprocessed all the same';
     v_id uuid;
 begin
     perform pg_temp.stock('expired', 0, 1);
@@ -140,7 +156,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'dead_letter_deliveries moves what is there, counts it, keeps the rest';
+    c_proves constant text :=
+        'dead_letter_deliveries moves what is there, counts it, keeps the rest';
     v_ids uuid[] := pg_temp.stock('moved', 3);
     v_keys record := pubsub.subscription_keys('moved');
 begin

@@ -57,8 +57,10 @@ begin
         '2038-01-19 03:14:08Z', '2199-12-31 23:59:59.123Z'
     ]::timestamptz[] loop
         assert pubsub.id_time(pubsub.id_at(v_at)) = v_at, c_proves || ': ' || v_at;
-        assert pubsub.id_at(v_at + interval '0.4 ms') = pubsub.id_at(v_at), c_proves || ': ' || v_at;
-        assert pubsub.id_at(v_at + interval '1 ms') > pubsub.id_at(v_at), c_proves || ': ' || v_at;
+        assert pubsub.id_at(v_at + interval '0.4 ms') = pubsub.id_at(v_at),
+            c_proves || ': ' || v_at;
+        assert pubsub.id_at(v_at + interval '1 ms') > pubsub.id_at(v_at),
+            c_proves || ': ' || v_at;
     end loop;
 end
 $$;

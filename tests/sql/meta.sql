@@ -21,10 +21,12 @@ declare
     c_proves constant text := 'schema pubsub holds functions and views, nothing else';
 begin
     assert (
-        select bool_and(c.relkind = 'v') from pg_class c where c.relnamespace = 'pubsub'::regnamespace
+        select bool_and(c.relkind = 'v')
+        from pg_class c where c.relnamespace = 'pubsub'::regnamespace
     ), c_proves;
     assert (
-        select bool_and(p.prokind = 'f') from pg_proc p where p.pronamespace = 'pubsub'::regnamespace
+        select bool_and(p.prokind = 'f')
+        from pg_proc p where p.pronamespace = 'pubsub'::regnamespace
     ), c_proves;
     assert not exists (
         select from pg_proc p where p.pronamespace = 'pubsub_data'::regnamespace
@@ -80,7 +82,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'routines are sql or plpgsql, and run with the rights of their caller';
+    c_proves constant text :=
+        'routines are sql or plpgsql, and run with the rights of their caller';
     v_wrong text;
 begin
     select string_agg(p.proname, ', ') into v_wrong
@@ -95,7 +98,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'what writes, locks or calls what does is volatile and not parallel safe';
+    c_proves constant text :=
+        'what writes, locks or calls what does is volatile and not parallel safe';
     v_wrong text;
 begin
     with recursive bodies as (
@@ -108,7 +112,8 @@ begin
         select b.name
         from bodies b
         where b.body ~* ('\m(insert\s+into|update\s+[a-z_]+|delete\s+from|merge\s+into|execute|lock'
-            '|truncate|nextval|setval|set_config|for\s+(no\s+key\s+)?update|for\s+(key\s+)?share)\M')
+            '|truncate|nextval|setval|set_config|for\s+(no\s+key\s+)?update'
+            '|for\s+(key\s+)?share)\M')
         union
         select b.name
         from writing w
@@ -128,7 +133,8 @@ declare
     c_proves constant text := 'the check of volatility sees the writers';
 begin
     assert (
-        select count(*) = 6 and bool_and(p.provolatile = 'v' and p.prosrc ~* '\m(insert|update|delete)\M')
+        select count(*) = 6 and bool_and(p.provolatile = 'v'
+            and p.prosrc ~* '\m(insert|update|delete)\M')
         from pg_proc p
         where p.pronamespace = 'pubsub'::regnamespace
             and p.proname in ('publish_to_topic', 'claim_deliveries', 'take_due', 'ack_deliveries',
@@ -290,7 +296,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'the tables whose rows come and go are vacuumed early and without pauses';
+    c_proves constant text :=
+        'the tables whose rows come and go are vacuumed early and without pauses';
 begin
     assert (
         select count(*) = 2 and bool_and(c.reloptions @> array[

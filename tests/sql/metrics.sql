@@ -32,7 +32,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a lease that ended on the last attempt counts as delivered until it is moved';
+    c_proves constant text :=
+        'a lease that ended on the last attempt counts as delivered until it is moved';
 begin
     perform pg_temp.stock('spent', 1, 1);
     perform pg_temp.claim('spent');

@@ -249,7 +249,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'messages_are_needed tells of a range, from its first id to before its last';
+    c_proves constant text :=
+        'messages_are_needed tells of a range, from its first id to before its last';
     v_ids uuid[] := pg_temp.stock('needed', 3);
     v_key bigint := (pubsub.subscription_keys('needed')).topic_key;
 begin

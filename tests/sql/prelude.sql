@@ -1,6 +1,6 @@
 /*
- * What the assert files of this folder stand on. They run after it in the same transaction, which is
- * rolled back, on a session with an empty search_path.
+ * What the assert files of this folder stand on. They run after it in the same transaction, which
+ * is rolled back, on a session with an empty search_path.
  */
 
 /* refusal — how a statement is refused: "PS404 text", "PS422(field) text"; null when it is not. */

@@ -123,7 +123,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a lease that is over, but not given away, can still be acked and nacked';
+    c_proves constant text :=
+        'a lease that is over, but not given away, can still be acked and nacked';
     v_ids uuid[] := pg_temp.stock('overdue', 2);
     v_leases bigint[];
 begin

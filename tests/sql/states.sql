@@ -50,7 +50,8 @@ begin
     update pubsub_data.deliveries d set attempts = 2 where d.message_id = v_ids[1];
     update pubsub_data.deliveries d set visible_at = clock_timestamp()
     where d.message_id = any(array[v_ids[1], v_ids[2], v_ids[3]]);
-    update pubsub_data.deliveries d set expires_at = clock_timestamp() where d.message_id = v_ids[5];
+    update pubsub_data.deliveries d set expires_at = clock_timestamp()
+    where d.message_id = v_ids[5];
     update pubsub_data.wakeups w set due_at = clock_timestamp();
 
     v_available := array(

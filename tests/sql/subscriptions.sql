@@ -10,7 +10,8 @@ declare
 begin
     perform pubsub.create_topic('fields');
     select * into v_created
-    from pubsub.create_subscription('fields-s', 'fields', '{"b": [1.0],  "a": ["<&>"]}', 7, 2, 9, 33);
+    from pubsub.create_subscription('fields-s', 'fields', '{"b": [1.0],  "a": ["<&>"]}',
+        7, 2, 9, 33);
     select * into v_got from pubsub.get_subscription('fields-s');
     select * into v_listed from pubsub.list_subscriptions() l where l.id = 'fields-s';
 
@@ -168,7 +169,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'subscriptions are listed in the byte order of their ids, page by page';
+    c_proves constant text :=
+        'subscriptions are listed in the byte order of their ids, page by page';
     c_ids constant text[] := array['-', '.', '0', 'B', 'Z', '_', 'a', 'b'];
     v_id text;
 begin

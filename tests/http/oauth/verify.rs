@@ -183,7 +183,7 @@ async fn verifying_tokens_asks_the_database_once_in_seconds() {
             "select count(*) from pg_stat_activity
             where datname = current_database() and backend_type = 'client backend'
                 and pid <> pg_backend_pid()
-                and (state_change > $1 or query_start > $1 or backend_start > $1)",
+                and (query_start > $1 or backend_start > $1)",
         )
         .bind(warm)
         .fetch_one(&mut connection)

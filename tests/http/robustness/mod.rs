@@ -4,6 +4,8 @@
 mod bodies;
 mod fuzz;
 mod protocol;
+mod queries;
+mod sizes;
 mod targets;
 
 use std::io::{Read, Write};

@@ -1,0 +1,113 @@
+//! What a filter selects.
+
+use serde_json::json;
+
+use super::publish;
+use crate::support::TestApp;
+
+/// Contract point 4. Original's defect 1.
+#[tokio::test]
+async fn a_filter_selects_by_json_equality() {
+    let app = TestApp::start().await;
+    app.post("/topics", json!({"id": "t"})).await.expect(201);
+    let cases = [
+        // every message
+        (json!(null), json!({"a": 1}), true),
+        (json!({}), json!({}), true),
+        // JSON equality
+        (json!({"a": [1]}), json!({"a": 1.0}), true),
+        (json!({"a": [1.0]}), json!({"a": 1}), true),
+        (json!({"a": [10]}), json!({"a": 1e1}), true),
+        (json!({"a": [1]}), json!({"a": "1"}), false),
+        (json!({"a": ["1"]}), json!({"a": 1}), false),
+        (json!({"a": [true]}), json!({"a": true}), true),
+        (json!({"a": [true]}), json!({"a": "true"}), false),
+        (json!({"a": [true]}), json!({"a": 1}), false),
+        (json!({"a": [false]}), json!({"a": null}), false),
+        (json!({"a": [""]}), json!({"a": ""}), true),
+        (json!({"a": ["x"]}), json!({"a": "X"}), false),
+        (json!({"a": ["x"]}), json!({"a": "x "}), false),
+        // a missing field
+        (json!({"a": ["x"]}), json!({"b": "x"}), false),
+        (json!({"a": ["x"]}), json!({"a": null}), false),
+        (json!({"a": ["x"]}), json!({}), false),
+        (json!({"a": ["x"]}), json!({"b": {"a": "x"}}), false),
+        (json!({"a": ["x"]}), json!({"a": {"x": "x"}}), false),
+        (json!({"a.b": ["x"]}), json!({"a": {"b": "x"}}), false),
+        (json!({"a.b": ["x"]}), json!({"a.b": "x"}), true),
+        // arrays
+        (json!({"a": ["x"]}), json!({"a": ["y", "x"]}), true),
+        (json!({"a": [1]}), json!({"a": ["1", 1.0]}), true),
+        (json!({"a": ["x"]}), json!({"a": ["y"]}), false),
+        (json!({"a": ["x"]}), json!({"a": []}), false),
+        (json!({"a": ["x"]}), json!({"a": [{"a": "x"}]}), false),
+        // an empty list
+        (json!({"a": []}), json!({"a": "x"}), false),
+        (json!({"a": []}), json!({"a": []}), false),
+        (json!({"a": [], "b": [1]}), json!({"b": 1}), false),
+        // AND over fields, OR in a list
+        (json!({"a": [1, 2]}), json!({"a": 2}), true),
+        (json!({"a": [1, 2]}), json!({"a": 3}), false),
+        (json!({"a": ["x", 2, true]}), json!({"a": true}), true),
+        (
+            json!({"a": [1, 2], "b": ["x"]}),
+            json!({"a": 2, "b": "x"}),
+            true,
+        ),
+        (
+            json!({"a": [1, 2], "b": ["x"]}),
+            json!({"a": 2, "b": "y"}),
+            false,
+        ),
+        (json!({"a": [1, 2], "b": ["x"]}), json!({"a": 2}), false),
+        (
+            json!({"a": [1], "b": [1], "c": [1]}),
+            json!({"a": 1, "b": 1, "c": 1}),
+            true,
+        ),
+        (
+            json!({"a": [1], "b": [1], "c": [1]}),
+            json!({"a": 1, "b": 2, "c": 1}),
+            false,
+        ),
+        // text that needs quoting somewhere
+        (json!({"a": ["a&b"]}), json!({"a": "a&b"}), true),
+        (json!({"a": ["a&b"]}), json!({"a": "a&amp;b"}), false),
+        (json!({"a": ["<script>"]}), json!({"a": "<script>"}), true),
+        (json!({"a": ["it's"]}), json!({"a": "it's"}), true),
+        (json!({"a": ["\"x\""]}), json!({"a": "\"x\""}), true),
+        (json!({"a": ["\\"]}), json!({"a": "\\"}), true),
+        (json!({"a": ["\" || 1 == 1"]}), json!({"a": "x"}), false),
+        (
+            json!({"a": ["\n\t\u{1}\u{7f}"]}),
+            json!({"a": "\n\t\u{1}\u{7f}"}),
+            true,
+        ),
+        (json!({"a": ["日本", "😀"]}), json!({"a": "😀"}), true),
+        (json!({"a": ["é"]}), json!({"a": "e\u{301}"}), false),
+        (
+            json!({"it's \"é\" \\ $.* @": [1]}),
+            json!({"it's \"é\" \\ $.* @": 1}),
+            true,
+        ),
+        (json!({"": [1]}), json!({"": 1}), true),
+        (json!({"$": [1]}), json!({"$": 1}), true),
+        (json!({"a": [i64::MAX]}), json!({"a": i64::MAX - 1}), false),
+        (json!({"a": [0.1]}), json!({"a": 0.1}), true),
+        (json!({"a": [-1]}), json!({"a": -1}), true),
+        (json!({"a": [1e300]}), json!({"a": 1e300}), true),
+    ];
+    for (position, (filter, payload, _)) in cases.iter().enumerate() {
+        // one subscription at a time sees the payload of its case
+        let id = format!("s{position}");
+        let body = json!({"id": id, "topic_id": "t", "filter": filter});
+        app.post("/subscriptions", body).await.expect(201);
+        publish(&app, json!([payload])).await;
+    }
+
+    for (position, (filter, payload, expected)) in cases.iter().enumerate() {
+        let messages = app.consume(&format!("s{position}")).await;
+        let received = messages.first().map(|message| &message["payload"]);
+        assert_eq!(received == Some(payload), *expected, "{filter} {payload}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Publishing, consuming and settling. Time passes by moving rows.
+
+mod consume;
+mod dead_letters;
+mod filters;
+mod leases;
+mod publish;
+mod settle;
+mod upkeep;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+/// Topic `t` with subscription `s`.
+async fn app_with(fields: Value) -> TestApp {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", fields).await;
+    app
+}
+
+async fn publish(app: &TestApp, payloads: Value) {
+    app.post("/topics/t/messages", payloads).await.expect(204);
+}
+
+fn numbered(range: std::ops::Range<u32>) -> Value {
+    range.map(|n| json!({"n": n})).collect()
+}
+
+fn payloads(messages: &[Value]) -> Vec<Value> {
+    messages
+        .iter()
+        .map(|message| message["payload"].clone())
+        .collect()
+}
+
+/// Consume the one message there is.
+async fn consume_one(app: &TestApp) -> Value {
+    let messages = app.consume("s").await;
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    messages[0].clone()
+}
+
+async fn settle(app: &TestApp, verb: &str, handles: &[&Value]) {
+    let path = format!("/subscriptions/s/{verb}");
+    assert_eq!(app.post(&path, json!(handles)).await.expect(204).body, "");
+}
+
+async fn dead_letters(app: &TestApp, query: &str) -> Vec<Value> {
+    let list = app
+        .get(&format!("/subscriptions/s/dlq{query}"))
+        .await
+        .expect(200)
+        .json();
+    list["data"].as_array().unwrap().clone()
+}
+
+/// Counts of available, delivered, scheduled, acked and dead messages of `s`.
+async fn counts(app: &TestApp) -> [u64; 5] {
+    let metrics = app.get("/subscriptions/s/metrics").await.expect(200).json();
+    assert_eq!(metrics["subscription_id"], "s");
+    assert_eq!(metrics.as_object().unwrap().len(), 6, "{metrics}");
+    ["available", "delivered", "scheduled", "acked", "dlq"]
+        .map(|state| metrics[state].as_u64().unwrap())
+}
+
+async fn number(app: &TestApp, query: &'static str) -> i64 {
+    sqlx::query_scalar(query)
+        .fetch_one(&app.pool())
+        .await
+        .unwrap()
+}
+
+async fn database_time(app: &TestApp) -> DateTime<Utc> {
+    sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(&app.pool())
+        .await
+        .unwrap()
+}
+
+/// Let time pass for what is leased or waits: what is due within it is due now.
+async fn pass_seconds(app: &TestApp, seconds: f64) {
+    for statement in [
+        "update pubsub_data.deliveries set leased_at = leased_at - make_interval(secs => $1), \
+         visible_at = greatest(visible_at - make_interval(secs => $1), \
+         least(visible_at, clock_timestamp()))",
+        "update pubsub_data.wakeups set due_at = greatest(due_at - make_interval(secs => $1), \
+         least(due_at, clock_timestamp()))",
+    ] {
+        sqlx::query(statement)
+            .bind(seconds)
+            .execute(&app.pool())
+            .await
+            .unwrap();
+    }
+}
+
+/// The earliest and the latest that the wait of the one delivery can have been, in seconds, when it
+/// was set between `since` and now.
+async fn wait_seconds(app: &TestApp, since: DateTime<Utc>) -> (f64, f64) {
+    sqlx::query_as(
+        "select extract(epoch from visible_at - clock_timestamp())::float8, \
+         extract(epoch from visible_at - $1)::float8 from pubsub_data.deliveries",
+    )
+    .bind(since)
+    .fetch_one(&app.pool())
+    .await
+    .unwrap()
+}
