@@ -4,8 +4,9 @@ mod database;
 mod parse;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use sqlx::Connection;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,7 @@ enum Command {
         #[arg(default_value = "*")]
         scopes: String,
         /// Whether it can get tokens
-        #[arg(default_value = "true", value_parser = boolean)]
+        #[arg(default_value = "true", value_parser = boolean, action = ArgAction::Set)]
         is_active: bool,
     },
     /// Print a new random key for FASTPUBSUB_AUTH_SECRET_KEY
@@ -201,7 +202,9 @@ async fn server(settings: Settings) -> Result<(), Failed> {
     };
     let served = serve(settings, listener, &database, shutdown).await;
     database.close().await?;
-    tracing::info!("stopped");
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
     served
 }
 
@@ -226,6 +229,7 @@ async fn serve(
         () = database.watch() => Ok(()),
     };
     work.await?;
-    pool.close().await;
+    // a request that was cut off may still hold a connection
+    let _in_use = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
     Ok(served?)
 }

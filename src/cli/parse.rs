@@ -64,7 +64,7 @@ fn refuse(error: &clap::Error, command: &clap::Command) -> ExitCode {
         error.get(ContextKind::ValidValue),
     ) {
         (Some(reason), _) => reason.to_string(),
-        (None, Some(ContextValue::Strings(valid))) => {
+        (None, Some(ContextValue::Strings(valid))) if !valid.is_empty() => {
             format!("must be one of {}", valid.join(", "))
         }
         (None, _) => "needs a value".to_owned(),

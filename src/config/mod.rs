@@ -315,11 +315,17 @@ impl Settings {
 /// One line, when `.env` exists but cannot be read.
 pub fn fallback_values() -> Result<BTreeMap<String, OsString>, String> {
     let mut values = BTreeMap::new();
-    match dotenvy::from_filename_iter(".env") {
-        Ok(lines) => {
-            for line in lines {
-                let (name, value) = line.map_err(|error| format!(".env: {error}"))?;
+    match dotenvy::from_path_iter(".env") {
+        Ok(entries) => {
+            let mut previous = None;
+            for entry in entries {
+                // the line itself may hold a secret
+                let (name, value) = entry.map_err(|_| match &previous {
+                    Some(previous) => format!(".env: the line after {previous} is not NAME=value"),
+                    None => ".env: the first line is not NAME=value".to_owned(),
+                })?;
                 values.insert(name.to_ascii_uppercase(), value.into());
+                previous = Some(name);
             }
         }
         Err(error) if error.not_found() => {}

@@ -21,6 +21,9 @@ use crate::config::Settings;
 /// How long a request waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a subcommand, or a server that starts, waits for the database.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What every session starts with: qualified names only, no statement without an end, and no JIT,
 /// which costs tens of milliseconds per function call.
 const SESSION: &str = "set search_path = ''; set jit = off; set timezone = 'UTC'; \
@@ -86,9 +89,15 @@ pub fn pool(settings: &Settings, options: PgConnectOptions) -> PgPool {
 /// # Errors
 /// When the database cannot be reached.
 pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = options.connect().await?;
-    prepare_session(&mut connection).await?;
-    Ok(connection)
+    let connecting = async {
+        let mut connection = options.connect().await?;
+        prepare_session(&mut connection).await?;
+        Ok(connection)
+    };
+    let too_long = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(too_long)?
 }
 
 async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

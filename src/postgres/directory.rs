@@ -13,11 +13,16 @@ const MAX_SOCKET_PATH: usize = 107;
 
 pub(super) fn prepare_directory(dir: &Path, owner: Option<&User>) -> Result<PathBuf, Failure> {
     let existed = dir.is_dir();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| Failure::io("create FASTPUBSUB_DATA_DIR", dir, &error))?;
+    let create = || -> std::io::Result<()> {
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+    };
+    create().map_err(|error| Failure::io("create FASTPUBSUB_DATA_DIR", dir, &error))?;
     let dir = fs::canonicalize(dir).map_err(|error| Failure::io("open", dir, &error))?;
     if let Some(owner) = owner {
         binaries::check_reachable(&dir, owner)?;
@@ -38,6 +43,27 @@ pub(super) fn give(path: &Path, owner: Option<&User>) -> Result<(), Failure> {
     let Some(owner) = owner else { return Ok(()) };
     chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
         .map_err(|error| Failure::io("give Postgres", path, &error))
+}
+
+/// Held by everyone who uses the Postgres of the directory, so that nobody stops it under another.
+pub(super) async fn lock_as_user(dir: &Path) -> Result<File, Failure> {
+    lock(dir.join("users.lock"), File::lock_shared).await
+}
+
+/// Held while Postgres is created or started.
+pub(super) async fn lock_to_start(dir: &Path) -> Result<File, Failure> {
+    lock(dir.join("start.lock"), File::lock).await
+}
+
+async fn lock(path: PathBuf, how: fn(&File) -> std::io::Result<()>) -> Result<File, Failure> {
+    let waited = tokio::task::spawn_blocking(move || {
+        File::create(&path)
+            .and_then(|file| how(&file).map(|()| file))
+            .map_err(|error| Failure::io("lock", &path, &error))
+    });
+    waited
+        .await
+        .map_err(|error| Failure::new(error.to_string()))?
 }
 
 pub(super) fn lock_as_server(dir: &Path) -> Result<File, Failure> {

@@ -20,7 +20,9 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::process::Command;
 
 use crate::auth::secrets;
-use directory::{free_port, give, lock_as_server, prepare_directory, socket_fits};
+use directory::{
+    free_port, give, lock_as_server, lock_as_user, lock_to_start, prepare_directory, socket_fits,
+};
 use process::{Postmaster, postmaster};
 
 /// The one database.
@@ -52,10 +54,10 @@ pub struct Embedded {
     dir: PathBuf,
     bin: Option<PathBuf>,
     owner: Option<User>,
-    /// Held by the server that runs on the directory.
-    server_lock: Option<File>,
-    /// Whether this process started it.
-    started: bool,
+    /// Held by the one server that runs on the directory.
+    _server_lock: Option<File>,
+    /// Shared by everyone who uses it.
+    user_lock: File,
 }
 
 impl Embedded {
@@ -67,14 +69,16 @@ impl Embedded {
         let owner = binaries::owner()?;
         let dir = prepare_directory(dir, owner.as_ref())?;
         let server_lock = as_server.then(|| lock_as_server(&dir)).transpose()?;
-        let mut embedded = Self {
+        let user_lock = lock_as_user(&dir).await?;
+        let bin = bin.map(Path::to_owned);
+        let embedded = Self {
             dir,
-            bin: bin.map(Path::to_owned),
+            bin,
             owner,
-            server_lock,
-            started: false,
+            _server_lock: server_lock,
+            user_lock,
         };
-        embedded.started = embedded.ensure_running().await?;
+        embedded.ensure_running().await?;
         embedded.ensure_database().await?;
         Ok(embedded)
     }
@@ -128,14 +132,16 @@ impl Embedded {
         }
     }
 
-    /// Stop Postgres, unless a server still needs it.
+    /// Stop Postgres, unless another process uses it: then that one will.
     ///
     /// # Errors
     /// When it does not stop in time.
     pub async fn stop(self) -> Result<(), Failure> {
-        let no_server =
-            self.server_lock.is_some() || (self.started && lock_as_server(&self.dir).is_ok());
-        let Some(postmaster) = postmaster(&self.cluster()).filter(|_| no_server) else {
+        let unlocked = self
+            .user_lock
+            .unlock()
+            .and_then(|()| Ok(self.user_lock.try_lock()?));
+        let Some(postmaster) = postmaster(&self.cluster()).filter(|_| unlocked.is_ok()) else {
             return Ok(());
         };
         postmaster.interrupt();
@@ -169,14 +175,7 @@ impl Embedded {
         if postmaster(&self.cluster()).is_some_and(|postmaster| postmaster.ready) {
             return Ok(false);
         }
-        // one process at a time creates and starts
-        let file = self.dir.join("start.lock");
-        let lock = File::create(&file).map_err(|error| Failure::io("create", &file, &error))?;
-        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
-            .await
-            .map_err(|error| Failure::new(error.to_string()))?
-            .map_err(|error| Failure::io("lock", &file, &error))?;
-
+        let _lock = lock_to_start(&self.dir).await?;
         let mut child = None;
         if postmaster(&self.cluster()).is_none() {
             let version = fs::read_to_string(self.cluster().join("PG_VERSION")).ok();
@@ -213,17 +212,14 @@ impl Embedded {
                 let _status = child.wait().await;
             }
         });
-        drop(lock);
         Ok(started)
     }
 
     async fn create_cluster(&self, bin: &Path) -> Result<(), Failure> {
         tracing::info!(dir = %self.dir.display(), "creating a private Postgres");
-        // left over from a start that was broken off
-        let cluster = self.cluster();
-        if cluster.exists() {
-            fs::remove_dir_all(&cluster).map_err(|error| Failure::io("empty", &cluster, &error))?;
-        }
+        // made aside and moved into place when it is whole: a start may be killed at any point
+        let cluster = self.dir.join(format!("pg.creating-{}", std::process::id()));
+        self.remove_broken_off()?;
         let file = self.dir.join("password");
         let mut options = File::options();
         let mut written = options
@@ -261,7 +257,9 @@ impl Embedded {
             .await
             .map_err(|error| Failure::io("run", &bin.join("initdb"), &error))?;
         if output.status.success() {
-            return Ok(());
+            let place = self.cluster();
+            return fs::rename(&cluster, &place)
+                .map_err(|error| Failure::io("create", &place, &error));
         }
         let text = String::from_utf8_lossy(&output.stderr);
         let line = text
@@ -272,6 +270,23 @@ impl Embedded {
             "initdb failed: {}",
             line.unwrap_or("no reason given").trim()
         )))
+    }
+
+    /// What starts that were killed left behind. An initdb that outlived its server may still write
+    /// there; what cannot be removed now is removed by a later start.
+    fn remove_broken_off(&self) -> Result<(), Failure> {
+        let entries =
+            fs::read_dir(&self.dir).map_err(|error| Failure::io("read", &self.dir, &error))?;
+        for entry in entries.flatten() {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("pg.creating-")
+            {
+                let _still_written_to = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(())
     }
 
     fn spawn(&self, bin: &Path) -> Result<tokio::process::Child, Failure> {

@@ -1,5 +1,7 @@
 //! Logs, on stderr: JSON, logfmt or text. Never payloads, tokens or secrets.
 
+use std::io::IsTerminal;
+
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -34,7 +36,14 @@ pub fn start(settings: &Settings) {
             .layer()
             .with_writer(std::io::stderr)
             .boxed(),
-        LogFormat::Text => fmt::layer().compact().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            fmt::layer()
+                .compact()
+                .with_ansi(colours)
+                .with_writer(std::io::stderr)
+                .boxed()
+        }
     };
     let started = tracing_subscriber::registry()
         .with(lines.with_filter(targets))

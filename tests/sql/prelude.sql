@@ -87,3 +87,30 @@ begin
     perform pg_temp.reconnect(p_subscription);
 end
 $$;
+
+/* come_of_age — the first partition to come takes what is stored now, as if its time had come. */
+create function pg_temp.come_of_age(p_parent text)
+returns void
+language plpgsql volatile
+as $$
+declare
+    v_partition record;
+    v_from timestamptz := date_trunc('hour', clock_timestamp());
+    v_until timestamptz := v_from + interval '1 day';
+begin
+    select p.* into strict v_partition
+    from pubsub_data.partitions p
+    where p.parent = p_parent and p.from_at > clock_timestamp()
+    order by p.from_at
+    limit 1;
+    execute format('alter table pubsub_data.%I detach partition pubsub_data.%I',
+        p_parent, v_partition.name);
+    execute format('alter table pubsub_data.%I attach partition pubsub_data.%I '
+        'for values from (%L) to (%L)', p_parent, v_partition.name,
+        case p_parent when 'messages' then pubsub.id_at(v_from)::text else v_from::text end,
+        case p_parent when 'messages' then pubsub.id_at(v_until)::text else v_until::text end);
+    update pubsub_data.partitions p
+    set from_at = v_from, until_at = v_until
+    where p.parent = p_parent and p.name = v_partition.name;
+end
+$$;

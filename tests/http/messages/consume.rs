@@ -48,7 +48,8 @@ async fn a_message_has_the_fields_of_the_contract() {
     );
 }
 
-/// Contract point 5. Original's defect 5.
+/// Contract point 5.
+/// Original's defect 5.
 #[tokio::test]
 async fn messages_are_handed_out_in_publish_order_with_increasing_ids() {
     let app = app_with(json!({})).await;
@@ -131,7 +132,8 @@ async fn consuming_without_a_consumer_or_with_a_bad_batch_size_is_refused() {
     }
 }
 
-/// Original's defect 27: a HEAD would lease messages and throw them away.
+/// Original's defect 27.
+/// A HEAD would lease messages and throw them away.
 #[tokio::test]
 async fn a_head_leases_nothing() {
     let app = app_with(json!({})).await;

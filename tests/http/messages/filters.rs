@@ -5,7 +5,8 @@ use serde_json::json;
 use super::publish;
 use crate::support::TestApp;
 
-/// Contract point 4. Original's defect 1.
+/// Contract point 4.
+/// Original's defect 1.
 #[tokio::test]
 async fn a_filter_selects_by_json_equality() {
     let app = TestApp::start().await;

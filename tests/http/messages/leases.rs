@@ -8,7 +8,9 @@ use super::{
 };
 use crate::support::TestApp;
 
-/// Contract point 6. Original's defect 3: the first wait was twice the shortest.
+/// Contract point 6.
+/// Original's defect 3.
+/// The first wait was twice the shortest.
 #[tokio::test]
 async fn the_backoff_doubles_from_the_shortest_to_the_longest() {
     let policy = json!({
@@ -71,7 +73,9 @@ async fn no_number_of_attempts_overflows_the_backoff() {
     }
 }
 
-/// Contract point 7. Original's defect 28: nothing came back without a cron job.
+/// Contract point 7.
+/// Original's defect 28.
+/// Nothing came back without a cron job.
 #[tokio::test]
 async fn an_expired_lease_comes_back_by_itself() {
     for (fields, flags, deadline) in [
@@ -100,7 +104,8 @@ async fn an_expired_lease_comes_back_by_itself() {
     }
 }
 
-/// Contract point 7. Original's defect 2.
+/// Contract point 7.
+/// Original's defect 2.
 #[tokio::test]
 async fn an_expired_lease_whose_attempts_are_spent_is_dead_lettered() {
     let app = app_with(json!({"max_delivery_attempts": 1})).await;

@@ -6,7 +6,8 @@ use super::{app_with, counts, number, publish};
 use crate::http::topics::{fault, post_text};
 use crate::support::{Answer, TestApp, settings};
 
-/// Original's defect 26: validation, storing and delivering are one step.
+/// Original's defect 26.
+/// Validation, storing and delivering are one step.
 #[tokio::test]
 async fn a_publish_is_all_or_nothing() {
     let app = app_with(json!({})).await;

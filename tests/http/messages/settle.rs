@@ -90,7 +90,8 @@ async fn one_bad_id_refuses_the_whole_list() {
     assert_eq!(counts(&app).await, [0, 1, 0, 0, 0]);
 }
 
-/// Original's defect 7: a late ack removed the message that someone else held by then.
+/// Original's defect 7.
+/// A late ack removed the message that someone else held by then.
 #[tokio::test]
 async fn a_stale_receipt_settles_nothing() {
     let app = app_with(json!({"backoff_min_seconds": 10})).await;

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::{app_with, consume_one, counts, number, numbered, pass_seconds, publish, settle};
 
-/// Contract point 8. Original's defect 30.
+/// Contract point 8.
+/// Original's defect 30.
 #[tokio::test]
 async fn metrics_follow_a_message_through_its_life() {
     let app = app_with(json!({"max_delivery_attempts": 2, "backoff_min_seconds": 5})).await;
@@ -29,7 +30,8 @@ async fn metrics_follow_a_message_through_its_life() {
     assert_eq!(counts(&app).await, [1, 0, 0, 2, 0]);
 }
 
-/// Contract point 7. Original's defect 2.
+/// Contract point 7.
+/// Original's defect 2.
 #[tokio::test]
 async fn cleaning_up_stuck_messages_ends_old_leases_at_once() {
     let cleanup = "select pubsub.cleanup_stuck_messages(30)";
@@ -53,7 +55,9 @@ async fn cleaning_up_stuck_messages_ends_old_leases_at_once() {
     assert_eq!(own["delivered"], 1);
 }
 
-/// Contract point 8. Original's defect 25: the number of removed messages was lost.
+/// Contract point 8.
+/// Original's defect 25.
+/// The number of removed messages was lost.
 #[tokio::test]
 async fn cleaning_up_acked_messages_removes_only_old_ones_and_counts_them() {
     let cleanup = "select pubsub.cleanup_acked_messages(3600)";

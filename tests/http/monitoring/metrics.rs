@@ -153,7 +153,8 @@ async fn requests_in_progress_the_pool_and_the_process_are_shown() {
     }
 }
 
-/// Contract point 10. The counts are kept for some seconds, so they are set up before the first
+/// Contract point 10.
+/// The counts are kept for some seconds, so they are set up before the first
 /// scrape of this process.
 #[tokio::test]
 async fn messages_of_each_subscription_are_gauges() {
@@ -189,7 +190,8 @@ async fn messages_of_each_subscription_are_gauges() {
     }
 }
 
-/// Contract point 10: bounded in number.
+/// Contract point 10.
+/// Bounded in number.
 #[tokio::test]
 async fn no_more_than_a_thousand_subscriptions_are_gauges() {
     let app = TestApp::start().await;

@@ -23,7 +23,8 @@ async fn a_running_service_is_alive_and_ready() {
     assert_eq!(readiness.json(), json!({"status": "ready"}));
 }
 
-/// Contract point 11. Original's defect 20.
+/// Contract point 11.
+/// Original's defect 20.
 #[tokio::test]
 async fn every_answer_has_a_request_id() {
     let app = TestApp::start_with(&[
@@ -96,7 +97,9 @@ async fn a_valid_request_id_of_the_client_is_kept_and_any_other_replaced() {
     }
 }
 
-/// Original's defects 20 and 21: no request id on a 500, and a traceback for everybody.
+/// Original's defect 20.
+/// Original's defect 21.
+/// No request id on a 500, and a traceback for everybody.
 #[tokio::test]
 async fn a_defect_is_a_500_that_tells_nothing_but_its_request_id() {
     let app = TestApp::start_with(&["--api-debug", "true"]).await;

@@ -54,7 +54,7 @@ async fn exchange(app: &TestApp, bytes: Vec<u8>, end: bool) -> Vec<u8> {
     tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         stream
             .set_write_timeout(Some(Duration::from_secs(30)))

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::app_with_topic;
 use crate::http::topics::{fault, post_text};
 
-/// Original's defect 1: filters were escaped when they were stored.
+/// Original's defect 1.
+/// Filters were escaped when they were stored.
 #[tokio::test]
 async fn a_filter_is_kept_and_shown_exactly_as_given() {
     let app = app_with_topic().await;
