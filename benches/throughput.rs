@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use fastpubsub::config::Settings;
 use fastpubsub::db;
-use fastpubsub::http::{self, App};
+use fastpubsub::http::App;
+use fastpubsub::http::serve::serve;
 use fastpubsub::postgres::Embedded;
 use fastpubsub::telemetry::metrics::Metrics;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -81,7 +82,7 @@ async fn main() {
     let directory = std::env::temp_dir().join(format!("fastpubsub-bench-{}", std::process::id()));
     let embedded = Embedded::start(&directory, None, true).await.unwrap();
     let options = embedded.options().unwrap();
-    let address = serve(&options).await;
+    let address = start_service(&options).await;
 
     let mut rates = vec![Vec::new(); SCENARIOS.len()];
     for round in 1..=ROUNDS {
@@ -111,7 +112,7 @@ fn report(rates: &mut [Vec<f64>]) {
 }
 
 /// The service, with default settings but as many connections as consumers, and a raw table.
-async fn serve(options: &PgConnectOptions) -> String {
+async fn start_service(options: &PgConnectOptions) -> String {
     let mut connection = db::connect(options).await.unwrap();
     db::schema::migrate(&mut connection).await.unwrap();
     sqlx::raw_sql(
@@ -131,7 +132,7 @@ async fn serve(options: &PgConnectOptions) -> String {
     );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(http::serve(listener, app, CancellationToken::new()));
+    tokio::spawn(serve(listener, app, CancellationToken::new()));
     address
 }
 

@@ -20,8 +20,6 @@ const ROTATE_EVERY: u32 = 12;
 const SPENT_WITHIN_SECONDS: i32 = 60;
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
-/// lock_not_available: a table was in use; the next tick tries again.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Work until `shutdown`.
 pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) {
@@ -37,12 +35,8 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
         let due = since_rotation >= ROTATE_EVERY;
         since_rotation = if due { 1 } else { since_rotation + 1 };
         // a step that fails is tried again at its next time
-        match work(&pool, &settings, &holder, due).await {
-            Ok(()) => {}
-            Err(error) if is_lock_timeout(&error) => {
-                tracing::debug!("maintenance: a table is in use, trying again later");
-            }
-            Err(error) => tracing::warn!(error = %error, "maintenance failed"),
+        if let Err(error) = work(&pool, &settings, &holder, due).await {
+            tracing::warn!(error = %error, "maintenance failed");
         }
     }
 }
@@ -65,11 +59,4 @@ async fn work(
         rotate(&mut connection, retention).await?;
     }
     Ok(())
-}
-
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }

@@ -255,22 +255,50 @@ fn the_doors_do_not_name_each_other() {
     // the table of routes names them all
     for source in all.iter().filter(|source| source.path != "src/http/mod.rs") {
         let code = parts(source.code()).code;
-        for prefix in ["super::", "crate::http::"] {
-            for (at, _) in code.match_indices(prefix) {
-                let named = &code[at + prefix.len()..];
-                assert!(!named.starts_with('{'), "{}: one use per line", source.path);
-                let other = DOORS
-                    .iter()
-                    .find(|door| named.starts_with(&format!("{door}::")));
-                assert!(
-                    other.is_none() || ALLOWED.iter().any(|what| named.starts_with(what)),
-                    "{} names {}",
-                    source.path,
-                    named.lines().next().unwrap()
-                );
-            }
+        for named in ["super::", "crate::http::"]
+            .iter()
+            .flat_map(|prefix| named_after(&code, prefix))
+        {
+            let other = DOORS
+                .iter()
+                .find(|door| named == **door || named.starts_with(&format!("{door}::")));
+            assert!(
+                other.is_none() || ALLOWED.contains(&named.as_str()),
+                "{} names {named}",
+                source.path
+            );
         }
     }
+}
+
+/// The paths that follow a prefix, those of a group in braces one by one.
+fn named_after(code: &str, prefix: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        let rest = &code[at + prefix.len()..];
+        let paths = match rest.strip_prefix('{') {
+            Some(group) => group.split('}').next().unwrap(),
+            None => rest,
+        };
+        let mut paths = paths.split(',').map(str::trim);
+        let is_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+        let path = |text: &str| text.split(|c| !is_path(c)).next().unwrap().to_owned();
+        if rest.starts_with('{') {
+            named.extend(paths.map(path));
+        } else {
+            named.extend(paths.next().map(path));
+        }
+    }
+    named
+}
+
+#[test]
+fn paths_are_found_in_groups_too() {
+    let code = "use super::App;\nuse super::topics::{A, B};\nuse super::{App, docs, oauth::Token};";
+
+    let named = named_after(code, "super::");
+
+    assert_eq!(named, ["App", "topics::", "App", "docs", "oauth::Token"]);
 }
 
 #[test]

@@ -1,5 +1,12 @@
 //! The integration tests: a real Postgres, real sockets. Names are sentences of behaviour.
-#![expect(missing_docs, unreachable_pub, reason = "tests have no users")]
+#![expect(unreachable_pub, reason = "tests have no users")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -196,10 +196,11 @@ async fn server(settings: Settings) -> Result<(), Failed> {
             address.0, address.1
         ))
     })?;
-    let database = tokio::select! {
-        database = Database::open(&settings, true) => database?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
+    // not broken off by a signal, which would leave a Postgres behind that is only just starting
+    let database = Database::open(&settings, true).await?;
+    if shutdown.is_cancelled() {
+        return database.close().await;
+    }
     let served = serve(settings, listener, &database, shutdown).await;
     database.close().await?;
     if served.is_ok() {
@@ -223,13 +224,13 @@ async fn serve(
     let app = App::new(settings.clone(), pool.clone(), metrics);
     let work = tokio::spawn(maintenance::run(pool.clone(), settings, shutdown.clone()));
     tracing::info!("listening on http://{}", listener.local_addr()?);
-    let served = tokio::select! {
-        served = http::serve(listener, app, shutdown) => served,
+    tokio::select! {
+        () = http::serve::serve(listener, app, shutdown) => {}
         // a drain needs the database too
-        () = database.watch() => Ok(()),
-    };
+        () = database.watch() => {}
+    }
     work.await?;
     // a request that was cut off may still hold a connection
     let _in_use = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
-    Ok(served?)
+    Ok(())
 }

@@ -4,6 +4,9 @@
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
+/// lock_not_available: a table was in use for longer than a function waits.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// Become or stay the one holder of the maintenance job.
 ///
 /// # Errors
@@ -62,10 +65,15 @@ pub async fn cleanup_acked_messages(
 ) -> Result<i64, sqlx::Error> {
     let mut total = 0;
     loop {
-        let removed: i64 = sqlx::query_scalar("select pubsub.cleanup_acked_messages($1)")
+        let removed = sqlx::query_scalar("select pubsub.cleanup_acked_messages($1)")
             .bind(older_than_seconds)
             .fetch_one(&mut *connection)
-            .await?;
+            .await;
+        let removed: i64 = match removed {
+            // what is left of a partition in use is for the next time
+            Err(error) if is_lock_timeout(&error) => 0,
+            removed => removed?,
+        };
         total += removed;
         if removed == 0 {
             return Ok(total);
@@ -74,25 +82,38 @@ pub async fn cleanup_acked_messages(
 }
 
 /// Make the partitions that are due, drop those that nothing needs, and clear what deleted
-/// subscriptions left.
+/// subscriptions left. A step whose table is in use is left to the next call.
 ///
 /// # Errors
-/// When the database fails, a lock that is not to be had in time included; the next call goes on.
+/// When the database fails.
 pub async fn rotate(
     connection: &mut PgConnection,
     retention_seconds: i32,
 ) -> Result<(), sqlx::Error> {
-    for statement in [
+    for step in [
         "select pubsub.make_partitions('messages', $1)",
         "select pubsub.make_partitions('acked', $1)",
         "select pubsub.drop_message_partitions(clock_timestamp() - make_interval(secs => $1))",
         "select pubsub.cleanup_default_messages(clock_timestamp() - make_interval(secs => $1))",
         "select pubsub.purge_deleted_subscriptions() where $1 > 0",
     ] {
-        sqlx::query(statement)
+        let done = sqlx::query(step)
             .bind(retention_seconds)
             .execute(&mut *connection)
-            .await?;
+            .await;
+        match done {
+            Err(error) if is_lock_timeout(&error) => tracing::debug!(step, "left to the next time"),
+            done => {
+                done?;
+            }
+        }
     }
     Ok(())
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }

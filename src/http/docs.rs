@@ -37,10 +37,11 @@ pub fn routes(document: &OpenApi) -> Router<App> {
 }
 
 async fn swagger_file(PathId(file): PathId) -> Response {
-    let file = if file == "oauth2-redirect" {
-        "oauth2-redirect.html"
-    } else {
-        file.as_str()
+    let file = match file.as_str() {
+        "oauth2-redirect" => "oauth2-redirect.html",
+        // its index page is not ours
+        "" => "unknown",
+        file => file,
     };
     match utoipa_swagger_ui::serve(file, Arc::clone(&SWAGGER)) {
         Ok(Some(file)) => (

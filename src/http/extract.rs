@@ -1,5 +1,7 @@
 //! Extractors whose refusals look like everything else: ids of the path, pages of the query, bodies.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -13,6 +15,9 @@ use super::App;
 use super::validation::{Fields, fault, fault_with};
 use crate::db::Page;
 use crate::error::Error;
+
+/// For a whole body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The `{id}` of the path. Any text is taken; what cannot be an id is simply not found.
 #[derive(Debug)]
@@ -136,9 +141,16 @@ impl FromRequest<App> for JsonBody {
 /// Read a body up to a limit.
 ///
 /// # Errors
-/// 413 when it is longer, 400 when the client breaks off.
+/// 413 when it is longer, 408 when it does not arrive in time, 400 when the client breaks off.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
-    match Limited::new(body, limit).collect().await {
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await
+    else {
+        return Err(Error::Refused {
+            status: StatusCode::REQUEST_TIMEOUT,
+            message: "the request body did not arrive within 60 s".to_owned(),
+        });
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::Refused {
             status: StatusCode::PAYLOAD_TOO_LARGE,

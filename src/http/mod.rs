@@ -8,23 +8,19 @@ pub mod monitoring;
 pub mod oauth;
 pub mod openapi;
 pub mod payload;
+pub mod serve;
 pub mod subscriptions;
 pub mod topics;
 pub mod validation;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::{Router, ServiceExt};
 use sqlx::PgPool;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tower::Layer;
-use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
@@ -125,33 +121,6 @@ fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Serve until `shutdown`, then let requests in flight finish within the limit of the settings.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    app: App,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let limit = Duration::from_secs(app.settings.api_shutdown_timeout_seconds);
-    let service = MapRequestLayer::new(disguise_head).layer(router(app));
-    let service = MapResponseLayer::new(offer_no_head).layer(service);
-    let serving = axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let too_late = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(limit).await;
-    };
-    tokio::select! {
-        served = serving => served,
-        () = too_late => {
-            tracing::warn!(seconds = limit.as_secs(), "stopped with requests in flight");
-            Ok(())
-        }
-    }
-}
-
 fn not_found() -> Error {
     Error::Refused {
         status: StatusCode::NOT_FOUND,
@@ -201,30 +170,4 @@ async fn wrong_method() -> Error {
         status: StatusCode::METHOD_NOT_ALLOWED,
         message: "Method Not Allowed".to_owned(),
     }
-}
-
-/// A HEAD would run the GET, which may lease messages, and throw its answer away: before it is routed
-/// it becomes a method that no route has.
-fn disguise_head(mut request: Request) -> Request {
-    if request.method() == Method::HEAD
-        && let Ok(refused) = Method::from_bytes(requests::REFUSED_HEAD.as_bytes())
-    {
-        *request.method_mut() = refused;
-    }
-    request
-}
-
-/// Routes offer HEAD wherever they have GET; ours do not.
-fn offer_no_head(mut response: Response) -> Response {
-    if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
-        let methods = allow
-            .to_str()
-            .unwrap_or_default()
-            .split(',')
-            .filter(|name| *name != "HEAD");
-        if let Ok(without) = HeaderValue::from_str(&methods.collect::<Vec<_>>().join(", ")) {
-            *allow = without;
-        }
-    }
-    response
 }

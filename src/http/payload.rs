@@ -10,6 +10,8 @@ use crate::error::{Error, Fault};
 
 /// Deepest nesting of a payload. Postgres could take more, JSON libraries of consumers may not.
 pub const MAX_DEPTH: usize = 512;
+/// Most messages of one publish: so many take about a second to store.
+pub const MAX_MESSAGES: usize = 100_000;
 /// Largest exponent of a number: what a double holds (RFC 8259, section 6).
 const MAX_EXPONENT: usize = 308;
 
@@ -21,6 +23,21 @@ pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Er
     let Ok(payloads) = serde_json::from_slice::<Vec<&RawValue>>(body) else {
         return Err(not_an_array(body));
     };
+    if payloads.len() > MAX_MESSAGES {
+        let msg = format!(
+            "List should have at most {MAX_MESSAGES} items after validation, not {}",
+            payloads.len()
+        );
+        let ctx = json!({"max_length": MAX_MESSAGES, "actual_length": payloads.len()});
+        let loc = vec![json!("body")];
+        return Err(Error::Invalid(vec![fault_with(
+            "too_long",
+            loc,
+            &msg,
+            Value::Null,
+            ctx,
+        )]));
+    }
     let mut faults = Vec::new();
     for (position, payload) in payloads.iter().enumerate() {
         if faults.len() == MAX_FAULTS {

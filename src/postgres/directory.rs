@@ -27,7 +27,8 @@ pub(super) fn prepare_directory(dir: &Path, owner: Option<&User>) -> Result<Path
     if let Some(owner) = owner {
         binaries::check_reachable(&dir, owner)?;
     }
-    let ours = dir.join("pg").is_dir() || dir.join("start.lock").is_file();
+    let ours = ["pg", "users.lock", "start.lock", "server.lock"];
+    let ours = ours.iter().any(|name| dir.join(name).exists());
     let empty = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
     if existed && !ours && !empty {
         return Err(Failure::new(format!(

@@ -258,6 +258,11 @@ impl Embedded {
             .map_err(|error| Failure::io("run", &bin.join("initdb"), &error))?;
         if output.status.success() {
             let place = self.cluster();
+            if place.exists() {
+                // not a cluster, or it would not be created
+                fs::remove_dir_all(&place)
+                    .map_err(|error| Failure::io("replace", &place, &error))?;
+            }
             return fs::rename(&cluster, &place)
                 .map_err(|error| Failure::io("create", &place, &error));
         }

@@ -1,5 +1,7 @@
 //! `cleanup_acked_messages` and `cleanup_stuck_messages`: their counts are true.
 
+use sqlx::Connection;
+
 use super::Sandbox;
 use crate::support::database::TestDatabase;
 
@@ -97,5 +99,29 @@ async fn cleanup_acked_messages_prints_how_many_it_removed() {
     assert_eq!(
         [longer, shorter, again],
         ["removed=0\n", "removed=2\n", "removed=0\n"]
+    );
+}
+
+#[tokio::test]
+async fn cleanup_acked_messages_succeeds_beside_a_slow_publisher() {
+    let database = TestDatabase::create().await;
+    consumed_two_minutes_ago(&database).await;
+    let mut publisher = database.connect().await;
+    let mut publishing = publisher.begin().await.unwrap();
+    sqlx::query("select pubsub.publish_messages('t', array['{\"n\": 4}']::jsonb[])")
+        .execute(&mut *publishing)
+        .await
+        .unwrap();
+    let sandbox = Sandbox::over(&database.url());
+
+    let flags = ["--cleanup-acked-messages-older-than-seconds", "100"];
+    let ran = sandbox
+        .run(&[&["cleanup_acked_messages"], &flags[..]].concat())
+        .await;
+
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "removed=2\n"),
+        "{ran:?}"
     );
 }

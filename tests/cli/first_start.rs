@@ -30,12 +30,16 @@ async fn assert_works(sandbox: &Sandbox) {
 }
 
 #[tokio::test]
-async fn rubbish_of_an_earlier_attempt_is_cleared() {
+async fn what_an_earlier_attempt_left_is_cleared() {
     let sandbox = Sandbox::new();
-    fs::create_dir_all(sandbox.data_dir.join("pg/base")).unwrap();
+    let left = sandbox.data_dir.join("pg.creating-1");
+    fs::create_dir_all(left.join("base")).unwrap();
     fs::write(sandbox.data_dir.join("password"), "old").unwrap();
+    fs::write(sandbox.data_dir.join("start.lock"), "").unwrap();
 
     assert_works(&sandbox).await;
+
+    assert!(!left.exists());
 }
 
 #[tokio::test]
@@ -82,5 +86,25 @@ async fn a_start_that_is_stopped_leaves_no_process_behind() {
             processes_on(&sandbox.data_dir)
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_on_existing_data_that_is_stopped_leaves_no_process_behind() {
+    let sandbox = Sandbox::new();
+    assert_works(&sandbox).await;
+
+    for _ in 0..3 {
+        let mut server = sandbox.spawn(&[]);
+        let deadline = Instant::now() + PATIENCE;
+        while sandbox.postgres().is_none() {
+            assert!(Instant::now() < deadline, "{}", server.log());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.exits_within(PATIENCE).await, Some(0));
+
+        assert_eq!(sandbox.postgres(), None, "{}", server.log());
     }
 }

@@ -35,30 +35,6 @@ async fn becomes_true(database: &TestDatabase, condition: &str) {
     }
 }
 
-/// Original's defects 2 and 28.
-#[tokio::test]
-async fn a_lease_that_ended_on_the_last_attempt_is_dead_lettered_without_a_consumer() {
-    let database = TestDatabase::create().await;
-    execute(
-        &database,
-        r#"
-        select pubsub.create_topic('t');
-        select pubsub.create_subscription('s', 't', p_max_delivery_attempts => 1);
-        select pubsub.publish_messages('t', array['{"n": 1}']::jsonb[]);
-        select pubsub.consume_messages('s', 'c', 1, null, 60);
-        update pubsub_data.deliveries set visible_at = visible_at - interval '2 minutes';
-        update pubsub_data.wakeups set due_at = due_at - interval '2 minutes';
-        "#,
-    )
-    .await;
-    let sandbox = Sandbox::over(&database.url());
-
-    let _server = sandbox.serve(&[]).await;
-
-    let dead = "(select count(*) from pubsub_data.dead_letters) = 1";
-    becomes_true(&database, dead).await;
-}
-
 /// Original's defect 28.
 #[tokio::test]
 async fn acked_messages_are_forgotten_by_age_without_a_cron_job() {
@@ -86,18 +62,6 @@ async fn acked_messages_are_forgotten_by_age_without_a_cron_job() {
 }
 
 #[tokio::test]
-async fn partitions_are_made_ahead() {
-    let database = TestDatabase::create().await;
-    let sandbox = Sandbox::over(&database.url());
-
-    let _server = sandbox.serve(&[]).await;
-
-    let made = "(select count(distinct p.parent) = 2 and min(p.from_at) <= now()
-        from pubsub_data.partitions p)";
-    becomes_true(&database, made).await;
-}
-
-#[tokio::test]
 async fn another_server_takes_the_background_work_over_from_one_that_died() {
     let database = TestDatabase::create().await;
     let sandbox = Sandbox::over(&database.url());
@@ -122,7 +86,7 @@ async fn another_server_takes_the_background_work_over_from_one_that_died() {
 }
 
 #[tokio::test]
-async fn a_publish_goes_through_while_the_partition_of_now_is_made() {
+async fn a_publish_goes_through_while_partitions_are_made() {
     let app = TestApp::start().await;
     app.topic_with_subscription("t", "s", json!({})).await;
     let mut maintainer = app.database.connect().await;
@@ -142,7 +106,7 @@ async fn a_publish_goes_through_while_the_partition_of_now_is_made() {
 }
 
 #[tokio::test]
-async fn an_ack_goes_through_while_the_partition_of_now_is_made() {
+async fn an_ack_goes_through_while_partitions_are_made() {
     let app = TestApp::start().await;
     app.topic_with_subscription("t", "s", json!({})).await;
     app.post("/topics/t/messages", json!([{"n": 1}]))

@@ -63,6 +63,7 @@ async fn a_request_in_flight_is_answered_after_sigterm() {
     assert_eq!(server.exits_within(PATIENCE).await, Some(0));
     let log = server.log();
     assert!(log.contains("\"DELETE /topics/{id} 204\""), "{log}");
+    assert!(!log.contains("stopped with requests in flight"), "{log}");
 }
 
 #[tokio::test]

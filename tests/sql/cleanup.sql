@@ -234,7 +234,7 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a deleted subscription is purged batch by batch, and only it';
+    c_proves constant text := 'deleted subscriptions are purged batch by batch, and only they';
     v_ids uuid[] := pg_temp.stock('purged', 10, 1);
     v_keys record := pubsub.subscription_keys('purged');
     v_removed bigint := 0;
@@ -243,9 +243,11 @@ begin
     perform pg_temp.stock('purged-not', 4);
     perform pg_temp.claim('purged', 6);
     perform pubsub.nack_messages('purged', v_ids[1:4]);
+    perform pg_temp.stock('purged-2', 4);
     perform pubsub.delete_subscription('purged');
+    perform pubsub.delete_subscription('purged-2');
 
-    -- 6 deliveries, 4 dead letters, the wake-up of the claim
+    -- 6 and 4 deliveries, 4 dead letters, the wake-up of the claim
     for v_step in 1 .. 20 loop
         v_rows := pubsub.purge_deleted_subscriptions(2);
         exit when v_rows = 0;
@@ -253,7 +255,7 @@ begin
         v_removed := v_removed + v_rows;
     end loop;
 
-    assert v_removed = 11, c_proves || ': ' || v_removed;
+    assert v_removed = 15, c_proves || ': ' || v_removed;
     assert not exists (
         select from pubsub_data.deliveries d where d.topic_key = v_keys.topic_key
         union all

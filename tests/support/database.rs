@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use fastpubsub::db::schema;
 use fastpubsub::postgres::Embedded;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
@@ -157,11 +157,4 @@ impl Drop for TestDatabase {
         .join()
         .unwrap();
     }
-}
-
-/// A pool that holds one connection.
-pub fn single(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy_with(options)
 }

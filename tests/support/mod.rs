@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use fastpubsub::config::Settings;
-use fastpubsub::http::{self, App};
+use fastpubsub::http::App;
+use fastpubsub::http::serve::serve;
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -54,7 +55,7 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(http::serve(listener, app, shutdown.clone()));
+        tokio::spawn(serve(listener, app, shutdown.clone()));
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(60))

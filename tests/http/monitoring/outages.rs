@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fastpubsub::http::{App, serve};
+use fastpubsub::http::App;
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -20,7 +20,11 @@ async fn start_on(options: PgConnectOptions) -> (String, impl Drop) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve(listener, app, shutdown.clone()));
+    tokio::spawn(fastpubsub::http::serve::serve(
+        listener,
+        app,
+        shutdown.clone(),
+    ));
     (url, shutdown.drop_guard())
 }
 

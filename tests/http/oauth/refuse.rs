@@ -151,7 +151,8 @@ async fn an_incomplete_or_ambiguous_form_is_an_invalid_request() {
     let client = ("client_id", id.as_str());
     let password = ("client_secret", secret.as_str());
     let basic = Some((id.as_str(), secret.as_str()));
-    let cases: [(&str, &[(&str, &str)], Option<(&str, &str)>); 10] = [
+    type Pair<'a> = (&'a str, &'a str);
+    let cases: [(&str, &[Pair<'_>], Option<Pair<'_>>); 10] = [
         ("nothing", &[], None),
         ("no grant_type", &[client, password], None),
         (
