@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use fastpubsub::app::App;
 use fastpubsub::config::Settings;
 use fastpubsub::db;
-use fastpubsub::http::App;
 use fastpubsub::http::serve::serve;
 use fastpubsub::postgres::Embedded;
 use fastpubsub::telemetry::metrics::Metrics;

@@ -22,6 +22,45 @@ comment on function pubsub.backoff_seconds is
     'Seconds to wait before the next delivery of a message that was delivered p_attempts times.';
 
 /*
+ * lock_leases — lock the deliveries that ids, and leases where given, name.
+ *
+ * Out      the ctid of each: certain from the next statement on, until this transaction ends
+ * Locks    the deliveries, in id order
+ */
+create function pubsub.lock_leases(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[]
+)
+returns table (place tid, attempts int, visible_at timestamptz)
+language plpgsql volatile rows 10
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+begin
+    return query
+        select distinct d.place, d.attempts, d.visible_at
+        from (
+            select w.message_id, w.lease
+            from unnest(p_message_ids, p_leases) as w (message_id, lease)
+            order by w.message_id
+        ) w
+        cross join lateral (
+            select x.ctid as place, x.attempts, x.visible_at
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = w.message_id
+                and x.lease is not null
+                and (w.lease is null or w.lease = x.lease)
+            limit 1
+            for update
+        ) d;
+end
+$$;
+
+comment on function pubsub.lock_leases is
+    'Lock the leased deliveries that ids, and leases where given, name.';
+
+/*
  * ack_deliveries — ack_messages by keys.
  */
 create function pubsub.ack_deliveries(
@@ -31,50 +70,25 @@ create function pubsub.ack_deliveries(
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
-set enable_bitmapscan = off
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
-    v_held bigint;
-    v_deleted bigint;
-    v_acked bigint := 0;
+    v_held tid[];
+    v_acked bigint;
 begin
-    loop
-        with held as materialized (
-            select d.place
-            from (
-                select w.message_id, w.lease
-                from unnest(p_message_ids, p_leases) as w (message_id, lease)
-                order by w.message_id
-            ) w
-            cross join lateral (
-                select x.ctid as place
-                from pubsub_data.deliveries x
-                where x.topic_key = p_topic_key
-                    and x.subscription_key = p_subscription_key
-                    and x.message_id = w.message_id
-                    and x.lease is not null
-                    and (w.lease is null or w.lease = x.lease)
-                limit 1
-                for update
-            ) d
-        ), acked as (
-            delete from pubsub_data.deliveries d
-            where d.ctid = any(array(select h.place from held h))
-            returning d.message_id, d.attempts, d.consumer_id
-        ), noted as (
-            insert into pubsub_data.acked (
-                topic_key, subscription_key, message_id, acked_at, attempts, consumer_id
-            )
-            select p_topic_key, p_subscription_key, a.message_id, v_now, a.attempts, a.consumer_id
-            from acked a
-        )
-        select (select count(distinct h.place) from held h), (select count(*) from acked)
-        into v_held, v_deleted;
-        v_acked := v_acked + v_deleted;
-        -- a row that changed while its lock was waited for is deleted with the next snapshot
-        exit when v_deleted >= v_held;
-    end loop;
+    select array_agg(l.place) into v_held
+    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
+    with acked as (
+        delete from pubsub_data.deliveries d
+        where d.ctid = any(v_held)
+        returning d.message_id, d.attempts, d.consumer_id
+    )
+    insert into pubsub_data.acked (
+        topic_key, subscription_key, message_id, acked_at, attempts, consumer_id
+    )
+    select p_topic_key, p_subscription_key, a.message_id, v_now, a.attempts, a.consumer_id
+    from acked a;
+    get diagnostics v_acked = row_count;
     return v_acked;
 end
 $$;
@@ -126,29 +140,10 @@ declare
     v_spent tid[];
     v_nacked bigint;
 begin
-    with held as materialized (
-        select distinct d.place, d.attempts
-        from (
-            select w.message_id, w.lease
-            from unnest(p_message_ids, p_leases) as w (message_id, lease)
-            order by w.message_id
-        ) w
-        cross join lateral (
-            select x.ctid as place, x.attempts
-            from pubsub_data.deliveries x
-            where x.topic_key = p_topic_key
-                and x.subscription_key = p_subscription_key
-                and x.message_id = w.message_id
-                and x.lease is not null
-                and (w.lease is null or w.lease = x.lease)
-            limit 1
-            for update
-        ) d
-    )
-    select array_agg(h.place) filter (where h.attempts < p_max_attempts),
-        array_agg(h.place) filter (where h.attempts >= p_max_attempts)
+    select array_agg(l.place) filter (where l.attempts < p_max_attempts),
+        array_agg(l.place) filter (where l.attempts >= p_max_attempts)
     into v_retry, v_spent
-    from held h;
+    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
 
     with nacked as (
         update pubsub_data.deliveries d
@@ -230,23 +225,13 @@ begin
         perform pubsub.fail_validation('seconds', 'seconds must be 1 to 43200');
     end if;
     v_keys := pubsub.subscription_keys(p_subscription_id);
-    select array_agg(d.place) into v_held
-    from (
-        select w.message_id, w.lease
-        from unnest(p_message_ids, p_leases) as w (message_id, lease)
-        order by w.message_id
-    ) w
-    cross join lateral (
-        select x.ctid as place
-        from pubsub_data.deliveries x
-        where x.topic_key = v_keys.topic_key
-            and x.subscription_key = v_keys.subscription_key
-            and x.message_id = w.message_id
-            and x.lease = w.lease
-            and x.visible_at > v_now
-        limit 1
-        for update
-    ) d;
+    -- unlike ack and nack, this needs the lease and a deadline that has not passed
+    select array_agg(l.place) into v_held
+    from pubsub.lock_leases(
+        v_keys.topic_key, v_keys.subscription_key, p_message_ids,
+        array(select coalesce(w.lease, 0) from unnest(p_message_ids, p_leases) as w (id, lease))
+    ) l
+    where l.visible_at > v_now;
     with extended as (
         update pubsub_data.deliveries d
         set visible_at = v_now + make_interval(secs => p_seconds)

@@ -9,6 +9,7 @@
 //! background work, [`postgres`] the private Postgres of the embedded default, [`telemetry`] logs and
 //! metrics, [`shutdown`] the stop signal.
 
+pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;

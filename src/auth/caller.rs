@@ -9,8 +9,8 @@ use axum::http::request::Parts;
 
 use super::scopes;
 use super::tokens::Identity;
+use crate::app::App;
 use crate::error::Error;
-use crate::http::App;
 use crate::telemetry::requests::ClientId;
 
 /// The scope that a route needs.

@@ -12,11 +12,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::auth::{scopes, secrets};
 use crate::config::{Settings, boolean};
 use crate::db::clients::ClientSettings;
 use crate::db::schema::{self, Migrated};
-use crate::http::{self, App};
+use crate::http;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::{db, maintenance, shutdown};

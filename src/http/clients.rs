@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::App;
-use super::extract::{JsonBody, PathUuid};
+use super::extract::{JsonBody, PageParams, PathUuid};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
-use super::topics::PageParams;
 use super::validation::Fields;
+use crate::app::App;
 use crate::auth::caller::{Caller, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate};
 use crate::auth::{scopes, secrets};
 use crate::db::clients::{Client, ClientSettings};

@@ -9,8 +9,8 @@ use axum::routing::get;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use super::App;
 use super::extract::PathId;
+use crate::app::App;
 use crate::error::Error;
 
 const SWAGGER_PAGE: &str = include_str!("assets/swagger.html");

@@ -7,12 +7,14 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::App;
 use super::validation::{Fields, fault, fault_with};
+use crate::app::App;
 use crate::db::Page;
 use crate::error::Error;
 
@@ -78,6 +80,19 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryValues {
                 .collect(),
         ))
     }
+}
+
+/// Which page of a list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the schema only; queries are read field by field")]
+pub struct PageParams {
+    /// How many entries to skip.
+    #[param(minimum = 0, default = 0)]
+    offset: Option<i64>,
+    /// How many entries to return.
+    #[param(minimum = 1, maximum = 100, default = 10)]
+    limit: Option<i32>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Page {

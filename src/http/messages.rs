@@ -12,11 +12,10 @@ use sqlx::types::Json as SqlJson;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::App;
-use super::extract::{JsonBody, PathId, QueryValues};
+use super::extract::{JsonBody, PageParams, PathId, QueryValues};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
-use super::topics::PageParams;
 use super::validation::{Fields, MAX_FAULTS, TEXT_MAX_LENGTH, fault, fault_with};
+use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::messages::{Claim, Delivery, Handle};
 use crate::db::{self, Page, Timestamp};

@@ -13,62 +13,20 @@ pub mod subscriptions;
 pub mod topics;
 pub mod validation;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
-use crate::auth::tokens::Tokens;
-use crate::config::Settings;
+use crate::app::App;
 use crate::error::Error;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::requests;
-
-/// What handlers work with.
-#[derive(Clone)]
-pub struct App {
-    /// The settings.
-    pub settings: Arc<Settings>,
-    /// Connections to the database.
-    pub pool: PgPool,
-    /// Issues and verifies tokens, where there is a key.
-    pub tokens: Option<Arc<Tokens>>,
-    /// What `/metrics` shows.
-    pub metrics: Metrics,
-}
-
-impl App {
-    /// For a pool and the settings.
-    #[must_use]
-    pub fn new(settings: Settings, pool: PgPool, metrics: Metrics) -> Self {
-        let tokens = settings
-            .auth_secret_key
-            .as_ref()
-            .map(|key| Arc::new(Tokens::new(&settings, key)));
-        Self {
-            settings: Arc::new(settings),
-            pool,
-            tokens,
-            metrics,
-        }
-    }
-
-    async fn revoke_tokens(&self, client_id: Uuid, version: Option<i32>) {
-        if let Some(tokens) = &self.tokens {
-            tokens.revoke(client_id, version).await;
-        }
-    }
-}
 
 /// The routes of the API, with their part of the OpenAPI document.
 fn api() -> OpenApiRouter<App> {

@@ -7,8 +7,8 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::App;
 use super::openapi::Unavailable;
+use crate::app::App;
 use crate::db;
 use crate::error::Error;
 

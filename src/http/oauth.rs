@@ -12,10 +12,10 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::App;
 use super::extract::{media_type, parse_json, read_body};
 use super::openapi::{CommonErrors, OAuthRefusal, TooLarge};
 use super::validation::{Fields, TEXT_MAX_LENGTH};
+use crate::app::App;
 use crate::auth::tokens::{AccessToken, Denied, Tokens};
 use crate::error::Error;
 

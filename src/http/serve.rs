@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower::{Layer, ServiceExt};
 
-use super::App;
 use super::router;
+use crate::app::App;
 use crate::telemetry::requests;
 
 /// For the head of a request, the wait for the next one on a connection included.

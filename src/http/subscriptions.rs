@@ -9,12 +9,11 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-use super::App;
-use super::extract::{JsonBytes, PathId, parse_json, raw_field};
+use super::extract::{JsonBytes, PageParams, PathId, parse_json, raw_field};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
 use super::payload::unstorable;
-use super::topics::PageParams;
 use super::validation::Fields;
+use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead};
 use crate::config::Settings;
 use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};

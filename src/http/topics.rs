@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::App;
-use super::extract::{JsonBody, JsonBytes, PathId};
+use super::extract::{JsonBody, JsonBytes, PageParams, PathId};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
 use super::payload;
 use super::validation::Fields;
+use crate::app::App;
 use crate::auth::caller::{Caller, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
 use crate::db::topics::Topic;
 use crate::db::{self, Page};
@@ -34,19 +34,6 @@ pub struct CreateTopic {
 pub struct TopicList {
     /// The topics, ordered by id.
     data: Vec<Topic>,
-}
-
-/// Which page of a list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the schema only; queries are read field by field")]
-pub struct PageParams {
-    /// How many entries to skip.
-    #[param(minimum = 0, default = 0)]
-    offset: Option<i64>,
-    /// How many entries to return.
-    #[param(minimum = 1, maximum = 100, default = 10)]
-    limit: Option<i32>,
 }
 
 /// Create a topic

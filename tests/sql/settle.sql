@@ -255,3 +255,24 @@ begin
         = 'PS404 Subscription not found', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'lock_leases finds each leased delivery once, where its lease fits';
+    v_ids uuid[] := pg_temp.stock('lock', 4);
+    v_keys record := pubsub.subscription_keys('lock');
+    v_lease bigint;
+begin
+    v_lease := (select max(c.lease) from pubsub.consume_messages('lock', 'consumer', 3) c);
+
+    assert array(
+        select d.message_id
+        from pubsub.lock_leases(v_keys.topic_key, v_keys.subscription_key,
+            array[v_ids[3], v_ids[1], v_ids[2], v_ids[4], v_ids[3], v_ids[4]],
+            array[v_lease, null, v_lease + 1, null, v_lease, v_lease]) l
+        join pubsub_data.deliveries d on d.ctid = l.place
+            and d.attempts = l.attempts and d.visible_at = l.visible_at
+        order by d.message_id
+    ) = array[v_ids[1], v_ids[3]], c_proves;
+end
+$$;

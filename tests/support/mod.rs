@@ -5,8 +5,8 @@ pub mod database;
 use std::time::Duration;
 
 use clap::Parser;
+use fastpubsub::app::App;
 use fastpubsub::config::Settings;
-use fastpubsub::http::App;
 use fastpubsub::http::serve::serve;
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fastpubsub::http::App;
+use fastpubsub::app::App;
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;

@@ -1,0 +1,47 @@
+//! What handlers work with: settings, connections, tokens, metrics.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::auth::tokens::Tokens;
+use crate::config::Settings;
+use crate::telemetry::metrics::Metrics;
+
+/// The state of the service; cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Connections to the database.
+    pub pool: PgPool,
+    /// Issues and verifies tokens, where there is a key.
+    pub tokens: Option<Arc<Tokens>>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// For a pool and the settings.
+    #[must_use]
+    pub fn new(settings: Settings, pool: PgPool, metrics: Metrics) -> Self {
+        let tokens = settings
+            .auth_secret_key
+            .as_ref()
+            .map(|key| Arc::new(Tokens::new(&settings, key)));
+        Self {
+            settings: Arc::new(settings),
+            pool,
+            tokens,
+            metrics,
+        }
+    }
+
+    /// A client was updated to this version, or deleted: its older tokens end now.
+    pub async fn revoke_tokens(&self, client_id: Uuid, version: Option<i32>) {
+        if let Some(tokens) = &self.tokens {
+            tokens.revoke(client_id, version).await;
+        }
+    }
+}
