@@ -59,5 +59,4 @@ psql: ## Open a prompt on the private Postgres of make run
 	psql -h "$$(realpath $(RUN_DATA))" -U postgres fastpubsub
 
 bench: setup ## Measure against a plain INSERT; see docs/benchmarks.md
-	cargo build --release
 	cargo bench --bench throughput

@@ -30,6 +30,11 @@ while IFS= read -r source; do
         || fail "Dockerfile copies $source, which does not exist"
 done <<<"$sources"
 
+# Cargo refuses to build when the file of a declared target is neither copied nor made.
+while IFS= read -r target; do
+    grep -qF "$target" Dockerfile || fail "Dockerfile neither copies nor makes $target of Cargo.toml"
+done < <(sed -n 's/^path = "\(.*\)"/\1/p' Cargo.toml)
+
 if command -v hadolint >/dev/null; then
     hadolint Dockerfile || fail "hadolint rejects Dockerfile"
 else

@@ -25,6 +25,7 @@ comment on function pubsub.backoff_seconds is
  * lock_leases — lock the deliveries that ids, and leases where given, name.
  *
  * Out      the ctid of each: certain from the next statement on, until this transaction ends
+ * Errors   PS422 (leases) not one per id
  * Locks    the deliveries, in id order
  */
 create function pubsub.lock_leases(
@@ -36,6 +37,10 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
 begin
+    -- unnest would pad with null, which stands for any lease
+    if cardinality(p_leases) <> cardinality(p_message_ids) then
+        perform pubsub.fail_validation('leases', 'leases must have one element per message id');
+    end if;
     return query
         select distinct d.place, d.attempts, d.visible_at
         from (
@@ -101,7 +106,7 @@ comment on function pubsub.ack_deliveries is
  *
  * In       p_leases: null, or one element per id, where null stands for "any lease"
  * Out      how many were acked; ids that are unknown, not leased or of a stale lease are not
- * Errors   PS404
+ * Errors   PS404 · PS422 (leases) not one per id
  * Locks    the deliveries, in id order
  */
 create function pubsub.ack_messages(
@@ -175,7 +180,7 @@ comment on function pubsub.nack_deliveries is
  *
  * In       p_leases: null, or one element per id, where null stands for "any lease"
  * Out      how many were nacked, those that went to the dead letters included
- * Errors   PS404
+ * Errors   PS404 · PS422 (leases) not one per id
  * Locks    the deliveries, in id order
  */
 create function pubsub.nack_messages(
@@ -234,7 +239,8 @@ begin
     where l.visible_at > v_now;
     with extended as (
         update pubsub_data.deliveries d
-        set visible_at = v_now + make_interval(secs => p_seconds)
+        -- leased anew: cleanup_stuck_messages goes by the age of a lease
+        set visible_at = v_now + make_interval(secs => p_seconds), leased_at = v_now
         where d.ctid = any(v_held)
         returning d.message_id
     )

@@ -8,6 +8,9 @@ use nix::unistd::User;
 
 use super::{Failure, binaries};
 
+/// The image has no place for one, and its users want a database of their own anyway.
+const NO_DIRECTORY: &str = "create FASTPUBSUB_DATA_DIR (FASTPUBSUB_DATABASE_URL is not set)";
+
 /// Longest path of a Unix socket (sockaddr_un, with its final NUL).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -22,7 +25,7 @@ pub(super) fn prepare_directory(dir: &Path, owner: Option<&User>) -> Result<Path
             .mode(0o700)
             .create(dir)
     };
-    create().map_err(|error| Failure::io("create FASTPUBSUB_DATA_DIR", dir, &error))?;
+    create().map_err(|error| Failure::io(NO_DIRECTORY, dir, &error))?;
     let dir = fs::canonicalize(dir).map_err(|error| Failure::io("open", dir, &error))?;
     if let Some(owner) = owner {
         binaries::check_reachable(&dir, owner)?;

@@ -276,3 +276,36 @@ begin
     ) = array[v_ids[1], v_ids[3]], c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'fewer leases than ids are refused: the rest would not be fenced';
+    v_ids uuid[] := pg_temp.stock('fewer', 2);
+    v_function text;
+begin
+    perform pubsub.consume_messages('fewer', 'consumer');
+
+    foreach v_function in array array['ack_messages', 'nack_messages'] loop
+        assert pg_temp.refusal(format('select pubsub.%I(''fewer'', %L, array[-1]::bigint[])',
+            v_function, v_ids)) = 'PS422(leases) leases must have one element per message id',
+            format('%s: %s', c_proves, v_function);
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an extended lease is not stuck';
+    v_ids uuid[] := pg_temp.stock('alive', 1);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('alive', 'consumer') c);
+    update pubsub_data.deliveries set leased_at = leased_at - interval '59 seconds'
+    where message_id = v_ids[1];
+    perform pubsub.extend_messages('alive', v_ids, v_leases, 600);
+
+    perform pubsub.cleanup_stuck_messages(30);
+
+    assert pubsub.ack_messages('alive', v_ids, v_leases) = 1, c_proves;
+end
+$$;
