@@ -219,3 +219,26 @@ async fn a_database_that_never_answers_is_given_up_on() {
         assert!(line.starts_with(&start), "{command}: {line}");
     }
 }
+
+/// Original's defect 22.
+#[tokio::test]
+async fn the_metrics_of_all_worker_threads_are_in_one_place() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+    let server = sandbox.serve(&["--api-num-workers", "4"]).await;
+
+    let counted = async || {
+        let metrics = server.get("/metrics").await.expect(200).body;
+        let line = metrics
+            .lines()
+            .find(|line| line.contains(r#"path="/topics",status="200""#));
+        line.map_or(0, |line| {
+            line.split(' ').next_back().unwrap().parse().unwrap()
+        })
+    };
+    for total in [8, 16, 24] {
+        let get = || server.get("/topics");
+        tokio::join!(get(), get(), get(), get(), get(), get(), get(), get());
+        assert_eq!(counted().await, total);
+    }
+}

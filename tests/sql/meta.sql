@@ -323,3 +323,34 @@ begin
     assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
 end
 $$;
+
+/* Original's defect 24. */
+do $$
+declare
+    c_proves constant text :=
+        'no index is on a payload, and every table of a subscription is found by its key';
+    v_wrong text;
+begin
+    select string_agg(i.indexrelid::regclass::text, ', ') into v_wrong
+    from pg_index i
+    join pg_class c on c.oid = i.indexrelid
+    join pg_am m on m.oid = c.relam
+    join pg_class t on t.oid = i.indrelid
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+    where t.relnamespace = 'pubsub_data'::regnamespace
+        and (m.amname <> 'btree' or a.attname in ('payload', 'attributes'));
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+
+    select string_agg(t.relname, ', ') into v_wrong
+    from pg_class t
+    join pg_attribute a on a.attrelid = t.oid and a.attname = 'subscription_key'
+    where t.relnamespace = 'pubsub_data'::regnamespace
+        and t.relkind in ('r', 'p')
+        and not exists (
+            select from pg_index i
+            join pg_attribute k on k.attrelid = t.oid and k.attnum = i.indkey[0]
+            where i.indrelid = t.oid and k.attname = 'topic_key' and i.indkey[1] = a.attnum
+        );
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
