@@ -4,6 +4,48 @@
  */
 
 /*
+ * dead_letter_deliveries — move deliveries of a subscription to its dead letters.
+ *
+ * In       p_places: the ctids of the rows, which the caller has locked
+ * Out      how many were moved
+ */
+create function pubsub.dead_letter_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_moved bigint;
+begin
+    with dead as (
+        delete from pubsub_data.deliveries d
+        where d.ctid = any(p_places)
+        returning d.message_id, d.attempts, d.consumer_id
+    )
+    insert into pubsub_data.dead_letters (
+        topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
+        published_at, attempts, consumer_id, reason
+    )
+    select p_topic_key, p_subscription_key, d.message_id, m.payload, m.attributes, m.ordering_key,
+        m.priority, m.published_at, d.attempts, d.consumer_id, p_reason
+    from dead d
+    cross join lateral (
+        select x.payload, x.attributes, x.ordering_key, x.priority, x.published_at
+        from pubsub_data.messages x
+        where x.topic_key = p_topic_key and x.message_id = d.message_id
+        limit 1
+    ) m;
+    get diagnostics v_moved = row_count;
+    return v_moved;
+end
+$$;
+
+comment on function pubsub.dead_letter_deliveries is
+    'Move deliveries to the dead letters with a reason, copying their messages.';
+
+/*
  * list_dlq_messages — a page of dead letters, in publish order.
  *
  * Errors   PS404

@@ -1,7 +1,7 @@
 /*
  * Drop every view and routine of schema pubsub, the newest first, so that the files after this one
- * create the whole set anew and none survives its file. Without cascade: what another schema built on them stops the
- * migration instead of vanishing.
+ * create the whole set anew and none survives its file. Without cascade: what another schema built
+ * on them stops the migration instead of vanishing.
  */
 do $$
 declare

@@ -137,7 +137,6 @@ create function pubsub.nack_deliveries(
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
-set enable_bitmapscan = off
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();

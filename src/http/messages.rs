@@ -218,17 +218,17 @@ fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
         if faults.len() == MAX_FAULTS {
             break;
         }
-        let loc = vec![json!("body"), json!(position)];
+        let loc = || vec![json!("body"), json!(position)];
         match value.as_str().map(parse_handle) {
             Some(Ok(handle)) => handles.push(handle),
             Some(Err(error)) => {
                 let msg = format!("Input should be a valid UUID, {error}");
                 let ctx = json!({"error": error.to_string()});
-                faults.push(fault_with("uuid_parsing", loc, &msg, value.clone(), ctx));
+                faults.push(fault_with("uuid_parsing", loc(), &msg, value.clone(), ctx));
             }
             None => {
                 let msg = "UUID input should be a string, bytes or UUID object";
-                faults.push(fault("uuid_type", loc, msg, value.clone()));
+                faults.push(fault("uuid_type", loc(), msg, value.clone()));
             }
         }
     }

@@ -43,12 +43,12 @@ pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Er
         if faults.len() == MAX_FAULTS {
             break;
         }
-        let loc = vec![json!("body"), json!(position)];
+        let loc = || vec![json!("body"), json!(position)];
         if !payload.get().starts_with('{') {
             let input = serde_json::from_str(payload.get()).unwrap_or(Value::Null);
             faults.push(fault(
                 "dict_type",
-                loc,
+                loc(),
                 "Input should be a valid dictionary",
                 input,
             ));
@@ -65,7 +65,7 @@ pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Er
                 });
             }
             Ok(_) => {}
-            Err(reason) => faults.push(refused(loc, reason)),
+            Err(reason) => faults.push(refused(loc(), reason)),
         }
     }
     if faults.is_empty() {

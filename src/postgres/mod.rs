@@ -1,28 +1,23 @@
 //! The embedded default: a private Postgres under the data directory, for trying out, development
 //! and tests.
 //!
-//! The directory holds `pg/` (the cluster), `password`, `postgres.log`, two lock files and, while it
-//! runs, the socket. It outlives a killed server: whoever comes next takes it over.
+//! The directory holds `pg/` (the cluster), `password`, `postgres.log`, three lock files and, while
+//! it runs, the socket. It outlives a killed server: whoever comes next takes it over.
 
 mod binaries;
+mod cluster;
 mod directory;
 mod process;
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::unistd::User;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
-use tokio::process::Command;
 
-use crate::auth::secrets;
-use directory::{
-    free_port, give, lock_as_server, lock_as_user, lock_to_start, prepare_directory, socket_fits,
-};
+use directory::{lock_as_server, lock_as_user, lock_to_start, prepare_directory, socket_fits};
 use process::{Postmaster, postmaster};
 
 /// The one database.
@@ -215,150 +210,6 @@ impl Embedded {
         Ok(started)
     }
 
-    async fn create_cluster(&self, bin: &Path) -> Result<(), Failure> {
-        tracing::info!(dir = %self.dir.display(), "creating a private Postgres");
-        // made aside and moved into place when it is whole: a start may be killed at any point
-        let cluster = self.dir.join(format!("pg.creating-{}", std::process::id()));
-        self.remove_broken_off()?;
-        let file = self.dir.join("password");
-        let mut options = File::options();
-        let mut written = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&file)
-            .map_err(|error| Failure::io("create", &file, &error))?;
-        written
-            .write_all(secrets::generate(16).as_bytes())
-            .map_err(|error| Failure::io("write", &file, &error))?;
-        self.give_to_owner(&file)?;
-        let output = self
-            .command(&bin.join("initdb"))
-            .arg("--pgdata")
-            .arg(&cluster)
-            .args([
-                "--username",
-                SUPERUSER,
-                "--encoding",
-                "UTF8",
-                "--locale",
-                "C",
-            ])
-            .args([
-                "--auth-local",
-                "trust",
-                "--auth-host",
-                "scram-sha-256",
-                "--pwfile",
-            ])
-            .arg(&file)
-            .output()
-            .await
-            .map_err(|error| Failure::io("run", &bin.join("initdb"), &error))?;
-        if output.status.success() {
-            let place = self.cluster();
-            if place.exists() {
-                // not a cluster, or it would not be created
-                fs::remove_dir_all(&place)
-                    .map_err(|error| Failure::io("replace", &place, &error))?;
-            }
-            return fs::rename(&cluster, &place)
-                .map_err(|error| Failure::io("create", &place, &error));
-        }
-        let text = String::from_utf8_lossy(&output.stderr);
-        let line = text
-            .lines()
-            .find(|line| line.contains("error"))
-            .or(text.lines().next_back());
-        Err(Failure::new(format!(
-            "initdb failed: {}",
-            line.unwrap_or("no reason given").trim()
-        )))
-    }
-
-    /// What starts that were killed left behind. An initdb that outlived its server may still write
-    /// there; what cannot be removed now is removed by a later start.
-    fn remove_broken_off(&self) -> Result<(), Failure> {
-        let entries =
-            fs::read_dir(&self.dir).map_err(|error| Failure::io("read", &self.dir, &error))?;
-        for entry in entries.flatten() {
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with("pg.creating-")
-            {
-                let _still_written_to = fs::remove_dir_all(entry.path());
-            }
-        }
-        Ok(())
-    }
-
-    fn spawn(&self, bin: &Path) -> Result<tokio::process::Child, Failure> {
-        let log = self.dir.join("postgres.log");
-        let open = || -> std::io::Result<(File, File)> {
-            let file = File::options().create(true).append(true).open(&log)?;
-            Ok((file.try_clone()?, file))
-        };
-        let (out, err) = open().map_err(|error| Failure::io("open", &log, &error))?;
-        let port = if socket_fits(&self.dir) {
-            5432
-        } else {
-            free_port()?
-        };
-        let listen = if socket_fits(&self.dir) {
-            ""
-        } else {
-            "127.0.0.1"
-        };
-        let sockets = if socket_fits(&self.dir) {
-            self.dir.display().to_string()
-        } else {
-            String::new()
-        };
-        let program = bin.join("postgres");
-        self.command(&program)
-            .arg("-D")
-            .arg(self.cluster())
-            .args([
-                "-c",
-                &format!("listen_addresses={listen}"),
-                "-c",
-                &format!("port={port}"),
-            ])
-            .args(["-c", &format!("unix_socket_directories={sockets}")])
-            .args(["-c", "max_connections=200", "-c", "shared_buffers=256MB"])
-            .args([
-                "-c",
-                "logging_collector=off",
-                "-c",
-                "log_timezone=UTC",
-                "-c",
-                "jit=off",
-            ])
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .map_err(|error| Failure::io("run", &program, &error))
-    }
-
-    /// A program of Postgres: as its owner, in its own process group, so that ^C does not reach it.
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command
-            .current_dir(&self.dir)
-            .stdin(std::process::Stdio::null())
-            .process_group(0);
-        if let Some(owner) = &self.owner {
-            command.uid(owner.uid.as_raw()).gid(owner.gid.as_raw());
-        }
-        command
-    }
-
-    fn give_to_owner(&self, path: &Path) -> Result<(), Failure> {
-        give(path, self.owner.as_ref())
-    }
-
     async fn ensure_database(&self) -> Result<(), Failure> {
         let refused =
             |error: sqlx::Error| Failure::new(format!("cannot use the private Postgres: {error}"));
@@ -391,17 +242,5 @@ impl Embedded {
             Err(error) if !exists(&error) => Err(refused(error)),
             _ => admin.close().await.map_err(refused),
         }
-    }
-
-    fn last_log_line(&self) -> String {
-        let log = fs::read_to_string(self.dir.join("postgres.log")).unwrap_or_default();
-        let failed = log
-            .lines()
-            .rev()
-            .find(|line| line.contains("FATAL") || line.contains("ERROR"));
-        failed
-            .or(log.lines().next_back())
-            .unwrap_or("nothing in postgres.log")
-            .to_owned()
     }
 }
