@@ -55,9 +55,7 @@ create table pubsub_data.deleted_subscriptions (
 create sequence pubsub_data.message_numbers
     minvalue -9223372036854775808 start with -9223372036854775808;
 
-/* One number per claim call and per wake-up. A lease number is never used twice, so a stale receipt
-   cannot fit a newer delivery. Cached, so that a claim that finds nothing writes nothing. */
-create sequence pubsub_data.lease_numbers cache 100;
+create sequence pubsub_data.wakeup_numbers cache 100;
 
 /* Insert only. Rows leave by partition; message ids are UUIDv7, so a range of ids is a range of time. */
 create table pubsub_data.messages (
@@ -90,7 +88,7 @@ create table pubsub_data.deliveries (
     visible_at timestamptz not null default '-infinity',
     -- deliveries so far
     attempts int not null default 0,
-    -- the number of the claim that holds it; null when nobody does
+    -- a random number of 53 bits that names the claim which holds it; null when nobody does
     lease bigint,
     leased_at timestamptz,
     consumer_id text,
@@ -113,7 +111,7 @@ create table pubsub_data.wakeups (
     topic_key bigint not null,
     subscription_key bigint not null,
     due_at timestamptz not null,
-    wakeup_number bigint not null default nextval('pubsub_data.lease_numbers'),
+    wakeup_number bigint not null default nextval('pubsub_data.wakeup_numbers'),
     message_ids uuid[] not null,
     -- how far the claim had read: where a new connection starts
     head uuid,
@@ -141,18 +139,48 @@ create table pubsub_data.dead_letters (
     primary key (topic_key, subscription_key, message_id)
 );
 
-/* Append only; rows leave by partition. */
+/* What was acked, a row per call, attempts and consumer. Append only; rows leave by partition. */
 create table pubsub_data.acked (
     topic_key bigint not null,
     subscription_key bigint not null,
-    message_id uuid not null,
     acked_at timestamptz not null,
     attempts int not null,
     consumer_id text not null,
-    primary key (topic_key, subscription_key, message_id, acked_at)
+    message_ids uuid[] not null
 ) partition by range (acked_at);
 
+-- uncompressed: compressing ids costs more than it saves
+alter table pubsub_data.acked alter column message_ids set storage external;
+alter table pubsub_data.wakeups alter column message_ids set storage external;
+
+create index acked_subscription_idx
+on pubsub_data.acked (topic_key, subscription_key, acked_at);
+
 create table pubsub_data.acked_default partition of pubsub_data.acked default;
+-- without a primary key, logical replication of deletes needs whole rows
+alter table pubsub_data.acked_default replica identity full;
+
+/*
+ * How the counts of a subscription change: a row per call, none ever updated, folded into fewer rows
+ * in the background. backlog, acked and dlq are sums over all rows. leased and waiting count, by the
+ * time at which that ends, messages that cannot be consumed yet: only rows whose due_at lies ahead
+ * matter. No index: the table stays small, and calls must not pay for one.
+ */
+create table pubsub_data.counters (
+    topic_key bigint not null,
+    subscription_key bigint not null,
+    due_at timestamptz not null default '-infinity',
+    backlog bigint not null default 0,
+    leased bigint not null default 0,
+    waiting bigint not null default 0,
+    acked bigint not null default 0,
+    dlq bigint not null default 0
+) with (
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+alter table pubsub_data.counters replica identity full;
 
 /* The bounds of the partitions of messages and acked, default partitions excepted. */
 create table pubsub_data.partitions (

@@ -22,10 +22,11 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_spent tid[];
     v_stuck tid[];
+    v_deadlines timestamptz[];
 begin
     -- every lease has a wake-up at or before its deadline
     with held as materialized (
-        select d.place, d.attempts
+        select d.place, d.attempts, d.visible_at
         from (
             select distinct i.id
             from pubsub_data.wakeups w
@@ -36,7 +37,7 @@ begin
             order by i.id
         ) i
         cross join lateral (
-            select x.ctid as place, x.attempts
+            select x.ctid as place, x.attempts, x.visible_at
             from pubsub_data.deliveries x
             where x.topic_key = p_topic_key
                 and x.subscription_key = p_subscription_key
@@ -48,8 +49,9 @@ begin
         ) d
     )
     select array_agg(h.place) filter (where h.attempts >= p_max_attempts),
-        array_agg(h.place) filter (where h.attempts < p_max_attempts)
-    into v_spent, v_stuck
+        array_agg(h.place) filter (where h.attempts < p_max_attempts),
+        array_agg(h.visible_at) filter (where h.attempts < p_max_attempts)
+    into v_spent, v_stuck, v_deadlines
     from held h;
 
     if v_stuck is not null then
@@ -62,6 +64,10 @@ begin
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         select p_topic_key, p_subscription_key, v_now, array_agg(r.message_id)
         from released r;
+        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+        select p_topic_key, p_subscription_key, pubsub.counter_time(l.deadline), -count(*)
+        from unnest(v_deadlines) as l (deadline)
+        group by pubsub.counter_time(l.deadline);
     end if;
     if v_spent is not null then
         perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent,
@@ -163,7 +169,8 @@ comment on function pubsub.cleanup_stuck_messages is
 /*
  * cleanup_acked_messages — forget acked messages older than a threshold.
  *
- * Out      how many were forgotten: at most p_limit, or a whole partition
+ * Out      how many were forgotten: about p_limit (an ack call is forgotten as a whole), or those of a
+ *          whole partition
  * Errors   PS422 (older_than_seconds 0 to 2147483647, limit 1 to 1000000)
  */
 create function pubsub.cleanup_acked_messages(
@@ -188,16 +195,32 @@ begin
         return v_removed;
     end if;
     with old as materialized (
-        select a.tableoid as part, a.ctid as row_at
-        from pubsub_data.acked a
-        where a.acked_at < v_before
-        limit p_limit
-        for update skip locked
+        select o.part, o.row_at
+        from (
+            select a.tableoid as part, a.ctid as row_at,
+                sum(cardinality(a.message_ids)) over (order by a.acked_at, a.ctid)
+                    - cardinality(a.message_ids) as before
+            from (
+                select x.tableoid, x.ctid, x.acked_at, x.message_ids
+                from pubsub_data.acked x
+                where x.acked_at < v_before
+                limit p_limit
+                for update skip locked
+            ) a
+        ) o
+        where o.before < p_limit
+    ), forgotten as (
+        delete from pubsub_data.acked a
+        using old
+        where a.tableoid = old.part and a.ctid = old.row_at
+        returning a.topic_key, a.subscription_key, cardinality(a.message_ids) as messages
+    ), counted as (
+        insert into pubsub_data.counters (topic_key, subscription_key, acked)
+        select f.topic_key, f.subscription_key, -sum(f.messages)
+        from forgotten f
+        group by f.topic_key, f.subscription_key
     )
-    delete from pubsub_data.acked a
-    using old
-    where a.tableoid = old.part and a.ctid = old.row_at;
-    get diagnostics v_removed = row_count;
+    select coalesce(sum(f.messages), 0) into v_removed from forgotten f;
     return v_removed;
 end
 $$;
@@ -242,6 +265,9 @@ begin
             delete from pubsub_data.wakeups w
             where w.topic_key = v_key.topic_key and w.subscription_key = v_key.subscription_key
             returning 1
+        ), counted as (
+            delete from pubsub_data.counters c
+            where c.topic_key = v_key.topic_key and c.subscription_key = v_key.subscription_key
         ), dead as (
             delete from pubsub_data.dead_letters l
             where l.topic_key = v_key.topic_key

@@ -38,8 +38,6 @@ create function pubsub.take_due(
     out ready tid[], out last_due_at timestamptz
 )
 language plpgsql volatile
-set enable_seqscan = off
-set enable_bitmapscan = off
 as $$
 declare
     v_due uuid[];
@@ -127,6 +125,8 @@ begin
     end if;
     if v_expired is not null then
         delete from pubsub_data.deliveries d where d.ctid = any(v_expired);
+        insert into pubsub_data.counters (topic_key, subscription_key, backlog)
+        values (p_topic_key, p_subscription_key, -cardinality(v_expired));
     end if;
     -- more than the caller wants: the next claim's
     if cardinality(take_due.ready) > p_limit then
@@ -141,31 +141,35 @@ comment on function pubsub.take_due is
     'Process due wake-ups of a subscription: what may be leased again, what is spent, what waits.';
 
 /*
- * claim_deliveries — consume_messages by keys.
+ * claim_deliveries — consume_messages_for by keys.
  *
  * In       p_floor: no message of the subscription has a lower id
- * Out      in id order
+ * Out      by consumer, then in id order
  * Locks    only rows it returns; skips locked ones, never waits
  * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
  */
 create function pubsub.claim_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_id text, p_limit int,
-    p_ack_deadline_seconds int, p_max_attempts int
+    p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
+    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int
 )
 returns table (
-    message_id uuid, payload jsonb, attributes jsonb, ordering_key text, priority smallint,
-    published_at timestamptz, attempts int, lease bigint, ack_deadline timestamptz
+    consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
+    priority smallint, published_at timestamptz, attempts int, lease bigint,
+    ack_deadline timestamptz
 )
 language plpgsql volatile rows 10
 set enable_seqscan = off
 set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     c_lowest constant uuid := '00000000-0000-0000-0000-000000000000';
     c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
     v_now constant timestamptz := clock_timestamp();
     v_ack_deadline constant timestamptz := v_now + make_interval(secs => p_ack_deadline_seconds);
-    v_lease constant bigint := nextval('pubsub_data.lease_numbers');
+    -- not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
+    v_lease constant bigint := random() * 9007199254740992;
+    v_limit constant int := (select sum(l.wanted) from unnest(p_limits) as l (wanted));
     v_setting constant text := 'pubsub.cursor_' || p_subscription_key;
     v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
     -- the cursor's fields, in this order
@@ -180,18 +184,22 @@ declare
 
     v_look_from timestamptz := v_due_from;
     v_last_due_at timestamptz;
-    v_ready tid[];
     v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
     v_step text;
     v_after uuid;
     v_upto uuid;
+    v_wanted int;
     v_started_at timestamptz;
     v_took interval;
-    v_found uuid[];
-    v_found_attempts int[];
+    v_picked tid[];
     v_last_seen uuid;
+    v_places tid[] := '{}';
+    v_taken int := 0;
+    v_leased_ids uuid[];
+    v_leased_attempts int[];
     v_ids uuid[] := '{}';
     v_attempts int[] := '{}';
+    v_consumers int[] := '{}';
 begin
     -- 1. what is due. Wake-ups that were committed late lie below the last one processed.
     if v_now >= v_due_all_at then
@@ -201,21 +209,11 @@ begin
         v_look_from := v_due_from - interval '5 seconds';
         v_due_recent_at := v_now + interval '1 second';
     end if;
-    select t.ready, t.last_due_at into v_ready, v_last_due_at
+    select coalesce(t.ready, '{}'), t.last_due_at into v_places, v_last_due_at
     from pubsub.take_due(
-        p_topic_key, p_subscription_key, v_look_from, v_now, p_limit, p_max_attempts
+        p_topic_key, p_subscription_key, v_look_from, v_now, v_limit, p_max_attempts
     ) t;
     v_due_from := greatest(v_due_from, v_last_due_at);
-    if v_ready is not null then
-        with leased as (
-            update pubsub_data.deliveries d
-            set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
-                leased_at = v_now, consumer_id = p_consumer_id
-            where d.ctid = any(v_ready)
-            returning d.message_id, d.attempts
-        )
-        select array_agg(l.message_id), array_agg(l.attempts) into v_ids, v_attempts from leased l;
-    end if;
 
     if v_head is null then
         select r.head into v_head
@@ -233,7 +231,8 @@ begin
     end if;
 
     foreach v_step in array array['near', 'far', 'fresh'] loop
-        exit when cardinality(v_ids) >= p_limit;
+        v_wanted := v_limit - cardinality(v_places);
+        exit when v_wanted <= 0;
         case v_step
             when 'near' then
                 continue when v_now < v_near_at or v_near_from >= v_head;
@@ -255,29 +254,9 @@ begin
         end case;
 
         v_started_at := clock_timestamp();
-        with picked as materialized (
-            select d.ctid, d.message_id
-            from pubsub_data.deliveries d
-            where d.topic_key = p_topic_key
-                and d.subscription_key = p_subscription_key
-                and d.message_id > v_after
-                and d.message_id <= v_upto
-                and d.visible_at <= v_now
-                and d.attempts < p_max_attempts
-                and (d.expires_at is null or d.expires_at > v_now)
-            order by d.message_id
-            limit p_limit - cardinality(v_ids)
-            for update skip locked
-        ), leased as (
-            update pubsub_data.deliveries d
-            set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
-                leased_at = v_now, consumer_id = p_consumer_id
-            where d.ctid = any(array(select p.ctid from picked p))
-            returning d.message_id, d.attempts
-        )
-        select array_agg(l.message_id), array_agg(l.attempts),
-            -- short of the limit, the whole range was looked at, with this snapshot
-            case when (select count(*) from picked) < p_limit - cardinality(v_ids) then (
+        select coalesce(array_agg(p.place), '{}'),
+            -- short of what was wanted, the whole range was looked at, with this snapshot
+            case when count(*) < v_wanted then (
                 select d.message_id
                 from pubsub_data.deliveries d
                 where d.topic_key = p_topic_key
@@ -286,11 +265,24 @@ begin
                     and v_step = 'fresh'
                 order by d.message_id desc
                 limit 1
-            ) else (
-                select p.message_id from picked p order by p.message_id desc limit 1
-            ) end
-        into v_found, v_found_attempts, v_last_seen
-        from leased l;
+            ) else (array_agg(p.message_id))[v_wanted] end
+        into v_picked, v_last_seen
+        from (
+            select d.ctid as place, d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = p_topic_key
+                and d.subscription_key = p_subscription_key
+                and d.message_id > v_after
+                and d.message_id <= v_upto
+                and d.visible_at <= v_now
+                and d.attempts < p_max_attempts
+                and (d.expires_at is null or d.expires_at > v_now)
+                -- due ones lie in these ranges too
+                and d.ctid <> all(v_places)
+            order by d.message_id
+            limit v_wanted
+            for update skip locked
+        ) p;
         v_took := clock_timestamp() - v_started_at;
 
         case v_step
@@ -310,34 +302,121 @@ begin
             else
                 v_head := coalesce(v_last_seen, v_head);
         end case;
-        v_ids := v_ids || v_found;
-        v_attempts := v_attempts || v_found_attempts;
+        v_places := v_places || v_picked;
     end loop;
 
     perform set_config(v_setting, concat_ws('|', v_head, v_due_from, v_due_recent_at, v_due_all_at,
         v_near_at, v_far_at, coalesce(v_far_upto, c_highest), v_far_seconds), false);
-    if v_ids = '{}' then
+    if v_places = '{}' then
         return;
     end if;
 
+    for v_consumer in 1 .. cardinality(p_consumer_ids) loop
+        with leased as (
+            update pubsub_data.deliveries d
+            set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
+                leased_at = v_now, consumer_id = p_consumer_ids[v_consumer]
+            where d.ctid = any(v_places[v_taken + 1 : v_taken + p_limits[v_consumer]])
+            returning d.message_id, d.attempts
+        )
+        select array_agg(l.message_id), array_agg(l.attempts)
+        into v_leased_ids, v_leased_attempts
+        from leased l;
+        v_ids := v_ids || v_leased_ids;
+        v_attempts := v_attempts || v_leased_attempts;
+        v_consumers := v_consumers || array_fill(v_consumer, array[cardinality(v_leased_ids)]);
+        v_taken := v_taken + p_limits[v_consumer];
+        exit when v_taken >= cardinality(v_places);
+    end loop;
+
     insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids, head)
     values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head);
+    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+    values (p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline),
+        cardinality(v_ids));
     return query
-        select m.message_id, m.payload, m.attributes, m.ordering_key, m.priority, m.published_at,
-            i.attempts, v_lease, v_ack_deadline
-        from unnest(v_ids, v_attempts) as i (message_id, attempts)
+        select i.consumer, m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,
+            m.published_at, i.attempts, v_lease, v_ack_deadline
+        from unnest(v_ids, v_attempts, v_consumers) as i (message_id, attempts, consumer)
         cross join lateral (
             select x.*
             from pubsub_data.messages x
             where x.topic_key = p_topic_key and x.message_id = i.message_id
             limit 1
         ) m
-        order by m.message_id;
+        order by i.consumer, m.message_id;
 end
 $$;
 
 comment on function pubsub.claim_deliveries is
-    'consume_messages by keys: the form that can be routed to the node of a topic.';
+    'consume_messages_for by keys: the form that can be routed to the node of a topic.';
+
+/*
+ * consume_messages_for — what consume_messages called for one consumer after the other would lease,
+ * in one call.
+ *
+ * In       p_consumer_ids and p_batch_sizes: one element per consumer;
+ *          p_ack_deadline_seconds for this claim, else the subscription's, else the default
+ * Out      by consumer (1 is the first), then in publish order; no rows when nothing is ready
+ * Errors   PS404 · PS422 (consumer_id null, batch_size 1 to 1000 each,
+ *          ack_deadline_seconds 1 to 43200)
+ * Locks    only rows it returns; skips locked ones, never waits
+ */
+create function pubsub.consume_messages_for(
+    p_subscription_id text,
+    p_consumer_ids text[],
+    p_batch_sizes int[],
+    p_ack_deadline_seconds int default null,
+    p_default_ack_deadline_seconds int default 60
+)
+returns table (
+    consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
+    priority smallint, published_at timestamptz, attempts int, lease bigint,
+    ack_deadline timestamptz
+)
+language plpgsql volatile rows 10
+as $$
+declare
+    v_subscription record;
+    v_ack_deadline_seconds int;
+begin
+    if array_position(p_consumer_ids, null) is not null or coalesce(p_consumer_ids, '{}') = '{}' then
+        perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
+    end if;
+    if cardinality(p_batch_sizes) is distinct from cardinality(p_consumer_ids)
+        or array_position(p_batch_sizes, null) is not null
+        or 1 > any(p_batch_sizes) or 1000 < any(p_batch_sizes)
+    then
+        perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
+    end if;
+    select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
+        s.created_at
+    into v_subscription
+    from pubsub_data.subscriptions s
+    where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+    v_ack_deadline_seconds := coalesce(p_ack_deadline_seconds,
+        v_subscription.ack_deadline_seconds, p_default_ack_deadline_seconds);
+    if v_ack_deadline_seconds is null or v_ack_deadline_seconds not between 1 and 43200 then
+        perform pubsub.fail_validation('ack_deadline_seconds',
+            'ack_deadline_seconds must be 1 to 43200');
+    end if;
+    return query
+        select c.*
+        from pubsub.claim_deliveries(
+            v_subscription.topic_key, v_subscription.subscription_key,
+            -- a day for clocks that disagree
+            pubsub.id_at(v_subscription.created_at - interval '1 day'),
+            p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
+            v_subscription.max_delivery_attempts
+        ) c;
+end
+$$;
+
+comment on function pubsub.consume_messages_for is
+    'Lease ready messages to several consumers at once: the first gets the oldest.';
 
 /*
  * consume_messages — lease up to p_batch_size ready messages of a subscription to a consumer.
@@ -360,39 +439,15 @@ returns table (
 )
 language plpgsql volatile rows 10
 as $$
-declare
-    v_subscription record;
-    v_ack_deadline_seconds int;
 begin
-    if p_batch_size is null or p_batch_size not between 1 and 1000 then
-        perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
-    end if;
-    if p_consumer_id is null then
-        perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
-    end if;
-    select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
-        s.created_at
-    into v_subscription
-    from pubsub_data.subscriptions s
-    where s.subscription_id = p_subscription_id;
-    if not found then
-        raise exception 'Subscription not found' using errcode = 'PS404';
-    end if;
-    v_ack_deadline_seconds := coalesce(p_ack_deadline_seconds,
-        v_subscription.ack_deadline_seconds, p_default_ack_deadline_seconds);
-    if v_ack_deadline_seconds is null or v_ack_deadline_seconds not between 1 and 43200 then
-        perform pubsub.fail_validation('ack_deadline_seconds',
-            'ack_deadline_seconds must be 1 to 43200');
-    end if;
     return query
-        select c.*
-        from pubsub.claim_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key,
-            -- a day for clocks that disagree
-            pubsub.id_at(v_subscription.created_at - interval '1 day'),
-            p_consumer_id, p_batch_size, v_ack_deadline_seconds,
-            v_subscription.max_delivery_attempts
-        ) c;
+        select c.message_id, c.payload, c.attributes, c.ordering_key, c.priority, c.published_at,
+            c.attempts, c.lease, c.ack_deadline
+        from pubsub.consume_messages_for(
+            p_subscription_id, array[p_consumer_id], array[p_batch_size],
+            p_ack_deadline_seconds, p_default_ack_deadline_seconds
+        ) c
+        order by c.message_id;
 end
 $$;
 

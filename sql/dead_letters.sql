@@ -22,7 +22,15 @@ begin
     with dead as (
         delete from pubsub_data.deliveries d
         where d.ctid = any(p_places)
-        returning d.message_id, d.attempts, d.consumer_id
+        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.lease
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, backlog, leased, waiting, dlq
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), -count(*),
+            -count(d.lease), -count(*) filter (where d.lease is null), count(*)
+        from dead d
+        group by pubsub.counter_time(d.visible_at)
     )
     insert into pubsub_data.dead_letters (
         topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
@@ -116,6 +124,11 @@ begin
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         select v_keys.topic_key, v_keys.subscription_key, clock_timestamp(),
             array_agg(b.message_id)
+        from back b
+        having count(*) > 0
+    ), counted as (
+        insert into pubsub_data.counters (topic_key, subscription_key, backlog, dlq)
+        select v_keys.topic_key, v_keys.subscription_key, count(*), -count(*)
         from back b
         having count(*) > 0
     )

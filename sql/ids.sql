@@ -10,10 +10,13 @@
  */
 create function pubsub.id_at(p_at timestamptz)
 returns uuid
-language sql immutable strict parallel safe
+-- not strict, which would keep Postgres from inlining it
+language sql immutable parallel safe
 as $$
-    select (lpad(to_hex(floor(greatest(0, extract(epoch from p_at) * 1000))::bigint), 12, '0')
+    select case when p_at is not null then
+        (lpad(to_hex(floor(greatest(0, extract(epoch from p_at) * 1000))::bigint), 12, '0')
         || '00000000000000000000')::uuid
+    end
 $$;
 
 comment on function pubsub.id_at is
@@ -24,7 +27,7 @@ comment on function pubsub.id_at is
  */
 create function pubsub.id_time(p_message_id uuid)
 returns timestamptz
-language sql immutable strict parallel safe
+language sql immutable parallel safe
 as $$
     select to_timestamp(
         ('x' || translate(left(p_message_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)

@@ -1,8 +1,65 @@
 /*
- * subscription_metrics — exact counts of one subscription.
+ * Counts by state. They are sums over pubsub_data.counters, so they cost the same at any backlog. A
+ * message whose lease, backoff or delay ends counts as available up to 0.1 s before that.
+ */
+
+/*
+ * counter_time — the due_at of counters for a time, to 0.1 s.
+ */
+create function pubsub.counter_time(p_at timestamptz)
+returns timestamptz
+language sql immutable parallel safe
+as $$
+    select date_bin('100 milliseconds', p_at, '2000-01-01 00:00:00+00')
+$$;
+
+comment on function pubsub.counter_time is
+    'The time under which counters note what ends at a time: to 0.1 s, never later.';
+
+/*
+ * list_subscription_metrics — counts of the first p_limit subscriptions by id, or of the one named.
  *
  * Out      available: can be consumed now · delivered: leased · scheduled: waiting for its time
- *          (backoff or delay) · acked: acked and still kept · dlq: dead letters
+ *          (backoff or delay) · acked: acked and still remembered · dlq: dead letters
+ */
+create function pubsub.list_subscription_metrics(
+    p_limit int default 1000, p_subscription_id text default null
+)
+returns table (
+    subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
+    dlq bigint
+)
+language sql stable parallel safe
+as $$
+    with counts as (
+        select c.topic_key, c.subscription_key, sum(c.backlog)::bigint as backlog,
+            (sum(c.leased) filter (where c.due_at > clock_timestamp()))::bigint as leased,
+            (sum(c.waiting) filter (where c.due_at > clock_timestamp()))::bigint as waiting,
+            sum(c.acked)::bigint as acked, sum(c.dlq)::bigint as dlq
+        from pubsub_data.counters c
+        group by c.topic_key, c.subscription_key
+    )
+    select s.subscription_id,
+        coalesce(c.backlog, 0) - coalesce(c.leased, 0) - coalesce(c.waiting, 0),
+        coalesce(c.leased, 0), coalesce(c.waiting, 0), coalesce(c.acked, 0), coalesce(c.dlq, 0)
+    from (
+        select x.topic_key, x.subscription_key, x.subscription_id
+        from pubsub_data.subscriptions x
+        where p_subscription_id is null or x.subscription_id = p_subscription_id
+        order by x.subscription_id
+        limit p_limit
+    ) s
+    left join counts c
+        on c.topic_key = s.topic_key and c.subscription_key = s.subscription_key
+    order by s.subscription_id
+$$;
+
+comment on function pubsub.list_subscription_metrics is
+    'Counts by state of the first p_limit subscriptions by id.';
+
+/*
+ * subscription_metrics — list_subscription_metrics of one subscription.
+ *
  * Errors   PS404
  */
 create function pubsub.subscription_metrics(p_subscription_id text)
@@ -12,64 +69,133 @@ returns table (
 )
 language plpgsql stable parallel safe
 as $$
-declare
-    v_now constant timestamptz := clock_timestamp();
-    v_subscription record;
 begin
-    select s.* into v_subscription
-    from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
+    return query
+        select m.* from pubsub.list_subscription_metrics(1, p_subscription_id) m;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
-    return query
-        select p_subscription_id, d.available, d.delivered, d.scheduled, a.acked, l.dlq
-        from (
-            select count(*) filter (where state = 'available') as available,
-                count(*) filter (where state = 'delivered') as delivered,
-                count(*) filter (where state = 'scheduled') as scheduled
-            from (
-                select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at,
-                    v_subscription.max_delivery_attempts, v_now) as state
-                from pubsub_data.deliveries d
-                where d.topic_key = v_subscription.topic_key
-                    and d.subscription_key = v_subscription.subscription_key
-            ) states
-        ) d,
-        (
-            select count(*) as acked
-            from pubsub_data.acked a
-            where a.topic_key = v_subscription.topic_key
-                and a.subscription_key = v_subscription.subscription_key
-        ) a,
-        (
-            select count(*) as dlq
-            from pubsub_data.dead_letters l
-            where l.topic_key = v_subscription.topic_key
-                and l.subscription_key = v_subscription.subscription_key
-        ) l;
 end
 $$;
 
 comment on function pubsub.subscription_metrics is
-    'Exact counts of one subscription by state.';
+    'Counts of one subscription by state.';
 
-/* list_subscription_metrics — subscription_metrics of the first p_limit subscriptions by id. */
-create function pubsub.list_subscription_metrics(p_limit int default 1000)
-returns table (
-    subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
-    dlq bigint
-)
-language sql stable parallel safe
+/*
+ * fold_counters — replace the counters of subscriptions that have many by few.
+ *
+ * In       p_more_than: leave subscriptions with at most so many rows alone
+ * Out      by how many rows there are fewer now
+ */
+create function pubsub.fold_counters(p_more_than int default 100)
+returns bigint
+language sql volatile
 as $$
-    select m.*
-    from (
-        select s.subscription_id
-        from pubsub_data.subscriptions s
-        order by s.subscription_id
-        limit p_limit
-    ) s
-    cross join lateral pubsub.subscription_metrics(s.subscription_id) m
+    with busy as (
+        select c.topic_key, c.subscription_key
+        from pubsub_data.counters c
+        group by c.topic_key, c.subscription_key
+        having count(*) > p_more_than
+    ), old as (
+        delete from pubsub_data.counters c
+        using busy b
+        where c.topic_key = b.topic_key and c.subscription_key = b.subscription_key
+        returning c.*
+    ), split as (
+        -- what does not depend on time, and what ends later
+        select o.topic_key, o.subscription_key, '-infinity'::timestamptz as due_at, o.backlog,
+            0::bigint as leased, 0::bigint as waiting, o.acked, o.dlq
+        from old o
+        union all
+        select o.topic_key, o.subscription_key, o.due_at, 0, o.leased, o.waiting, 0, 0
+        from old o
+        where o.due_at > clock_timestamp() - interval '10 seconds'
+    ), folded as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+        )
+        select s.topic_key, s.subscription_key, s.due_at, sum(s.backlog), sum(s.leased),
+            sum(s.waiting), sum(s.acked), sum(s.dlq)
+        from split s
+        group by s.topic_key, s.subscription_key, s.due_at
+        having sum(s.leased) <> 0 or sum(s.waiting) <> 0 or s.due_at = '-infinity'
+        returning 1
+    )
+    select (select count(*) from old) - (select count(*) from folded)
 $$;
 
-comment on function pubsub.list_subscription_metrics is
-    'Exact counts of the first p_limit subscriptions by id.';
+comment on function pubsub.fold_counters is
+    'Replace counters by their sums; returns by how many rows there are fewer now.';
+
+/*
+ * recount_messages — make the counters of a subscription agree with its messages.
+ *
+ * Out      how many messages the counts of its states were off by, in sum
+ * Errors   PS404
+ * Effects  nothing when they agree, as they do unless someone wrote to the tables by hand. Reads every
+ *          message of the subscription.
+ */
+create function pubsub.recount_messages(p_subscription_id text)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    v_keys record := pubsub.subscription_keys(p_subscription_id);
+    v_now constant timestamptz := clock_timestamp();
+    v_off bigint;
+begin
+    -- one statement: what it counts and what it compares with are of one moment
+    with actual as (
+        select '-infinity'::timestamptz as due_at, count(*) as backlog, 0 as leased, 0 as waiting,
+            0::bigint as acked, 0::bigint as dlq
+        from pubsub_data.deliveries d
+        where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key
+        union all
+        select pubsub.counter_time(d.visible_at), 0, count(d.lease),
+            count(*) filter (where d.lease is null), 0, 0
+        from pubsub_data.deliveries d
+        where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key
+            and d.visible_at > v_now
+        group by pubsub.counter_time(d.visible_at)
+        union all
+        select '-infinity', 0, 0, 0, sum(cardinality(a.message_ids)), 0
+        from pubsub_data.acked a
+        where a.topic_key = v_keys.topic_key and a.subscription_key = v_keys.subscription_key
+        having count(*) > 0
+        union all
+        select '-infinity', 0, 0, 0, 0, count(*)
+        from pubsub_data.dead_letters l
+        where l.topic_key = v_keys.topic_key and l.subscription_key = v_keys.subscription_key
+        union all
+        select case when c.due_at > v_now then c.due_at else '-infinity' end, -c.backlog,
+            case when c.due_at > v_now then -c.leased else 0 end,
+            case when c.due_at > v_now then -c.waiting else 0 end, -c.acked, -c.dlq
+        from pubsub_data.counters c
+        where c.topic_key = v_keys.topic_key and c.subscription_key = v_keys.subscription_key
+    ), difference as (
+        -- backlog, acked and dlq of a due_at that lies ahead count like any other
+        select a.due_at, sum(a.backlog) as backlog, sum(a.leased) as leased,
+            sum(a.waiting) as waiting, sum(a.acked) as acked, sum(a.dlq) as dlq
+        from (
+            select x.due_at, 0 as backlog, x.leased, x.waiting, 0 as acked, 0 as dlq from actual x
+            union all
+            select '-infinity', x.backlog, 0, 0, x.acked, x.dlq from actual x
+        ) a
+        group by a.due_at
+    ), corrected as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+        )
+        select v_keys.topic_key, v_keys.subscription_key, d.due_at, d.backlog, d.leased, d.waiting,
+            d.acked, d.dlq
+        from difference d
+        where (d.backlog, d.leased, d.waiting, d.acked, d.dlq) <> (0, 0, 0, 0, 0)
+        returning abs(backlog) + abs(leased) + abs(waiting) + abs(acked) + abs(dlq) as off
+    )
+    select coalesce(sum(c.off), 0) into v_off from corrected c;
+    return v_off;
+end
+$$;
+
+comment on function pubsub.recount_messages is
+    'Make the counts of a subscription agree with its messages; returns how far they were off.';

@@ -49,6 +49,9 @@ begin
             to_char(v_from at time zone 'UTC', 'YYYYMMDD"t"HH24MISS'));
         execute format('create table pubsub_data.%I (like pubsub_data.%I including all)',
             v_name, p_parent);
+        if p_parent = 'acked' then
+            execute format('alter table pubsub_data.%I replica identity full', v_name);
+        end if;
         execute format(
             'alter table pubsub_data.%I attach partition pubsub_data.%I for values from (%L) to (%L)',
             p_parent, v_name,
@@ -68,7 +71,7 @@ comment on function pubsub.make_partitions is
 /*
  * drop_acked_partition — drop the oldest partition of acked that lies wholly before a time.
  *
- * Out      how many rows it held; 0 when there is none
+ * Out      how many messages it held; 0 when there is none
  */
 create function pubsub.drop_acked_partition(p_before timestamptz)
 returns bigint
@@ -77,7 +80,7 @@ set lock_timeout = '50ms'
 as $$
 declare
     v_partition record;
-    v_rows bigint := 0;
+    v_messages bigint := 0;
 begin
     for v_partition in
         delete from pubsub_data.partitions p
@@ -88,46 +91,46 @@ begin
         returning p.name
     loop
         execute format('lock table pubsub_data.%I in access exclusive mode', v_partition.name);
-        execute format('select count(*) from pubsub_data.%I', v_partition.name) into v_rows;
+        execute format($dropped$
+            with dropped as (
+                select a.topic_key, a.subscription_key, sum(cardinality(a.message_ids)) as messages
+                from pubsub_data.%I a
+                group by a.topic_key, a.subscription_key
+            ), counted as (
+                insert into pubsub_data.counters (topic_key, subscription_key, acked)
+                select d.topic_key, d.subscription_key, -d.messages from dropped d
+            )
+            select coalesce(sum(d.messages), 0) from dropped d
+            $dropped$, v_partition.name) into v_messages;
         execute format('drop table pubsub_data.%I', v_partition.name);
     end loop;
-    return v_rows;
+    return v_messages;
 end
 $$;
 
 comment on function pubsub.drop_acked_partition is
-    'Drop the oldest partition of acked that ended before a time; returns how many rows it held.';
+    'Drop the oldest partition of acked that ended before a time; returns how many messages it held.';
 
 /*
- * message_is_needed — whether a delivery or a kept ack of any subscription refers to an id in
- * [p_from, p_until).
+ * messages_are_needed — whether a delivery of any subscription refers to an id in [p_from, p_until).
  */
-create function pubsub.messages_are_needed(p_topic_key bigint, p_from uuid, p_until uuid)
+create function pubsub.messages_are_needed(p_from uuid, p_until uuid)
 returns boolean
 language sql stable parallel safe
 as $$
     select exists (
         select 1 from pubsub_data.subscriptions s
-        where (p_topic_key is null or s.topic_key = p_topic_key)
-            and (
-                exists (
-                    select 1 from pubsub_data.deliveries d
-                    where d.topic_key = s.topic_key
-                        and d.subscription_key = s.subscription_key
-                        and d.message_id >= p_from and d.message_id < p_until
-                )
-                or exists (
-                    select 1 from pubsub_data.acked a
-                    where a.topic_key = s.topic_key
-                        and a.subscription_key = s.subscription_key
-                        and a.message_id >= p_from and a.message_id < p_until
-                )
-            )
+        where exists (
+            select 1 from pubsub_data.deliveries d
+            where d.topic_key = s.topic_key
+                and d.subscription_key = s.subscription_key
+                and d.message_id >= p_from and d.message_id < p_until
+        )
     )
 $$;
 
 comment on function pubsub.messages_are_needed is
-    'Whether a delivery or a kept ack refers to a message id in a range.';
+    'Whether a delivery refers to a message id in a range.';
 
 /*
  * drop_message_partitions — drop partitions of messages that nothing refers to any more.
@@ -153,10 +156,10 @@ begin
         for update skip locked
     loop
         continue when pubsub.messages_are_needed(
-            null, pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
+            pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
         execute format('lock table pubsub_data.%I in access exclusive mode', v_partition.name);
         continue when pubsub.messages_are_needed(
-            null, pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
+            pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
         execute format('drop table pubsub_data.%I', v_partition.name);
         delete from pubsub_data.partitions p
         where p.parent = 'messages' and p.from_at = v_partition.from_at;
@@ -191,14 +194,6 @@ begin
                 join pubsub_data.deliveries d on d.topic_key = s.topic_key
                     and d.subscription_key = s.subscription_key
                     and d.message_id = m.message_id
-                where s.topic_key = m.topic_key
-            )
-            and not exists (
-                select 1
-                from pubsub_data.subscriptions s
-                join pubsub_data.acked a on a.topic_key = s.topic_key
-                    and a.subscription_key = s.subscription_key
-                    and a.message_id = m.message_id
                 where s.topic_key = m.topic_key
             )
         limit p_limit

@@ -21,6 +21,7 @@ create function pubsub.publish_to_topic(
 returns uuid[]
 language plpgsql volatile
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now timestamptz := clock_timestamp();
@@ -56,6 +57,15 @@ begin
         from pubsub_data.subscriptions s
         join fresh f on s.filter_path is null or f.payload @@ s.filter_path
         where s.topic_key = p_topic_key
+        returning subscription_key, visible_at
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, backlog, waiting
+        )
+        select p_topic_key, d.subscription_key, pubsub.counter_time(d.visible_at), count(*),
+            count(*) filter (where d.visible_at > v_now)
+        from delivered d
+        group by d.subscription_key, pubsub.counter_time(d.visible_at)
     )
     select array_agg(f.message_id) into v_ids from fresh f;
 

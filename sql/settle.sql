@@ -24,41 +24,40 @@ comment on function pubsub.backoff_seconds is
 /*
  * lock_leases — lock the deliveries that ids, and leases where given, name.
  *
- * Out      the ctid of each: certain from the next statement on, until this transaction ends
+ * Out      places: the ctid of each, certain from the next statement on, until this transaction ends;
+ *          attempts and deadlines (visible_at) of each. Null when there is none
  * Errors   PS422 (leases) not one per id
  * Locks    the deliveries, in id order
  */
 create function pubsub.lock_leases(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[]
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    out places tid[], out attempts int[], out deadlines timestamptz[]
 )
-returns table (place tid, attempts int, visible_at timestamptz)
-language plpgsql volatile rows 10
-set enable_seqscan = off
-set enable_bitmapscan = off
+language plpgsql volatile
 as $$
 begin
     -- unnest would pad with null, which stands for any lease
     if cardinality(p_leases) <> cardinality(p_message_ids) then
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
     end if;
-    return query
-        select distinct d.place, d.attempts, d.visible_at
-        from (
-            select w.message_id, w.lease
-            from unnest(p_message_ids, p_leases) as w (message_id, lease)
-            order by w.message_id
-        ) w
-        cross join lateral (
-            select x.ctid as place, x.attempts, x.visible_at
-            from pubsub_data.deliveries x
-            where x.topic_key = p_topic_key
-                and x.subscription_key = p_subscription_key
-                and x.message_id = w.message_id
-                and x.lease is not null
-                and (w.lease is null or w.lease = x.lease)
-            limit 1
-            for update
-        ) d;
+    select array_agg(d.place), array_agg(d.attempts), array_agg(d.visible_at)
+    into lock_leases.places, lock_leases.attempts, lock_leases.deadlines
+    from (
+        select distinct w.message_id, w.lease
+        from unnest(p_message_ids, p_leases) as w (message_id, lease)
+        order by w.message_id
+    ) w
+    cross join lateral (
+        select x.ctid as place, x.attempts, x.visible_at
+        from pubsub_data.deliveries x
+        where x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.message_id = w.message_id
+            and x.lease is not null
+            and (w.lease is null or w.lease = x.lease)
+        limit 1
+        for update
+    ) d;
 end
 $$;
 
@@ -75,25 +74,41 @@ create function pubsub.ack_deliveries(
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
     v_held tid[];
     v_acked bigint;
 begin
-    select array_agg(l.place) into v_held
+    select l.places into v_held
     from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
+    if v_held is null then
+        return 0;
+    end if;
     with acked as (
         delete from pubsub_data.deliveries d
         where d.ctid = any(v_held)
-        returning d.message_id, d.attempts, d.consumer_id
+        returning d.message_id, d.attempts, d.consumer_id, d.visible_at
+    ), remembered as (
+        insert into pubsub_data.acked (
+            topic_key, subscription_key, acked_at, attempts, consumer_id, message_ids
+        )
+        select p_topic_key, p_subscription_key, v_now, a.attempts, a.consumer_id,
+            array_agg(a.message_id)
+        from acked a
+        group by a.attempts, a.consumer_id
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, backlog, leased, acked
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(a.visible_at), -count(*),
+            -count(*), count(*)
+        from acked a
+        group by pubsub.counter_time(a.visible_at)
     )
-    insert into pubsub_data.acked (
-        topic_key, subscription_key, message_id, acked_at, attempts, consumer_id
-    )
-    select p_topic_key, p_subscription_key, a.message_id, v_now, a.attempts, a.consumer_id
-    from acked a;
-    get diagnostics v_acked = row_count;
+    select count(*) into v_acked from acked;
     return v_acked;
 end
 $$;
@@ -137,17 +152,22 @@ create function pubsub.nack_deliveries(
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
+    v_held record;
     v_retry tid[];
     v_spent tid[];
     v_nacked bigint;
 begin
+    select l.places, l.attempts, l.deadlines into v_held
+    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
     select array_agg(l.place) filter (where l.attempts < p_max_attempts),
         array_agg(l.place) filter (where l.attempts >= p_max_attempts)
     into v_retry, v_spent
-    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
+    from unnest(v_held.places, v_held.attempts) as l (place, attempts);
 
     with nacked as (
         update pubsub_data.deliveries d
@@ -156,13 +176,26 @@ begin
             lease = null, leased_at = null, consumer_id = null
         where d.ctid = any(v_retry)
         returning d.message_id, d.visible_at
+    ), noted as (
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, n.visible_at, array_agg(n.message_id)
+        from nacked n
+        group by n.visible_at
+    ), counted as (
+        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased, waiting)
+        select p_topic_key, p_subscription_key, pubsub.counter_time(c.due_at), sum(c.leased),
+            sum(c.waiting)
+        from (
+            select n.visible_at as due_at, 0 as leased, 1 as waiting from nacked n
+            union all
+            select l.deadline, -1, 0
+            from unnest(v_held.attempts, v_held.deadlines) as l (attempts, deadline)
+            where l.attempts < p_max_attempts
+        ) c
+        group by pubsub.counter_time(c.due_at)
     )
-    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-    select p_topic_key, p_subscription_key, n.visible_at, array_agg(n.message_id)
-    from nacked n
-    group by n.visible_at;
+    select count(*) into v_nacked from nacked;
 
-    v_nacked := coalesce(cardinality(v_retry), 0);
     if v_spent is not null then
         v_nacked := v_nacked + pubsub.dead_letter_deliveries(
             p_topic_key, p_subscription_key, v_spent, 'nacked on the last attempt');
@@ -218,11 +251,15 @@ create function pubsub.extend_messages(
 returns bigint
 language plpgsql volatile
 set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
+    v_until constant timestamptz := v_now + make_interval(secs => p_seconds);
     v_keys record;
     v_held tid[];
+    v_deadlines timestamptz[];
     v_extended uuid[];
 begin
     if p_seconds is null or p_seconds not between 1 and 43200 then
@@ -230,27 +267,35 @@ begin
     end if;
     v_keys := pubsub.subscription_keys(p_subscription_id);
     -- unlike ack and nack, this needs the lease and a deadline that has not passed
-    select array_agg(l.place) into v_held
+    select array_agg(l.place), array_agg(l.deadline) into v_held, v_deadlines
     from pubsub.lock_leases(
         v_keys.topic_key, v_keys.subscription_key, p_message_ids,
         array(select coalesce(w.lease, 0) from unnest(p_message_ids, p_leases) as w (id, lease))
-    ) l
-    where l.visible_at > v_now;
+    ) h
+    cross join unnest(h.places, h.deadlines) as l (place, deadline)
+    where l.deadline > v_now;
+    if v_held is null then
+        return 0;
+    end if;
     with extended as (
         update pubsub_data.deliveries d
         -- leased anew: cleanup_stuck_messages goes by the age of a lease
-        set visible_at = v_now + make_interval(secs => p_seconds), leased_at = v_now
+        set visible_at = v_until, leased_at = v_now
         where d.ctid = any(v_held)
         returning d.message_id
     )
     select array_agg(e.message_id) into v_extended from extended e;
-    if v_extended is null then
-        return 0;
-    end if;
     -- a deadline that moved nearer would be missed by the wake-up of the claim
     insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-    values (v_keys.topic_key, v_keys.subscription_key, v_now + make_interval(secs => p_seconds),
-        v_extended);
+    values (v_keys.topic_key, v_keys.subscription_key, v_until, v_extended);
+    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+    select v_keys.topic_key, v_keys.subscription_key, pubsub.counter_time(c.due_at), sum(c.leased)
+    from (
+        select v_until as due_at, 1 as leased from unnest(v_extended)
+        union all
+        select l.deadline, -1 from unnest(v_deadlines) as l (deadline)
+    ) c
+    group by pubsub.counter_time(c.due_at);
     return cardinality(v_extended);
 end
 $$;

@@ -32,26 +32,11 @@ comment on view pubsub.topics is
 create view pubsub.subscriptions as
 select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
     s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
-    d.backlog, d.available, d.in_flight, d.scheduled,
-    (
-        select count(*) from pubsub_data.dead_letters l
-        where l.topic_key = s.topic_key and l.subscription_key = s.subscription_key
-    ) as dlq,
-    clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age
+    m.available + m.delivered + m.scheduled as backlog, m.available, m.delivered as in_flight,
+    m.scheduled, m.dlq, clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age
 from pubsub_data.subscriptions s
 join pubsub_data.topics t on t.topic_key = s.topic_key
-cross join lateral (
-    select count(*) as backlog,
-        count(*) filter (where states.state = 'available') as available,
-        count(*) filter (where states.state = 'delivered') as in_flight,
-        count(*) filter (where states.state = 'scheduled') as scheduled
-    from (
-        select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at,
-            s.max_delivery_attempts, clock_timestamp()) as state
-        from pubsub_data.deliveries d
-        where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
-    ) states
-) d
+join pubsub.list_subscription_metrics(2147483647) m on m.subscription_id = s.subscription_id
 left join lateral (
     select d.message_id
     from pubsub_data.deliveries d
@@ -87,11 +72,12 @@ cross join lateral (
     from pubsub_data.dead_letters l
     where l.topic_key = s.topic_key and l.subscription_key = s.subscription_key
     union all
-    select a.message_id, 'acked', p.published_at, a.attempts, a.consumer_id, null, null, null,
+    select i.message_id, 'acked', p.published_at, a.attempts, a.consumer_id, null, null, null,
         a.acked_at, p.payload
     from pubsub_data.acked a
+    cross join unnest(a.message_ids) as i (message_id)
     left join pubsub_data.messages p
-        on p.topic_key = a.topic_key and p.message_id = a.message_id
+        on p.topic_key = a.topic_key and p.message_id = i.message_id
     where a.topic_key = s.topic_key and a.subscription_key = s.subscription_key
 ) m;
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::auth::tokens::Tokens;
 use crate::config::Settings;
+use crate::db::merged::Merged;
 use crate::telemetry::metrics::Metrics;
 
 /// The state of the service; cheap to clone.
@@ -16,6 +17,8 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// Connections to the database.
     pub pool: PgPool,
+    /// Publishes, claims and acks.
+    pub merged: Merged,
     /// Issues and verifies tokens, where there is a key.
     pub tokens: Option<Arc<Tokens>>,
     /// What `/metrics` shows.
@@ -30,9 +33,11 @@ impl App {
             .auth_secret_key
             .as_ref()
             .map(|key| Arc::new(Tokens::new(&settings, key)));
+        let merged = Merged::new(&pool, settings.cleanup_stuck_messages_lock_timeout_seconds);
         Self {
             settings: Arc::new(settings),
             pool,
+            merged,
             tokens,
             metrics,
         }

@@ -26,7 +26,7 @@ pub struct Fault {
 }
 
 /// Everything that can go wrong while a request is answered.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The request does not have the right form.
     #[error("invalid request")]
@@ -47,13 +47,13 @@ pub enum Error {
     },
     /// The database cannot be reached or is too busy; the client may retry.
     #[error("database is unavailable")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     /// A statement took longer than its limit.
     #[error("the database took too long")]
-    Timeout(#[source] sqlx::Error),
+    Timeout(#[source] Arc<sqlx::Error>),
     /// A defect.
     #[error("internal server error")]
-    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
 
 #[derive(Serialize)]
@@ -102,8 +102,8 @@ impl From<sqlx::Error> for Error {
                 | sqlx::Error::Protocol(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
-                _ => Self::Internal(Box::new(error)),
+                | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error)),
+                _ => Self::Internal(Arc::new(error)),
             };
         };
         let code = database.code().unwrap_or_default().into_owned();
@@ -118,19 +118,19 @@ impl From<sqlx::Error> for Error {
             return match (field, StatusCode::from_u16(status)) {
                 (Some(field), Ok(StatusCode::UNPROCESSABLE_ENTITY)) => Self::field(field, &message),
                 (_, Ok(status)) => Self::Refused { status, message },
-                (_, Err(_)) => Self::Internal(Box::new(error)),
+                (_, Err(_)) => Self::Internal(Arc::new(error)),
             };
         }
         match code.as_str() {
-            "57014" => Self::Timeout(error),
+            "57014" => Self::Timeout(Arc::new(error)),
             // lock not available, serialization failure, deadlock; read-only standby after a failover
-            "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(error),
+            "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(Arc::new(error)),
             // connection, resources, operator intervention; no such password, role or database
             _ if ["08", "53", "57P", "28", "3D"]
                 .iter()
                 .any(|class| code.starts_with(class)) =>
             {
-                Self::Unavailable(error)
+                Self::Unavailable(Arc::new(error))
             }
             // data exceptions: a value that Postgres cannot hold
             _ if code.starts_with("22") || code == "54000" || code == "54001" => {
@@ -142,7 +142,7 @@ impl From<sqlx::Error> for Error {
                     ctx: Some(json!({"error": {}})),
                 }])
             }
-            _ => Self::Internal(Box::new(error)),
+            _ => Self::Internal(Arc::new(error)),
         }
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::config::Settings;
 use crate::db::maintenance::{
-    cleanup_acked_messages, dead_letter_spent_messages, rotate, try_lead,
+    cleanup_acked_messages, dead_letter_spent_messages, fold_counters, rotate, try_lead,
 };
 
 const TICK: Duration = Duration::from_secs(5);
@@ -52,6 +52,7 @@ async fn work(
     }
     let within = (!rotation_is_due).then_some(SPENT_WITHIN_SECONDS);
     dead_letter_spent_messages(pool, within).await?;
+    fold_counters(pool).await?;
     if rotation_is_due {
         let retention = settings.cleanup_acked_messages_older_than_seconds;
         let mut connection = pool.acquire().await?;

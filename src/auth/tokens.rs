@@ -158,7 +158,7 @@ impl Tokens {
             client_id: client_id.to_string(),
         };
         let access_token = jsonwebtoken::encode(&self.header, &claims, &self.encoding)
-            .map_err(|error| Denied::Failed(Error::Internal(Box::new(error))))?;
+            .map_err(|error| Denied::Failed(Error::Internal(Arc::new(error))))?;
         Ok(AccessToken {
             access_token,
             token_type: "Bearer",
@@ -218,8 +218,6 @@ impl Tokens {
         self.states
             .try_get_with(client_id, load)
             .await
-            .map_err(|error: Arc<Error>| {
-                Arc::into_inner(error).unwrap_or(Error::Unavailable(sqlx::Error::PoolTimedOut))
-            })
+            .map_err(|error: Arc<Error>| Error::clone(&error))
     }
 }

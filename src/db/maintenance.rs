@@ -1,5 +1,5 @@
 //! Maintenance: `cleanup_acked_messages`, `cleanup_stuck_messages`, `dead_letter_spent_messages`,
-//! `purge_deleted_subscriptions`, partitions and leadership.
+//! `fold_counters`, `purge_deleted_subscriptions`, partitions and leadership.
 
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -53,6 +53,17 @@ pub async fn dead_letter_spent_messages(
     .bind(within_seconds)
     .fetch_one(executor)
     .await
+}
+
+/// Replace the counters of busy subscriptions by their sums.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fold_counters(executor: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query("select pubsub.fold_counters()")
+        .execute(executor)
+        .await?;
+    Ok(())
 }
 
 /// Forget acked messages older than a threshold, batch by batch; returns how many.

@@ -1,11 +1,10 @@
-//! Messages: `publish_messages`, `consume_messages`, `ack_messages`, `nack_messages`,
+//! Messages: `publish_messages`, `consume_messages_for`, `ack_messages`, `nack_messages`,
 //! `list_dlq_messages`, `reprocess_dlq_messages`.
 
-use serde_json::value::RawValue;
-use sqlx::types::Json;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgPool, Row};
 use uuid::Uuid;
 
+use super::json::JsonText;
 use super::{Page, Timestamp};
 use crate::error::Error;
 
@@ -15,7 +14,7 @@ pub struct Delivery {
     /// The message.
     pub message_id: Uuid,
     /// Its payload, as Postgres prints it.
-    pub payload: Json<Box<RawValue>>,
+    pub payload: JsonText,
     /// How often it was delivered.
     pub attempts: i32,
     /// When it was published.
@@ -34,23 +33,24 @@ pub struct Handle {
     pub lease: Option<i64>,
 }
 
-/// How a claim is leased.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim<'a> {
+/// Who wants how many messages.
+#[derive(Clone, Debug)]
+pub struct Claim {
     /// Who holds the lease.
-    pub consumer_id: &'a str,
+    pub consumer_id: String,
     /// Most messages to lease.
     pub batch_size: i32,
-    /// The ack deadline of subscriptions without one of their own.
-    pub default_ack_deadline_seconds: i32,
 }
 
 /// Publish all payloads, or none.
 ///
 /// # Errors
 /// 404 for an unknown topic.
-pub async fn publish(pool: &PgPool, topic_id: &str, payloads: &[&RawValue]) -> Result<(), Error> {
-    let payloads: Vec<Json<&RawValue>> = payloads.iter().map(|payload| Json(*payload)).collect();
+pub(super) async fn publish(
+    pool: &PgPool,
+    topic_id: &str,
+    payloads: Vec<&JsonText>,
+) -> Result<(), Error> {
     sqlx::query("select 1 from pubsub.publish_messages($1, $2)")
         .bind(topic_id)
         .bind(payloads)
@@ -59,33 +59,58 @@ pub async fn publish(pool: &PgPool, topic_id: &str, payloads: &[&RawValue]) -> R
     Ok(())
 }
 
-/// Lease ready messages to a consumer.
+/// Lease ready messages to consumers, the oldest to the first.
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub async fn consume(
+pub(super) async fn consume(
     pool: &PgPool,
     subscription_id: &str,
-    claim: Claim<'_>,
-) -> Result<Vec<Delivery>, Error> {
-    let query = sqlx::query_as(
-        "select message_id, payload, attempts, published_at, lease \
-         from pubsub.consume_messages($1, $2, $3, null, $4)",
+    claims: &[Claim],
+    default_ack_deadline_seconds: i32,
+) -> Result<Vec<Vec<Delivery>>, Error> {
+    let (consumer_ids, batch_sizes): (Vec<&str>, Vec<i32>) = claims
+        .iter()
+        .map(|claim| (claim.consumer_id.as_str(), claim.batch_size))
+        .unzip();
+    // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
+    let query = sqlx::query(
+        "select c.consumer, c.message_id, c.payload, c.attempts, c.published_at, c.lease \
+         from (select set_config('synchronous_commit', 'off', true)) fast, \
+         pubsub.consume_messages_for($1, $2, $3, null, $4) c",
     );
-    Ok(query
+    let rows = query
         .bind(subscription_id)
-        .bind(claim.consumer_id)
-        .bind(claim.batch_size)
-        .bind(claim.default_ack_deadline_seconds)
+        .bind(consumer_ids)
+        .bind(batch_sizes)
+        .bind(default_ack_deadline_seconds)
         .fetch_all(pool)
-        .await?)
+        .await?;
+    let mut deliveries: Vec<_> = claims.iter().map(|_| Vec::new()).collect();
+    for row in rows {
+        let consumer = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or_default();
+        if let Some(of_consumer) = deliveries.get_mut(consumer.wrapping_sub(1)) {
+            of_consumer.push(Delivery {
+                message_id: row.try_get(1)?,
+                payload: row.try_get(2)?,
+                attempts: row.try_get(3)?,
+                published_at: row.try_get(4)?,
+                lease: row.try_get(5)?,
+            });
+        }
+    }
+    Ok(deliveries)
 }
 
 /// Settle deliveries for good; returns how many were.
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub async fn ack(pool: &PgPool, subscription_id: &str, handles: &[Handle]) -> Result<i64, Error> {
+pub(super) async fn ack(
+    pool: &PgPool,
+    subscription_id: &str,
+    handles: impl Iterator<Item = &Handle>,
+) -> Result<i64, Error> {
     let (message_ids, leases) = columns(handles);
     Ok(sqlx::query_scalar("select pubsub.ack_messages($1, $2, $3)")
         .bind(subscription_id)
@@ -100,7 +125,7 @@ pub async fn ack(pool: &PgPool, subscription_id: &str, handles: &[Handle]) -> Re
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn nack(pool: &PgPool, subscription_id: &str, handles: &[Handle]) -> Result<i64, Error> {
-    let (message_ids, leases) = columns(handles);
+    let (message_ids, leases) = columns(handles.iter());
     Ok(
         sqlx::query_scalar("select pubsub.nack_messages($1, $2, $3)")
             .bind(subscription_id)
@@ -150,9 +175,8 @@ pub async fn reprocess_dlq(
     )
 }
 
-fn columns(handles: &[Handle]) -> (Vec<Uuid>, Vec<Option<i64>>) {
+fn columns<'a>(handles: impl Iterator<Item = &'a Handle>) -> (Vec<Uuid>, Vec<Option<i64>>) {
     handles
-        .iter()
         .map(|handle| (handle.message_id, handle.lease))
         .unzip()
 }

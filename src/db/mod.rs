@@ -1,7 +1,10 @@
 //! The only place that speaks SQL: one function per call of an SQL function, by concept.
 
 pub mod clients;
+mod group;
+pub mod json;
 pub mod maintenance;
+pub mod merged;
 pub mod messages;
 pub mod schema;
 pub mod subscriptions;

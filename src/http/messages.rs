@@ -6,9 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use sqlx::types::Json as SqlJson;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -17,6 +15,7 @@ use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::validation::{Fields, MAX_FAULTS, TEXT_MAX_LENGTH, fault, fault_with};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
+use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery, Handle};
 use crate::db::{self, Page, Timestamp};
 use crate::error::Error;
@@ -33,7 +32,7 @@ pub struct Message {
     subscription_id: String,
     /// What was published.
     #[schema(value_type = Object)]
-    payload: SqlJson<Box<RawValue>>,
+    payload: JsonText,
     /// How often it was delivered, this delivery included.
     delivery_attempts: i32,
     /// When it was published.
@@ -79,11 +78,10 @@ pub async fn consume_messages(
     let batch_size = fields.int("batch_size", 10, 1, 100);
     fields.finish()?;
     let claim = Claim {
-        consumer_id: &consumer_id,
+        consumer_id,
         batch_size,
-        default_ack_deadline_seconds: app.settings.cleanup_stuck_messages_lock_timeout_seconds,
     };
-    let deliveries = db::messages::consume(&app.pool, &id, claim).await?;
+    let deliveries = app.merged.consume(id.clone(), claim).await?;
     // a GET that leases must not be answered from a cache
     let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(([no_store], Json(message_list(&id, deliveries))))
@@ -102,7 +100,7 @@ pub async fn ack_messages(
     PathId(id): PathId,
     JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Error> {
-    db::messages::ack(&app.pool, &id, &handles(&body)?).await?;
+    app.merged.ack(id, handles(&body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

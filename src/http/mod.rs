@@ -13,6 +13,8 @@ pub mod subscriptions;
 pub mod topics;
 pub mod validation;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -73,7 +75,8 @@ fn router(app: App) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::custom(|_| {
-            Error::Internal("a handler panicked".into()).into_response()
+            let panicked = std::io::Error::other("a handler panicked");
+            Error::Internal(Arc::new(panicked)).into_response()
         }))
         .layer(middleware::from_fn(requests::observe))
         .with_state(app)

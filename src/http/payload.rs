@@ -1,11 +1,13 @@
 //! Reading the messages of a publish from its body without building a tree: each payload goes to
 //! Postgres as the bytes that came. What Postgres could not store is refused here.
 
+use axum::body::Bytes;
 use axum::http::StatusCode;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::validation::{MAX_FAULTS, fault, fault_with};
+use crate::db::json::JsonText;
 use crate::error::{Error, Fault};
 
 /// Deepest nesting of a payload. Postgres could take more, JSON libraries of consumers may not.
@@ -19,7 +21,7 @@ const MAX_EXPONENT: usize = 308;
 ///
 /// # Errors
 /// 422 naming the first bad position and what is wrong; 413 when a payload is too large.
-pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Error> {
+pub fn parse(body: &Bytes, max_message_bytes: usize) -> Result<Vec<JsonText>, Error> {
     let Ok(payloads) = serde_json::from_slice::<Vec<&RawValue>>(body) else {
         return Err(not_an_array(body));
     };
@@ -69,7 +71,8 @@ pub fn parse(body: &[u8], max_message_bytes: usize) -> Result<Vec<&RawValue>, Er
         }
     }
     if faults.is_empty() {
-        Ok(payloads)
+        let text = |payload| JsonText::part_of(body, payload);
+        Ok(payloads.into_iter().map(text).collect())
     } else {
         Err(Error::Invalid(faults))
     }
@@ -209,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_payload_over_the_limit_is_refused_by_position() {
-        let error = parse(br#"[{"a":1},{"a":"xxxxxxxxxx"}]"#, 10).unwrap_err();
+        let body = Bytes::from_static(br#"[{"a":1},{"a":"xxxxxxxxxx"}]"#);
+        let error = parse(&body, 10).unwrap_err();
         assert!(
             error
                 .to_string()

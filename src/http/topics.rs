@@ -105,6 +105,6 @@ pub async fn publish_messages(
     JsonBytes(body): JsonBytes,
 ) -> Result<StatusCode, Error> {
     let payloads = payload::parse(&body, app.settings.api_max_message_bytes)?;
-    db::messages::publish(&app.pool, &id, &payloads).await?;
+    app.merged.publish(id, payloads).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -97,6 +97,7 @@ async fn advance(connection: &mut PgConnection, seconds: f64) {
          set visible_at = visible_at - make_interval(secs => $1), \
              leased_at = leased_at - make_interval(secs => $1)",
         "update pubsub_data.wakeups set due_at = due_at - make_interval(secs => $1)",
+        "update pubsub_data.counters set due_at = due_at - make_interval(secs => $1)",
     ] {
         sqlx::query(sql)
             .bind(seconds)

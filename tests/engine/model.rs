@@ -339,6 +339,12 @@ async fn check_the_books(model: &Model, admin: &mut PgConnection) {
             i64::try_from(dead).unwrap(),
         );
         assert_eq!(counts, expected, "{name}");
+        let off: i64 = sqlx::query_scalar("select pubsub.recount_messages($1)")
+            .bind(name)
+            .fetch_one(&mut *admin)
+            .await
+            .unwrap();
+        assert_eq!(off, 0, "{name} counts its messages");
     }
 }
 

@@ -177,9 +177,11 @@ declare
     v_ids uuid[] := pg_temp.stock('acked', 10);
 begin
     perform pg_temp.claim('acked');
-    perform pubsub.ack_messages('acked', v_ids);
-    update pubsub_data.acked a set acked_at = clock_timestamp() - interval '2 hours'
-    where a.message_id = any(v_ids[1:7]);
+    perform pubsub.ack_messages('acked', v_ids[1:2]);
+    perform pubsub.ack_messages('acked', v_ids[3:3]);
+    perform pubsub.ack_messages('acked', v_ids[4:7]);
+    update pubsub_data.acked a set acked_at = a.acked_at - interval '2 hours';
+    perform pubsub.ack_messages('acked', v_ids[8:10]);
 
     assert pubsub.cleanup_acked_messages(7300) = 0, c_proves;
     assert pubsub.cleanup_acked_messages(p_limit => 3) = 3, c_proves;

@@ -426,3 +426,55 @@ begin
     assert cardinality(pg_temp.claim('window')) = 1, c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text :=
+        'consume_messages_for leases what one consumer after the other would have got';
+    v_ids uuid[] := pg_temp.stock('several', 6);
+    v_dealt text;
+begin
+    -- one that is due again comes before the fresh ones
+    perform pg_temp.claim('several', 1);
+    perform pg_temp.later('several', '1 hour');
+
+    select string_agg(format('%s:%s:%s', c.consumer, array_position(v_ids, c.message_id), c.attempts),
+        ' ' order by position)
+    into v_dealt
+    from pubsub.consume_messages_for('several', array['a', 'b', 'c'], array[2, 3, 100])
+        with ordinality as c (consumer, message_id, payload, attributes, ordering_key, priority,
+            published_at, attempts, lease, ack_deadline, position);
+
+    assert v_dealt = '1:1:2 1:2:1 2:3:1 2:4:1 2:5:1 3:6:1', c_proves || ': ' || v_dealt;
+    assert array(
+        select d.consumer_id from pubsub_data.deliveries d
+        where d.message_id = any(v_ids) order by d.message_id
+    ) = array['a', 'a', 'b', 'b', 'b', 'c'], c_proves || ': who holds them';
+    assert not exists (
+        select from pubsub.consume_messages_for('several', array['a', 'b'], array[1, 1])
+    ), c_proves || ': none left';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'every consumer of consume_messages_for needs a name and a batch size';
+    v_arguments text;
+begin
+    foreach v_arguments in array array[
+        $a$array['a', null], array[1, 1]$a$, $a$array[]::text[], array[]::int[]$a$, 'null, null'
+    ] loop
+        assert pg_temp.refusal(
+            format('select pubsub.consume_messages_for(%L, %s)', 'several', v_arguments)
+        ) = 'PS422(consumer_id) consumer_id is required', c_proves || ': ' || v_arguments;
+    end loop;
+    foreach v_arguments in array array[
+        $a$array['a', 'b'], array[1]$a$, $a$array['a'], array[0]$a$, $a$array['a'], array[1001]$a$,
+        $a$array['a'], array[null]::int[]$a$, $a$array['a'], null$a$
+    ] loop
+        assert pg_temp.refusal(
+            format('select pubsub.consume_messages_for(%L, %s)', 'several', v_arguments)
+        ) = 'PS422(batch_size) batch_size must be 1 to 1000', c_proves || ': ' || v_arguments;
+    end loop;
+end
+$$;

@@ -6,41 +6,46 @@ declare
     v_ids uuid[] := pg_temp.stock('counts', 20, 2);
     v_counts record;
 begin
-    perform pg_temp.claim('counts', 15);
+    perform pg_temp.claim('counts', 1);
+    -- its ack deadline passes
+    perform pg_temp.later('counts', '1 hour');
+    perform pg_temp.reconnect('counts');
+    assert pg_temp.claim('counts', 12) = v_ids[1:12], c_proves;
     perform pubsub.ack_messages('counts', v_ids[1:5]);
     perform pubsub.nack_messages('counts', v_ids[6:7]);
     update pubsub_data.deliveries d set attempts = 2 where d.message_id = any(v_ids[8:11]);
     perform pubsub.nack_messages('counts', v_ids[8:11]);
-    -- an ack deadline that has passed, an expired message, a delayed one
-    update pubsub_data.deliveries d set visible_at = clock_timestamp()
-    where d.message_id = v_ids[12];
-    update pubsub_data.deliveries d set expires_at = clock_timestamp()
-    where d.message_id = v_ids[20];
+    perform pubsub.extend_messages('counts', v_ids[12:12], array(
+        select d.lease from pubsub_data.deliveries d where d.message_id = v_ids[12]), 900);
+    perform pg_temp.later('counts', '200 seconds');
+    -- those nacked are due again
+    perform pg_temp.claim('counts', 2);
+    perform pubsub.nack_messages('counts', v_ids[6:6]);
     perform pubsub.publish_messages('counts', array['{}']::jsonb[],
         p_deliver_at => array[clock_timestamp() + interval '1 hour']);
 
     select * into v_counts from pubsub.subscription_metrics('counts');
 
     assert v_counts.subscription_id = 'counts', c_proves;
-    assert v_counts.available = 5, c_proves || ': ' || v_counts;
-    assert v_counts.delivered = 3, c_proves || ': ' || v_counts;
-    assert v_counts.scheduled = 3, c_proves || ': ' || v_counts;
+    assert v_counts.available = 8, c_proves || ': ' || v_counts;
+    assert v_counts.delivered = 2, c_proves || ': ' || v_counts;
+    assert v_counts.scheduled = 1, c_proves || ': ' || v_counts;
     assert v_counts.acked = 5, c_proves || ': ' || v_counts;
-    assert v_counts.dlq = 4, c_proves || ': ' || v_counts;
+    assert v_counts.dlq = 5, c_proves || ': ' || v_counts;
+    assert pubsub.recount_messages('counts') = 0, c_proves || ': as recounted';
 end
 $$;
 
 do $$
 declare
-    c_proves constant text :=
-        'a lease that ended on the last attempt counts as delivered until it is moved';
+    c_proves constant text := 'a lease that ended counts as available, and as dead once it is moved';
 begin
     perform pg_temp.stock('spent', 1, 1);
     perform pg_temp.claim('spent');
     perform pg_temp.later('spent', '1 hour');
 
     assert (
-        select m.delivered = 1 and m.available = 0 and m.dlq = 0
+        select m.delivered = 0 and m.available = 1 and m.dlq = 0
         from pubsub.subscription_metrics('spent') m
     ), c_proves;
     perform pubsub.cleanup_stuck_messages(null);
@@ -48,6 +53,79 @@ begin
         select m.delivered = 0 and m.available = 0 and m.dlq = 1
         from pubsub.subscription_metrics('spent') m
     ), c_proves;
+    perform pubsub.reprocess_dlq_messages('spent', array(
+        select l.message_id from pubsub.list_dlq_messages('spent') l));
+    assert (
+        select m.delivered = 0 and m.available = 1 and m.dlq = 0
+        from pubsub.subscription_metrics('spent') m
+    ), c_proves || ': reprocessed';
+    perform pg_temp.claim('spent');
+    perform pubsub.cleanup_stuck_messages(0);
+    assert (
+        select m.delivered = 0 and m.available = 0 and m.dlq = 1
+        from pubsub.subscription_metrics('spent') m
+    ), c_proves || ': stuck';
+    assert pubsub.recount_messages('spent') = 0, c_proves || ': as recounted';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'counter_time is never later, by less than 0.1 s';
+begin
+    assert pubsub.counter_time('2026-01-01 00:00:00.19999+00') = '2026-01-01 00:00:00.1+00',
+        c_proves;
+    assert pubsub.counter_time('2026-01-01 00:00:00.2+00') = '2026-01-01 00:00:00.2+00', c_proves;
+    assert pubsub.counter_time('-infinity') = '-infinity', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'folded counters give the same counts, in fewer rows';
+    v_ids uuid[] := pg_temp.stock('fold', 10, 1);
+    v_before text;
+begin
+    perform pg_temp.claim('fold', 1);
+    perform pg_temp.later('fold', '1 hour');
+    for v_step in 1 .. 4 loop
+        perform pg_temp.claim('fold', 1);
+    end loop;
+    perform pubsub.ack_messages('fold', v_ids[2:2]);
+    perform pubsub.nack_messages('fold', v_ids[3:3]);
+    perform pubsub.publish_messages('fold', array['{}']::jsonb[],
+        p_deliver_at => array[clock_timestamp() + interval '1 hour']);
+    v_before := (select m::text from pubsub.subscription_metrics('fold') m);
+
+    assert pubsub.fold_counters(1000) = 0, c_proves || ': few enough';
+    assert pubsub.fold_counters(0) > 0, c_proves;
+    assert (select m::text from pubsub.subscription_metrics('fold') m) = v_before, c_proves;
+    assert pubsub.fold_counters(0) = 0, c_proves || ': nothing left to fold';
+    assert pubsub.recount_messages('fold') = 0, c_proves || ': as recounted';
+    perform pubsub.ack_messages('fold', v_ids[4:4]);
+    perform pg_temp.later('fold', '2 hours');
+    perform pubsub.fold_counters(0);
+    assert pubsub.recount_messages('fold') = 0, c_proves || ': as recounted later';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'recount_messages mends counts that do not agree with the messages';
+    v_keys record := pubsub.subscription_keys('fold');
+    v_before text := (select m::text from pubsub.subscription_metrics('fold') m);
+begin
+    insert into pubsub_data.counters (
+        topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+    )
+    values (v_keys.topic_key, v_keys.subscription_key, clock_timestamp() + interval '1 hour',
+        -1, 2, -3, 4, -5);
+
+    assert pubsub.recount_messages('fold') = 15, c_proves;
+    assert (select m::text from pubsub.subscription_metrics('fold') m) = v_before, c_proves;
+    assert pubsub.recount_messages('fold') = 0, c_proves;
+    assert pg_temp.refusal($q$select pubsub.recount_messages('none')$q$)
+        = 'PS404 Subscription not found', c_proves;
 end
 $$;
 

@@ -84,6 +84,9 @@ begin
     update pubsub_data.wakeups w
     set due_at = w.due_at - p_by
     where w.topic_key = v_keys.topic_key and w.subscription_key = v_keys.subscription_key;
+    update pubsub_data.counters c
+    set due_at = c.due_at - p_by
+    where c.topic_key = v_keys.topic_key and c.subscription_key = v_keys.subscription_key;
     perform pg_temp.reconnect(p_subscription);
 end
 $$;

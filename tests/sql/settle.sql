@@ -14,8 +14,9 @@ begin
     perform pg_temp.later('ack', '1 hour');
     assert pg_temp.claim('ack') = '{}', c_proves;
     assert (
-        select count(*) = 3 and bool_and(a.attempts = 1 and a.consumer_id = 'consumer')
-        from pubsub_data.acked a where a.message_id = any(v_ids)
+        select sum(cardinality(a.message_ids)) = 3
+            and bool_and(a.attempts = 1 and a.consumer_id = 'consumer')
+        from pubsub_data.acked a where a.message_ids && v_ids
     ), c_proves;
 end
 $$;
@@ -102,7 +103,7 @@ begin
     assert pubsub.ack_messages('pairs', v_ids,
         array[v_leases[2], v_leases[2], v_leases[1]]) = 1, c_proves;
     assert array(
-        select a.message_id from pubsub_data.acked a where a.message_id = any(v_ids)
+        select i.id from pubsub_data.acked a, unnest(a.message_ids) i (id) where i.id = any(v_ids)
     ) = v_ids[2:2], c_proves;
     assert pubsub.ack_messages('pairs', v_ids, array[null, null, v_leases[2]]) = 1, c_proves;
     assert pubsub.nack_messages('pairs', v_ids, array[null, null, null]::bigint[]) = 1, c_proves;
@@ -269,9 +270,10 @@ begin
         select d.message_id
         from pubsub.lock_leases(v_keys.topic_key, v_keys.subscription_key,
             array[v_ids[3], v_ids[1], v_ids[2], v_ids[4], v_ids[3], v_ids[4]],
-            array[v_lease, null, v_lease + 1, null, v_lease, v_lease]) l
+            array[v_lease, null, v_lease + 1, null, v_lease, v_lease]) h
+        cross join unnest(h.places, h.attempts, h.deadlines) as l (place, attempts, deadline)
         join pubsub_data.deliveries d on d.ctid = l.place
-            and d.attempts = l.attempts and d.visible_at = l.visible_at
+            and d.attempts = l.attempts and d.visible_at = l.deadline
         order by d.message_id
     ) = array[v_ids[1], v_ids[3]], c_proves;
 end

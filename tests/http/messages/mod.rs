@@ -87,6 +87,7 @@ async fn pass_seconds(app: &TestApp, seconds: f64) {
          least(visible_at, clock_timestamp()))",
         "update pubsub_data.wakeups set due_at = greatest(due_at - make_interval(secs => $1), \
          least(due_at, clock_timestamp()))",
+        "update pubsub_data.counters set due_at = due_at - make_interval(secs => $1)",
     ] {
         sqlx::query(statement)
             .bind(seconds)

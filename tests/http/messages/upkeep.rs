@@ -69,7 +69,7 @@ async fn cleaning_up_acked_messages_removes_only_old_ones_and_counts_them() {
     }
     sqlx::query(
         "update pubsub_data.acked set acked_at = clock_timestamp() - interval '3601 s' \
-         where message_id <= $1::uuid",
+         where message_ids[1] <= $1::uuid",
     )
     .bind(messages[3]["id"].as_str().unwrap())
     .execute(&app.pool())

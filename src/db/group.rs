@@ -1,0 +1,211 @@
+//! Merging concurrent calls. What arrives for one key while a call for it runs goes into the next
+//! call, together; a request that finds none running is called at once and waits for nobody.
+//!
+//! Most of the cost of a small call is the call itself: a round trip, plans to start, a commit. Calls
+//! end in one commit or none, and each request is answered after that.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+
+/// Most weight of one call, unless a single request has more.
+const MAX_WEIGHT: usize = 1000;
+/// So much weight does not wait for a running call: another one runs beside it.
+const FULL_WEIGHT: usize = 200;
+
+/// Calls that can be merged.
+pub(super) trait Calls: Send + Sync + 'static {
+    /// One request.
+    type Request: Send + Sync + 'static;
+    /// Its answer.
+    type Answer: Send + 'static;
+
+    /// How much a request adds to a call: 1 for a message.
+    fn weight(&self, request: &Self::Request) -> usize;
+
+    /// Answer all requests by one call, in their order. An error means that nothing was done.
+    fn call(
+        &self,
+        key: &str,
+        requests: &[Self::Request],
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
+}
+
+/// A request that waits for its call.
+struct Waiting<C: Calls> {
+    request: C::Request,
+    weight: usize,
+    answer: oneshot::Sender<Result<C::Answer, Error>>,
+}
+
+/// The requests of one key.
+struct Queue<C: Calls> {
+    waiting: VecDeque<Waiting<C>>,
+    weight: usize,
+    running: usize,
+}
+
+/// Merges calls.
+pub(super) struct Group<C: Calls> {
+    calls: C,
+    most_running: usize,
+    queues: Mutex<HashMap<String, Queue<C>>>,
+}
+
+impl<C: Calls> Group<C> {
+    /// At most so many calls of one key run at a time.
+    pub(super) fn new(calls: C, most_running: usize) -> Arc<Self> {
+        Arc::new(Self {
+            calls,
+            most_running,
+            queues: Mutex::default(),
+        })
+    }
+
+    /// The answer to one request, by whichever call it goes into.
+    pub(super) async fn request(
+        self: &Arc<Self>,
+        key: String,
+        request: C::Request,
+    ) -> Result<C::Answer, Error> {
+        let (sender, answer) = oneshot::channel();
+        let weight = self.calls.weight(&request);
+        let starts = {
+            let mut queues = self.lock();
+            let queue = queues.entry(key.clone()).or_insert_with(|| Queue {
+                waiting: VecDeque::new(),
+                weight: 0,
+                running: 0,
+            });
+            queue.weight += weight;
+            queue.waiting.push_back(Waiting {
+                request,
+                weight,
+                answer: sender,
+            });
+            let starts = queue.running == 0
+                || (queue.weight >= FULL_WEIGHT && queue.running < self.most_running);
+            queue.running += usize::from(starts);
+            starts
+        };
+        if starts {
+            let running = Running {
+                group: Arc::clone(self),
+                key,
+                ended: false,
+            };
+            // not in the caller's task, which ends when its client goes away
+            tokio::spawn(running.work());
+        }
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal(Arc::new(Abandoned))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Queue<C>>> {
+        // nothing in here panics half way
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running series of calls of one key, which ends when nothing waits.
+struct Running<C: Calls> {
+    group: Arc<Group<C>>,
+    key: String,
+    ended: bool,
+}
+
+impl<C: Calls> Running<C> {
+    async fn work(mut self) {
+        while let Some(batch) = self.next() {
+            let (requests, answers): (Vec<_>, Vec<_>) = batch
+                .into_iter()
+                .map(|waiting| (waiting.request, waiting.answer))
+                .unzip();
+            self.answer(&requests, answers).await;
+        }
+    }
+
+    /// What waits, of clients that are still there; or the end, noted under the same lock, so that
+    /// no request counts on this series any more.
+    fn next(&mut self) -> Option<Vec<Waiting<C>>> {
+        let mut queues = self.group.lock();
+        let Entry::Occupied(mut entry) = queues.entry(self.key.clone()) else {
+            // another series of the key panicked
+            self.ended = true;
+            return None;
+        };
+        let queue = entry.get_mut();
+        let mut batch = Vec::new();
+        let mut weight = 0;
+        while let Some(first) = queue
+            .waiting
+            .pop_front_if(|first| batch.is_empty() || weight + first.weight <= MAX_WEIGHT)
+        {
+            queue.weight -= first.weight;
+            if !first.answer.is_closed() {
+                weight += first.weight;
+                batch.push(first);
+            }
+        }
+        if batch.is_empty() {
+            self.ended = true;
+            queue.running -= 1;
+            if queue.running == 0 {
+                entry.remove();
+            }
+            return None;
+        }
+        Some(batch)
+    }
+
+    async fn answer(
+        &self,
+        requests: &[C::Request],
+        answers: Vec<oneshot::Sender<Result<C::Answer, Error>>>,
+    ) {
+        let calls = &self.group.calls;
+        match calls.call(&self.key, requests).await {
+            Ok(results) => {
+                for (answer, result) in answers.into_iter().zip(results) {
+                    // the client went away meanwhile
+                    let _gone = answer.send(Ok(result));
+                }
+            }
+            // one request may have failed all: each alone
+            Err(Error::Invalid(_) | Error::Internal(_)) if requests.len() > 1 => {
+                for (request, answer) in requests.iter().zip(answers) {
+                    let result = calls.call(&self.key, std::slice::from_ref(request)).await;
+                    let _gone = answer.send(result.and_then(|mut results| {
+                        results
+                            .pop()
+                            .ok_or_else(|| Error::Internal(Arc::new(Abandoned)))
+                    }));
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    let _gone = answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+impl<C: Calls> Drop for Running<C> {
+    /// After a panic of a call: what waits is told, not left waiting.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.group.lock().remove(&self.key);
+        }
+    }
+}
+
+/// A call ended without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the call ended without an answer")]
+struct Abandoned;
