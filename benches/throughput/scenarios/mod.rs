@@ -1,0 +1,58 @@
+//! One file for each question that is asked.
+
+mod authentication;
+mod growth;
+mod horizon;
+mod memory;
+mod scaling;
+mod steady;
+mod throughput;
+
+use std::sync::Arc;
+
+use crate::cluster::Bench;
+use crate::flags::Flags;
+use crate::report::Row;
+
+/// In the order in which they run.
+pub(crate) const NAMES: [&str; 13] = [
+    "throughput",
+    "steady 1,000/s",
+    "growth of subscriptions",
+    "growth of in flight",
+    "growth of waiting",
+    "growth of dead rows",
+    "growth of backlog, and its metrics",
+    "metrics of 1,000 subscriptions",
+    "memory",
+    "scaling over connections",
+    "scaling over servers",
+    "authentication",
+    "pinned horizon",
+];
+
+/// Whether a scenario, or one of its rows, is wanted.
+pub(crate) fn wanted(flags: &Flags, name: &str) -> bool {
+    flags.want(name) || name == "throughput" && throughput::wanted(flags)
+}
+
+/// The rows of a scenario.
+pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
+    let bench = &bench;
+    match name {
+        "throughput" => throughput::measure(bench).await,
+        "steady 1,000/s" => steady::measure(bench).await,
+        "growth of subscriptions" => growth::subscriptions::measure(bench).await,
+        "growth of in flight" => growth::in_flight(bench).await,
+        "growth of waiting" => growth::waiting(bench).await,
+        "growth of dead rows" => growth::dead_rows(bench).await,
+        "growth of backlog, and its metrics" => growth::backlog::measure(bench).await,
+        "metrics of 1,000 subscriptions" => growth::subscriptions::metrics(bench).await,
+        "memory" => memory::measure(bench).await,
+        "scaling over connections" => scaling::connections(bench).await,
+        "scaling over servers" => scaling::servers(bench).await,
+        "authentication" => authentication::measure(bench).await,
+        "pinned horizon" => horizon::measure(bench).await,
+        _ => unreachable!("no scenario {name}"),
+    }
+}
