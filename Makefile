@@ -58,5 +58,6 @@ bless: ## Rewrite the golden files from the code
 psql: ## Open a prompt on the private Postgres of make run
 	psql -h "$$(realpath $(RUN_DATA))" -U postgres fastpubsub
 
-bench: setup ## Measure against a plain INSERT; see docs/benchmarks.md
-	cargo bench --bench throughput
+bench: setup ## Measure against a plain INSERT: 35 minutes, with FLAGS=--quick 6 (docs/benchmarks.md)
+	@# both ends of 2,000 connections, each in its own process
+	ulimit -S -n 8192 || true; cargo bench --bench throughput -- $(FLAGS)

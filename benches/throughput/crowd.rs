@@ -76,11 +76,14 @@ impl Crowd {
     }
 
     /// Messages a second until so many are done.
-    pub(crate) async fn finish(self, meter: &mut Meter, messages: u64) -> Sample {
+    pub(crate) async fn finish(mut self, meter: &mut Meter, messages: u64) -> Sample {
         let start = meter.read(|| 0).await;
         while self.progress.done() < messages {
             let ended = start.at.elapsed() > FINISH_LIMIT;
             assert!(!ended, "only {} of {messages} done", self.progress.done());
+            if let Some(failed) = self.clients.try_join_next() {
+                failed.expect("a client failed");
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let end = meter.read(|| self.progress.done()).await;

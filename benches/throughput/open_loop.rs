@@ -86,31 +86,41 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     };
     let (due, to_send) = unbounded_channel();
     let to_send = Arc::new(Mutex::new(to_send));
-    let mut publishers = JoinSet::new();
+    // publishers end with nothing, consumers with what they found
+    let mut clients = JoinSet::new();
     for _ in 0..plan.publishers {
-        publishers.spawn(publish(run.clone(), Arc::clone(&to_send)));
+        let publisher = publish(run.clone(), Arc::clone(&to_send));
+        clients.spawn(async {
+            publisher.await;
+            None
+        });
     }
-    let mut consumers = JoinSet::new();
     for _ in 0..plan.consumers {
-        consumers.spawn(consume(run.clone()));
+        let consumer = consume(run.clone());
+        clients.spawn(async { Some(consumer.await) });
     }
-    let pacer = {
-        let (plan, start) = (run.plan, run.start);
-        std::thread::spawn(move || pace(plan, start, &due))
-    };
-    while let Some(ended) = publishers.join_next().await {
-        ended.expect("a publisher failed");
-    }
-    let seconds = run.start.elapsed().as_secs_f64();
-    let rate = run.received.load(Ordering::Relaxed) as f64 / seconds;
-    pacer.join().expect("the pacer failed");
+    let start = run.start;
+    let pacer = std::thread::spawn(move || pace(plan, start, &due));
 
+    let (mut publishing, mut rate) = (plan.publishers, 0.0);
     let mut parts = vec![histogram(); PARTS];
-    while let Some(ended) = consumers.join_next().await {
-        for (part, found) in parts.iter_mut().zip(ended.expect("a consumer failed")) {
-            part.add(found).unwrap();
+    while let Some(ended) = clients.join_next().await {
+        match ended.expect("a client failed") {
+            None => {
+                publishing -= 1;
+                if publishing == 0 {
+                    let received = run.received.load(Ordering::Relaxed) as f64;
+                    rate = received / start.elapsed().as_secs_f64();
+                }
+            }
+            Some(found) => {
+                for (part, found) in parts.iter_mut().zip(found) {
+                    part.add(found).unwrap();
+                }
+            }
         }
     }
+    pacer.join().expect("the pacer failed");
     Outcome { rate, parts }
 }
 
@@ -121,8 +131,10 @@ fn pace(plan: Plan, start: Instant, due: &UnboundedSender<(u64, bool)>) {
         let offset = Duration::from_micros(number * 1_000_000 / u64::from(plan.rate));
         std::thread::sleep((start + offset).saturating_duration_since(Instant::now()));
         let leave = plan.leave_every > 0 && number % plan.leave_every == 0;
-        due.send((offset.as_micros() as u64, leave))
-            .expect("no publisher is left");
+        if due.send((offset.as_micros() as u64, leave)).is_err() {
+            // the publishers failed, and say so
+            return;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use sqlx::postgres::PgConnection;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster::Bench;
 use crate::fill::{backlog, create};
@@ -104,14 +105,14 @@ async fn run(bench: &Bench, pinned: bool) -> Run {
             .unwrap();
     }
     let length = bench.flags.horizon();
-    let leaving = tokio::spawn(leave(server.address, length));
+    let leaving = AbortOnDropHandle::new(tokio::spawn(leave(server.address, length)));
     let outcome = open_loop::run(Plan {
         address: server.address,
         rate: RATE,
         length,
         publishers: 32,
         consumers: 4,
-        pause: Duration::from_millis(1),
+        pause: Duration::from_millis(2),
         leave_every: LEAVE_EVERY,
     })
     .await;

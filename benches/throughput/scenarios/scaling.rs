@@ -16,7 +16,10 @@ const SERVERS: [usize; 3] = [1, 2, 4];
 pub(crate) async fn connections(bench: &Bench) -> Vec<Row> {
     let clients = CONNECTIONS.map(|connections| (1, connections));
     let samples = measure(bench, &clients).await;
-    let name = |(_, connections)| format!("publish + consume + ack, {connections} connections");
+    let name = |(_, connections)| match connections {
+        1 => "publish + consume + ack, 1 connection".to_owned(),
+        _ => format!("publish + consume + ack, {connections} connections"),
+    };
     rows(&clients, &samples, name)
 }
 
@@ -25,7 +28,12 @@ pub(crate) async fn servers(bench: &Bench) -> Vec<Row> {
     let clients = SERVERS.map(|servers| (servers, 64));
     let samples = measure(bench, &clients).await;
     rows(&clients, &samples, |(servers, connections)| {
-        format!("publish + consume + ack, {connections} connections, {servers} servers")
+        let servers = if servers == 1 {
+            "1 server".to_owned()
+        } else {
+            format!("{servers} servers")
+        };
+        format!("publish + consume + ack, {connections} connections, {servers}")
     })
 }
 

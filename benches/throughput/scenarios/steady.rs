@@ -18,8 +18,8 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
         rate: 1000,
         length: bench.flags.round() * 2,
         publishers: 16,
-        consumers: 4,
-        pause: Duration::from_millis(1),
+        consumers: 3,
+        pause: Duration::from_millis(2),
         leave_every: 0,
     };
     // connections, plans, pages
@@ -43,7 +43,7 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let p50 = median(rounds.iter().map(|round| round.0));
     let p99 = median(rounds.iter().map(|round| round.1));
     let p999 = median(rounds.iter().map(|round| round.2));
-    let note = "publish to receipt, 4 consumers that poll each ms";
+    let note = "publish to receipt, 3 consumers that poll each 2 ms";
     vec![
         Row {
             target: Some(Target::at_most(p50, 3.0, "ms")),
