@@ -1,5 +1,6 @@
-//! The background work of the server: expiring spent leases, retention, partitions. One server at a
-//! time does it, so that cron is optional and several servers do not repeat it.
+//! The background work of the server: expiring spent leases, retention, partitions, a look at the
+//! database's health. One server at a time does it, so that cron is optional and several servers do
+//! not repeat it.
 
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Settings;
+use crate::db;
 use crate::db::maintenance::{
     cleanup_acked_messages, dead_letter_spent_messages, fold_counters, rotate, try_lead,
 };
+use crate::telemetry::health::Warnings;
 
 const TICK: Duration = Duration::from_secs(5);
-/// Retention and partitions every so many ticks.
+/// Retention, partitions and health every so many ticks.
 const ROTATE_EVERY: u32 = 12;
 /// How far a tick looks back for spent leases; a rotation looks at all of them.
 const SPENT_WITHIN_SECONDS: i32 = 60;
@@ -27,6 +30,7 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut since_rotation = ROTATE_EVERY;
+    let mut warnings = Warnings::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -35,7 +39,7 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
         let due = since_rotation >= ROTATE_EVERY;
         since_rotation = if due { 1 } else { since_rotation + 1 };
         // a step that fails is tried again at its next time
-        if let Err(error) = work(&pool, &settings, &holder, due).await {
+        if let Err(error) = work(&pool, &settings, &holder, due, &mut warnings).await {
             tracing::warn!(error = %error, "maintenance failed");
         }
     }
@@ -46,14 +50,22 @@ async fn work(
     settings: &Settings,
     holder: &str,
     rotation_is_due: bool,
+    warnings: &mut Warnings,
 ) -> Result<(), sqlx::Error> {
     if !try_lead(pool, holder, LEASE_SECONDS).await? {
+        // the one that leads tells them
+        *warnings = Warnings::default();
         return Ok(());
     }
     let within = (!rotation_is_due).then_some(SPENT_WITHIN_SECONDS);
     dead_letter_spent_messages(pool, within).await?;
     fold_counters(pool).await?;
     if rotation_is_due {
+        // first: what fails below may be what it warns of
+        match db::health::list(pool).await {
+            Ok(facts) => warnings.update(&facts),
+            Err(error) => tracing::warn!(error = %error, "looking at the database's health failed"),
+        }
         let retention = settings.cleanup_acked_messages_older_than_seconds;
         let mut connection = pool.acquire().await?;
         cleanup_acked_messages(&mut connection, retention).await?;

@@ -197,12 +197,23 @@ fn scope(operation: &Value) -> String {
 async fn metrics_are_the_reviewed_ones() {
     let app = TestApp::start().await;
     app.topic_with_subscription("t", "s", json!({})).await;
+    let mut reading = app.database.plain().await;
+    // other tests have one now and then, and all see it
+    sqlx::query("select pg_create_physical_replication_slot('golden', true, true)")
+        .execute(&mut reading)
+        .await
+        .unwrap();
     app.get("/unknown").await.expect(404);
     let deadline = Instant::now() + Duration::from_secs(30);
 
     // counts of messages are kept for a while, also of an earlier test in this process
     let mut text = app.get("/metrics").await.expect(200).body;
-    while !text.contains("pubsub_subscription_messages{") && Instant::now() < deadline {
+    let has_all = |text: &str| {
+        ["pubsub_subscription_messages{", "pubsub_table_bytes{"]
+            .iter()
+            .all(|gauge| text.contains(gauge))
+    };
+    while !has_all(&text) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(200)).await;
         text = app.get("/metrics").await.expect(200).body;
     }

@@ -14,6 +14,7 @@ mod cli;
 mod docs;
 mod engine;
 mod golden;
+mod health;
 mod http;
 mod layers;
 mod maintenance;

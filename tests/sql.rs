@@ -31,6 +31,7 @@ files!(
     consume,
     dead_letters,
     filters,
+    health,
     ids,
     leadership,
     meta,

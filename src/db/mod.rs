@@ -2,6 +2,7 @@
 
 pub mod clients;
 mod group;
+pub mod health;
 pub mod json;
 pub mod maintenance;
 pub mod merged;

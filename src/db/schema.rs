@@ -41,6 +41,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("clients.sql", include_str!("../../sql/clients.sql")),
     ("leadership.sql", include_str!("../../sql/leadership.sql")),
     ("views.sql", include_str!("../../sql/views.sql")),
+    ("health.sql", include_str!("../../sql/health.sql")),
     ("grants.sql", include_str!("../../sql/grants.sql")),
 ];
 

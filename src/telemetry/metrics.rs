@@ -1,4 +1,5 @@
-//! Prometheus metrics: requests, the connection pool, the process, and each subscription's messages.
+//! Prometheus metrics: requests, the connection pool, the process, each subscription's messages, and
+//! the health of the database.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use metrics_util::MetricKindMask;
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 
+use super::health;
 use crate::db;
 
 /// Requests answered, by method, path (the route) and status.
@@ -29,8 +31,8 @@ const BUCKETS: &[f64] = &[
 ];
 /// Most subscriptions that are shown.
 const MAX_SUBSCRIPTIONS: i32 = 1000;
-/// How long their counts are kept.
-const COUNTED_FOR: Duration = Duration::from_secs(15);
+/// How long what was read from the database is kept.
+pub(super) const COUNTED_FOR: Duration = Duration::from_secs(15);
 /// When the gauges of a deleted subscription go.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
@@ -40,6 +42,7 @@ pub struct Metrics {
     handle: PrometheusHandle,
     process: Arc<Collector>,
     counted_at: Arc<Mutex<Option<Instant>>>,
+    health: health::Gauges,
 }
 
 impl Metrics {
@@ -70,6 +73,7 @@ impl Metrics {
                     handle,
                     process,
                     counted_at: Arc::new(Mutex::new(None)),
+                    health: health::Gauges::default(),
                 })
             })
             .clone()
@@ -81,7 +85,8 @@ impl Metrics {
         gauge!(CONNECTIONS, "state" => "idle").set(idle);
         gauge!(CONNECTIONS, "state" => "used").set(pool.size().saturating_sub(idle));
         self.process.collect();
-        self.count_messages(pool).await;
+        // together: each may wait for a database that is away
+        tokio::join!(self.count_messages(pool), self.health.refresh(pool));
         self.handle.run_upkeep();
         self.handle.render()
     }

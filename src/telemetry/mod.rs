@@ -1,5 +1,6 @@
 //! What the service tells about itself: logs, metrics and the line per request.
 
+pub mod health;
 pub mod logs;
 pub mod metrics;
 pub mod requests;

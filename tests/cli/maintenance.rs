@@ -129,3 +129,34 @@ async fn an_ack_goes_through_while_partitions_are_made() {
     let metrics = app.get("/subscriptions/s/metrics").await.expect(200).json();
     assert_eq!(metrics["acked"], 1);
 }
+
+#[tokio::test]
+async fn the_server_warns_of_a_transaction_that_keeps_dead_rows() {
+    let database = TestDatabase::create().await;
+    execute(
+        &database,
+        "do $$ begin execute format('alter database %I set pubsub.warn_oldest_snapshot_age_seconds \
+         = 0', current_database()); end $$",
+    )
+    .await;
+    let mut holder = database.plain().await;
+    sqlx::raw_sql(
+        "set application_name = 'forgotten prompt'; begin isolation level repeatable read; select 1",
+    )
+    .execute(&mut holder)
+    .await
+    .unwrap();
+    let sandbox = Sandbox::over(&database.url());
+
+    let mut server = sandbox.serve(&[]).await;
+
+    let log = server.logged("oldest_snapshot_age_seconds").await;
+    let warnings: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("oldest_snapshot_age_seconds"))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    for part in ["warn", "forgotten prompt", "pg_terminate_backend"] {
+        assert!(warnings[0].to_lowercase().contains(part), "{log}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sqlx::Connection;
 
 use crate::support::{TestApp, answer};
 
@@ -188,6 +189,50 @@ async fn messages_of_each_subscription_are_gauges() {
         let series = format!("pubsub_subscription_messages{labels}");
         assert_eq!(value(&gauges, &series), Some(count), "{series}: {gauges}");
     }
+}
+
+/// What is read from the database is kept for some seconds.
+#[tokio::test]
+async fn the_health_of_the_database_is_gauges_that_move() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "unacked-subscription", json!({}))
+        .await;
+    app.post("/topics/t/messages", json!([{"a": 1}]))
+        .await
+        .expect(204);
+    let mut holder = app.database.connect().await;
+    let mut transaction = holder.begin().await.unwrap();
+    sqlx::raw_sql("set transaction isolation level repeatable read; select 1")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let age = |text: &str| value(text, "pubsub_oldest_snapshot_age_seconds");
+    let unacked = r#"pubsub_oldest_unacked_age_seconds{subscription="unacked-subscription"}"#;
+
+    let held = wait_for(&app, |text| value(text, unacked).is_some()).await;
+    transaction.rollback().await.unwrap();
+    let ended = wait_for(&app, |text| age(text) == Some(0.0)).await;
+
+    assert!(age(&held).unwrap() > 0.0, "{held}");
+    assert!(value(&held, unacked).unwrap() > 0.0, "{held}");
+    assert!(value(&ended, unacked) > value(&held, unacked), "{ended}");
+    for gauge in [
+        "pubsub_table_bytes",
+        "pubsub_index_bytes",
+        "pubsub_table_live_rows",
+        "pubsub_table_dead_rows",
+    ] {
+        for table in ["messages", "deliveries", "wakeups", "acked", "dead_letters"] {
+            let series = format!(r#"{gauge}{{table="{table}"}}"#);
+            assert!(value(&held, &series).is_some(), "{series}: {held}");
+        }
+    }
+    for table in ["messages", "deliveries"] {
+        let bytes = format!(r#"pubsub_table_bytes{{table="{table}"}}"#);
+        assert!(value(&held, &bytes).unwrap() >= 8192.0, "{bytes}: {held}");
+    }
+    assert!(value(&held, "pubsub_wraparound_age_transactions").unwrap() > 0.0);
+    assert!(value(&held, "pubsub_horizon_age_transactions").is_some());
 }
 
 /// Contract point 10.
