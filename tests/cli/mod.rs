@@ -5,6 +5,7 @@ mod commands;
 mod embedded;
 mod embedded_faults;
 mod first_start;
+mod idle;
 mod logs;
 mod maintenance;
 mod secrets;
