@@ -11,10 +11,10 @@ TEST_DATA := $(or $(FASTPUBSUB_TEST_DATA_DIR),$(or $(TMPDIR),/tmp)/fastpubsub-te
 RUN_DATA = $(or $(FASTPUBSUB_DATA_DIR),$(shell [ "$$(id -u)" = 0 ] && id postgres >/dev/null 2>&1 \
 	&& ! su postgres -s /bin/sh -c 'cd "$(CURDIR)"' 2>/dev/null && echo /var/lib/fastpubsub || echo ./data))
 
-.PHONY: help setup run build test lint fmt bless psql bench
+.PHONY: help setup run build test test-matrix lint fmt bless psql bench
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
 
 setup: ## Install what is missing: a C compiler, PostgreSQL, curl (through apt)
 	@missing=(); \
@@ -44,6 +44,9 @@ test: setup ## Run every test
 	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi; \
 	deploy/check.sh
+
+test-matrix: setup ## Run the tests on Postgres 14 to 18, or on some: make test-matrix MAJORS="14 18"
+	tests/matrix.sh $(MAJORS)
 
 lint: setup ## Check format and lints
 	cargo fmt --check
