@@ -3,6 +3,7 @@
 mod delivery;
 mod flatness;
 mod model;
+mod plans;
 mod stragglers;
 
 use serde_json::Value;
