@@ -97,7 +97,7 @@ create table pubsub_data.deliveries (
     priority smallint,
     primary key (topic_key, subscription_key, message_id)
 ) with (
-    fillfactor = 50,
+    fillfactor = 40,
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0

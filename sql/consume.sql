@@ -150,12 +150,12 @@ comment on function pubsub.take_due is
  */
 create function pubsub.claim_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
-    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int
+    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
     priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz
+    ack_deadline timestamptz, head uuid
 )
 language plpgsql volatile rows 10
 set enable_seqscan = off
@@ -173,7 +173,7 @@ declare
     v_setting constant text := 'pubsub.cursor_' || p_subscription_key;
     v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
     -- the cursor's fields, in this order
-    v_head uuid := v_cursor[1];
+    v_head uuid := greatest(v_cursor[1], p_head);
     v_due_from timestamptz := coalesce(v_cursor[2]::timestamptz, '-infinity');
     v_due_recent_at timestamptz := coalesce(v_cursor[3]::timestamptz, v_now);
     v_due_all_at timestamptz := coalesce(v_cursor[4]::timestamptz, '-infinity');
@@ -294,7 +294,7 @@ begin
                 if v_last_seen is null then
                     v_far_upto := v_after;
                     if v_took < interval '1 ms' then
-                        v_far_seconds := v_far_seconds * 2;
+                        v_far_seconds := least(v_far_seconds * 2, 86400);
                     elsif v_took > interval '3 ms' then
                         v_far_seconds := greatest(v_far_seconds / 4, 0.001);
                     end if;
@@ -336,7 +336,7 @@ begin
         cardinality(v_ids));
     return query
         select i.consumer, m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,
-            m.published_at, i.attempts, v_lease, v_ack_deadline
+            m.published_at, i.attempts, v_lease, v_ack_deadline, v_head
         from unnest(v_ids, v_attempts, v_consumers) as i (message_id, attempts, consumer)
         cross join lateral (
             select x.*
@@ -356,7 +356,9 @@ comment on function pubsub.claim_deliveries is
  * in one call.
  *
  * In       p_consumer_ids and p_batch_sizes: one element per consumer;
- *          p_ack_deadline_seconds for this claim, else the subscription's, else the default
+ *          p_ack_deadline_seconds for this claim, else the subscription's, else the default;
+ *          p_head: the head of an earlier call on another connection, which spares this one reading
+ *          what that one has read
  * Out      by consumer (1 is the first), then in publish order; no rows when nothing is ready
  * Errors   PS404 · PS422 (consumer_id null, batch_size 1 to 1000 each,
  *          ack_deadline_seconds 1 to 43200)
@@ -367,12 +369,13 @@ create function pubsub.consume_messages_for(
     p_consumer_ids text[],
     p_batch_sizes int[],
     p_ack_deadline_seconds int default null,
-    p_default_ack_deadline_seconds int default 60
+    p_default_ack_deadline_seconds int default 60,
+    p_head uuid default null
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
     priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz
+    ack_deadline timestamptz, head uuid
 )
 language plpgsql volatile rows 10
 as $$
@@ -410,7 +413,7 @@ begin
             -- a day for clocks that disagree
             pubsub.id_at(v_subscription.created_at - interval '1 day'),
             p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
-            v_subscription.max_delivery_attempts
+            v_subscription.max_delivery_attempts, p_head
         ) c;
 end
 $$;

@@ -2,8 +2,11 @@
 //! of a subscription. Each request is answered as if it had been called alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use moka::future::Cache;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::group::{Calls, Group};
 use super::json::JsonText;
@@ -12,6 +15,10 @@ use crate::error::Error;
 
 /// A payload of so many bytes weighs as much as a small message.
 const BYTES_PER_MESSAGE: usize = 1024;
+
+/// Subscriptions whose head is remembered. It is a hint: a forgotten one costs a scan.
+const MAX_HEADS: u64 = 10_000;
+const HEAD_KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// Publishes, claims and acks.
 #[derive(Clone)]
@@ -36,6 +43,10 @@ impl Merged {
                 Claims {
                     pool: pool(),
                     default_ack_deadline_seconds,
+                    heads: Cache::builder()
+                        .max_capacity(MAX_HEADS)
+                        .time_to_idle(HEAD_KEPT_FOR)
+                        .build(),
                 },
                 most_running,
             ),
@@ -97,6 +108,8 @@ impl Calls for Publishes {
 struct Claims {
     pool: PgPool,
     default_ack_deadline_seconds: i32,
+    /// How far each subscription was read by the last call, on whichever connection.
+    heads: Cache<String, Uuid>,
 }
 
 impl Calls for Claims {
@@ -112,8 +125,13 @@ impl Calls for Claims {
         subscription_id: &str,
         claims: &[Claim],
     ) -> Result<Vec<Vec<Delivery>>, Error> {
+        let head = self.heads.get(subscription_id).await;
         let default = self.default_ack_deadline_seconds;
-        messages::consume(&self.pool, subscription_id, claims, default).await
+        let claimed = messages::consume(&self.pool, subscription_id, claims, default, head).await?;
+        if let Some(head) = claimed.head {
+            self.heads.insert(subscription_id.to_owned(), head).await;
+        }
+        Ok(claimed.deliveries)
     }
 }
 

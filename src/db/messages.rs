@@ -59,7 +59,16 @@ pub(super) async fn publish(
     Ok(())
 }
 
-/// Lease ready messages to consumers, the oldest to the first.
+/// What consumers were handed out.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    /// The deliveries of each, in the order of the claims.
+    pub(super) deliveries: Vec<Vec<Delivery>>,
+    /// How far the subscription has been read, if anything was found.
+    pub(super) head: Option<Uuid>,
+}
+
+/// Lease ready messages to consumers, the oldest to the first; `head` is that of an earlier call.
 ///
 /// # Errors
 /// 404 for an unknown subscription.
@@ -68,24 +77,28 @@ pub(super) async fn consume(
     subscription_id: &str,
     claims: &[Claim],
     default_ack_deadline_seconds: i32,
-) -> Result<Vec<Vec<Delivery>>, Error> {
+    head: Option<Uuid>,
+) -> Result<Claimed, Error> {
     let (consumer_ids, batch_sizes): (Vec<&str>, Vec<i32>) = claims
         .iter()
         .map(|claim| (claim.consumer_id.as_str(), claim.batch_size))
         .unzip();
     // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
     let query = sqlx::query(
-        "select c.consumer, c.message_id, c.payload, c.attempts, c.published_at, c.lease \
+        "select c.consumer, c.message_id, c.payload, c.attempts, c.published_at, c.lease, \
+         c.head \
          from (select set_config('synchronous_commit', 'off', true)) fast, \
-         pubsub.consume_messages_for($1, $2, $3, null, $4) c",
+         pubsub.consume_messages_for($1, $2, $3, null, $4, $5) c",
     );
     let rows = query
         .bind(subscription_id)
         .bind(consumer_ids)
         .bind(batch_sizes)
         .bind(default_ack_deadline_seconds)
+        .bind(head)
         .fetch_all(pool)
         .await?;
+    let head = rows.first().map(|row| row.try_get(6)).transpose()?;
     let mut deliveries: Vec<_> = claims.iter().map(|_| Vec::new()).collect();
     for row in rows {
         let consumer = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or_default();
@@ -99,7 +112,7 @@ pub(super) async fn consume(
             });
         }
     }
-    Ok(deliveries)
+    Ok(Claimed { deliveries, head })
 }
 
 /// Settle deliveries for good; returns how many were.

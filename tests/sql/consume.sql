@@ -443,7 +443,7 @@ begin
     into v_dealt
     from pubsub.consume_messages_for('several', array['a', 'b', 'c'], array[2, 3, 100])
         with ordinality as c (consumer, message_id, payload, attributes, ordering_key, priority,
-            published_at, attempts, lease, ack_deadline, position);
+            published_at, attempts, lease, ack_deadline, head, position);
 
     assert v_dealt = '1:1:2 1:2:1 2:3:1 2:4:1 2:5:1 3:6:1', c_proves || ': ' || v_dealt;
     assert array(
