@@ -88,6 +88,7 @@ comment on function pubsub.list_dlq_messages is 'A page of the dead letters of a
  *
  * Out      how many were moved; unknown ids are not
  * Errors   PS404
+ * Locks    the dead letters and their messages
  */
 create function pubsub.reprocess_dlq_messages(p_subscription_id text, p_message_ids uuid[])
 returns bigint
@@ -106,14 +107,14 @@ begin
             and l.message_id = any(p_message_ids)
         returning l.*
     ), stored as (
-        -- the partition of the message may be gone
+        -- the message may be gone, or about to be cleaned up: an update locks it, nothing would not
         insert into pubsub_data.messages (
             topic_key, message_id, payload, attributes, ordering_key, priority, published_at
         )
         select b.topic_key, b.message_id, b.payload, b.attributes, b.ordering_key, b.priority,
             b.published_at
         from back b
-        on conflict do nothing
+        on conflict (topic_key, message_id) do update set published_at = excluded.published_at
     ), delivered as (
         insert into pubsub_data.deliveries (
             topic_key, subscription_key, message_id, ordering_key, priority

@@ -176,12 +176,15 @@ comment on function pubsub.drop_message_partitions is
  * cleanup_default_messages — delete unneeded messages that no partition covers, a batch a call.
  *
  * Out      how many were deleted
+ * Locks    the messages, first, so that no reprocess of them is under way when they are looked at
  */
 create function pubsub.cleanup_default_messages(p_before timestamptz, p_limit int default 10000)
 returns bigint
 language plpgsql volatile
 as $$
 declare
+    v_topic_keys bigint[];
+    v_message_ids uuid[];
     v_deleted bigint;
 begin
     with old as materialized (
@@ -197,10 +200,25 @@ begin
                 where s.topic_key = m.topic_key
             )
         limit p_limit
+        for update of m skip locked
     )
+    select array_agg(o.topic_key), array_agg(o.message_id)
+    into v_topic_keys, v_message_ids
+    from old o;
+
+    -- a reprocess that committed since the statement above began has made deliveries
     delete from pubsub_data.messages_default m
-    using old
-    where m.topic_key = old.topic_key and m.message_id = old.message_id;
+    using unnest(v_topic_keys, v_message_ids) as o (topic_key, message_id)
+    where m.topic_key = o.topic_key
+        and m.message_id = o.message_id
+        and not exists (
+            select 1
+            from pubsub_data.subscriptions s
+            join pubsub_data.deliveries d on d.topic_key = s.topic_key
+                and d.subscription_key = s.subscription_key
+                and d.message_id = m.message_id
+            where s.topic_key = m.topic_key
+        );
     get diagnostics v_deleted = row_count;
     return v_deleted;
 end

@@ -1,5 +1,6 @@
 //! The SQL engine, over one or more connections.
 
+mod dead_letters;
 mod delivery;
 mod flatness;
 mod model;
