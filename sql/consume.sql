@@ -173,7 +173,7 @@ declare
     v_setting constant text := 'pubsub.cursor_' || p_subscription_key;
     v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
     -- the cursor's fields, in this order
-    v_head uuid := greatest(v_cursor[1], p_head);
+    v_head uuid := greatest(v_cursor[1]::uuid, p_head);
     v_due_from timestamptz := coalesce(v_cursor[2]::timestamptz, '-infinity');
     v_due_recent_at timestamptz := coalesce(v_cursor[3]::timestamptz, v_now);
     v_due_all_at timestamptz := coalesce(v_cursor[4]::timestamptz, '-infinity');
