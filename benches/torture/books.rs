@@ -1,0 +1,78 @@
+//! The books of the database: the view `pubsub.subscription_messages`, and what was forgotten on
+//! purpose while the run went on.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgConnection;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::cluster::Cluster;
+use super::history::{Entry, State};
+use super::world::subscription;
+
+type Row = (String, Uuid, String, i32, Option<i64>);
+
+/// Every message of every subscription; or only the acked ones.
+pub async fn read(
+    connection: &mut PgConnection,
+    only_acked: bool,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "select subscription_id, message_id, state, attempts, (payload ->> 'n')::bigint \
+         from pubsub.subscription_messages where state = 'acked' or not $1",
+    )
+    .bind(only_acked)
+    .fetch_all(connection)
+    .await?;
+    let entry = |(name, id, state, attempts, number): Row| Entry {
+        subscription: subscription(&name).id,
+        id,
+        number: number.map(|number| u64::try_from(number).unwrap()),
+        state: match state.as_str() {
+            "acked" => State::Acked,
+            "dlq" => State::Dead,
+            _ => State::Unsettled,
+        },
+        attempts: u32::try_from(attempts).unwrap(),
+    };
+    Ok(rows.into_iter().map(entry).collect())
+}
+
+/// The entries that `cleanup_acked_messages` removed.
+#[derive(Default)]
+pub struct Archive(Mutex<Vec<Entry>>);
+
+impl Archive {
+    /// Keep what is gone after a clean-up of what was there before it. None where the books could not
+    /// be read before.
+    pub async fn keep<T>(&self, cluster: &Cluster, clean: impl Future<Output = T>) -> Option<T> {
+        let mut connection = cluster.connect().await.ok()?;
+        let before = read(&mut connection, true).await.ok()?;
+        let cleaned = clean.await;
+        let after = loop {
+            let mut connection = cluster.connect_patiently().await;
+            // what the clean-up began may still be under way, after a crash of its connection
+            if let Ok(after) = read(&mut connection, true).await {
+                break after;
+            }
+        };
+        let mut kept: HashMap<(&str, Uuid), usize> = HashMap::new();
+        for entry in after {
+            *kept.entry((entry.subscription, entry.id)).or_default() += 1;
+        }
+        let mut archive = self.0.lock().await;
+        for entry in before {
+            let kept = kept.entry((entry.subscription, entry.id)).or_default();
+            match kept.checked_sub(1) {
+                Some(rest) => *kept = rest,
+                None => archive.push(entry),
+            }
+        }
+        Some(cleaned)
+    }
+
+    pub async fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.0.lock().await)
+    }
+}

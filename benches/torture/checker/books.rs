@@ -1,0 +1,151 @@
+//! The books at the end: every message is once where it belongs and settled, requests are whole.
+
+use std::collections::HashMap;
+
+use super::super::history::{Entry, History, Outcome, State, Verb};
+use super::super::story::About;
+use super::super::world::{SUBSCRIPTIONS, Subscription, subscription};
+use super::Violation;
+use super::index::{Index, Publish};
+use super::leases::sure_ack;
+
+pub(super) fn check(history: &History, index: &Index<'_>, books: &[Entry]) -> Vec<Violation> {
+    let mut found: HashMap<(&'static str, u64), u32> = HashMap::new();
+    let mut violations = Vec::new();
+    for entry in books {
+        let number = number_of(index, entry);
+        if let Some(number) = number {
+            *found.entry((entry.subscription, number)).or_default() += 1;
+        }
+        let broken = in_place(history, index, entry, number)
+            .into_iter()
+            .chain(settled(index, entry));
+        violations.extend(broken.map(|(promise, text)| Violation {
+            promise,
+            text,
+            about: About {
+                subscription: Some(entry.subscription),
+                id: Some(entry.id),
+                number,
+                around: None,
+            },
+        }));
+    }
+    for publish in index.publishes() {
+        violations.extend(whole(history, publish, &found));
+    }
+    violations
+}
+
+type Broken = (&'static str, String);
+
+/// The books forget the payload when nothing needs it any more.
+fn number_of(index: &Index<'_>, entry: &Entry) -> Option<u64> {
+    let timeline = index.timelines.get(&(entry.subscription, entry.id));
+    entry.number.or_else(|| {
+        let mut deliveries = timeline?.deliveries.iter();
+        deliveries.find_map(|(_, delivery)| delivery.number)
+    })
+}
+
+fn in_place(
+    history: &History,
+    index: &Index<'_>,
+    entry: &Entry,
+    number: Option<u64>,
+) -> Option<Broken> {
+    let published = number.and_then(|number| Some((number, index.publish_of(number)?)));
+    let Some((number, publish)) = published else {
+        return Some(("nothing invented", "nobody published it".to_owned()));
+    };
+    let subscription = subscription(entry.subscription);
+    if publish.topic == subscription.topic && subscription.receives(history.seed, number) {
+        return None;
+    }
+    let text = format!("{} must not have it", entry.subscription);
+    Some(("filters", text))
+}
+
+fn settled(index: &Index<'_>, entry: &Entry) -> Option<Broken> {
+    let timeline = index.timelines.get(&(entry.subscription, entry.id));
+    let most = subscription(entry.subscription).max_delivery_attempts;
+    match entry.state {
+        State::Unsettled => {
+            let text = "it was neither acked nor dead-lettered in the end".to_owned();
+            Some(("everything is settled", text))
+        }
+        State::Acked => {
+            let acked = timeline.is_some_and(|timeline| {
+                timeline.settles.iter().any(|settle| {
+                    settle.verb == Verb::Ack && settle.call.outcome.may_have_happened()
+                })
+            });
+            (!acked).then(|| ("zero lost", "acked, but nobody acked it".to_owned()))
+        }
+        State::Dead => {
+            let sure = timeline.and_then(|timeline| sure_ack(index, entry.subscription, timeline));
+            if sure.is_some() {
+                let text = "dead-lettered after its ack".to_owned();
+                return Some(("never again after an ack", text));
+            }
+            let attempts = entry.attempts;
+            (attempts != most).then(|| {
+                let text = format!("dead-lettered after {attempts} of {most} attempts");
+                ("dead when spent", text)
+            })
+        }
+    }
+}
+
+/// The messages of a request that the books must have: all, none, or all or none.
+fn whole(
+    history: &History,
+    publish: &Publish<'_>,
+    found: &HashMap<(&'static str, u64), u32>,
+) -> Vec<Violation> {
+    let subscriptions: Vec<&Subscription> = SUBSCRIPTIONS
+        .iter()
+        .filter(|subscription| subscription.topic == publish.topic)
+        .collect();
+    let count = |subscription: &Subscription, number| {
+        found.get(&(subscription.id, number)).copied().unwrap_or(0)
+    };
+    // in any subscription, so that a subscription that lacks it is noticed
+    let published = publish
+        .numbers
+        .clone()
+        .any(|number| subscriptions.iter().any(|s| count(s, number) > 0));
+    let outcome = publish.call.outcome;
+    let expected = match outcome {
+        Outcome::Done => true,
+        _ if publish.rubbish || !outcome.may_have_happened() => false,
+        _ => published,
+    };
+    let mut violations = Vec::new();
+    for number in publish.numbers.clone() {
+        for subscription in &subscriptions {
+            let expected = u32::from(expected && subscription.receives(history.seed, number));
+            let count = count(subscription, number);
+            let promise = match (expected, count) {
+                (1, 0) if outcome == Outcome::Done => "zero lost",
+                (0 | 1, 0 | 1) if expected == count => continue,
+                (1, 0) | (0, 1) => "a publish is all or nothing",
+                _ => "settled once",
+            };
+            violations.push(Violation {
+                promise,
+                text: format!(
+                    "{} times in {} after a publish that ended {outcome:?}",
+                    count, subscription.id
+                ),
+                about: About {
+                    subscription: Some(subscription.id),
+                    id: None,
+                    number: Some(number),
+                    around: None,
+                },
+            });
+        }
+    }
+    violations
+}

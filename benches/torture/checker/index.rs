@@ -1,0 +1,157 @@
+//! A history by message: who published it, and all that happened to it in each subscription.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::super::history::{Call, Delivery, History, Kind, Micros, Verb, What};
+use super::super::world::subscription;
+
+/// A request to publish.
+pub(super) struct Publish<'a> {
+    pub(super) call: &'a Call,
+    pub(super) topic: &'static str,
+    pub(super) numbers: Range<u64>,
+    pub(super) rubbish: bool,
+}
+
+/// An ack or nack that named the message.
+pub(super) struct Settle<'a> {
+    pub(super) call: &'a Call,
+    pub(super) verb: Verb,
+    /// None: by id.
+    pub(super) receipt: Option<&'a str>,
+}
+
+/// A message in a subscription.
+#[derive(Default)]
+pub(super) struct Timeline<'a> {
+    pub(super) deliveries: Vec<(&'a Call, &'a Delivery)>,
+    pub(super) settles: Vec<Settle<'a>>,
+    pub(super) reprocesses: Vec<&'a Call>,
+}
+
+pub(super) struct Index<'a> {
+    /// By first number.
+    publishes: BTreeMap<u64, Publish<'a>>,
+    pub(super) timelines: HashMap<(&'static str, Uuid), Timeline<'a>>,
+    /// When leases may have been ended by `cleanup_stuck_messages`.
+    cleanups: Vec<(Micros, Micros)>,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(history: &'a History) -> Self {
+        let mut publishes = BTreeMap::new();
+        let mut timelines: HashMap<(&'static str, Uuid), Timeline<'a>> = HashMap::new();
+        for event in &history.events {
+            let call = &event.call;
+            match &event.what {
+                What::Publish {
+                    topic,
+                    numbers,
+                    rubbish,
+                } => {
+                    let publish = Publish {
+                        call,
+                        topic,
+                        numbers: numbers.clone(),
+                        rubbish: *rubbish,
+                    };
+                    publishes.insert(numbers.start, publish);
+                }
+                What::Consume {
+                    subscription,
+                    deliveries,
+                } => {
+                    for delivery in deliveries {
+                        let timeline = timelines.entry((subscription, delivery.id)).or_default();
+                        timeline.deliveries.push((call, delivery));
+                    }
+                }
+                What::Settle {
+                    subscription,
+                    verb,
+                    handles,
+                } => {
+                    for handle in handles {
+                        let timeline = timelines.entry((subscription, handle.id)).or_default();
+                        timeline.settles.push(Settle {
+                            call,
+                            verb: *verb,
+                            receipt: handle.receipt.as_deref(),
+                        });
+                    }
+                }
+                What::Reprocess { subscription, ids } => {
+                    for id in ids {
+                        let timeline = timelines.entry((subscription, *id)).or_default();
+                        timeline.reprocesses.push(call);
+                    }
+                }
+                What::Read => {}
+            }
+        }
+        let cleanups = history
+            .faults
+            .iter()
+            .filter(|fault| fault.kind == Kind::CleanUpStuck)
+            .map(|fault| (fault.from, fault.until))
+            .collect();
+        Self {
+            publishes,
+            timelines,
+            cleanups,
+        }
+    }
+
+    pub(super) fn publishes(&self) -> impl Iterator<Item = &Publish<'a>> {
+        self.publishes.values()
+    }
+
+    /// The request that carried a number.
+    pub(super) fn publish_of(&self, number: u64) -> Option<&Publish<'a>> {
+        let (_, publish) = self.publishes.range(..=number).next_back()?;
+        publish.numbers.contains(&number).then_some(publish)
+    }
+
+    /// Until when a delivery was surely leased, if no settle but `except` ended it. It is surely
+    /// leased from its answer on.
+    pub(super) fn leased_until(
+        &self,
+        name: &str,
+        timeline: &Timeline<'_>,
+        (call, delivery): (&Call, &Delivery),
+        except: Option<&Call>,
+    ) -> Micros {
+        let subscription = subscription(name);
+        let settled = timeline.settles.iter().filter(|settle| {
+            let fits = settle
+                .receipt
+                .is_none_or(|receipt| receipt == &*delivery.receipt);
+            let is_except = except.is_some_and(|except| std::ptr::eq(except, settle.call));
+            fits && !is_except
+                && settle.call.outcome.may_have_happened()
+                && ends_at_or_after(settle.call, call.sent)
+        });
+        // what has a deadline of its own is not stuck before it
+        let cleaned = self.cleanups.iter().filter(|(_, until)| {
+            subscription.ack_deadline_seconds.is_none() && *until >= call.sent
+        });
+        settled
+            .map(|settle| settle.call.sent)
+            .chain(cleaned.map(|(from, _)| *from))
+            .chain([call.sent + subscription.lease_micros() - CLOCK_MARGIN])
+            .min()
+            .unwrap_or_default()
+    }
+}
+
+/// Postgres has a clock of its own, which may be stepped a little.
+const CLOCK_MARGIN: Micros = 20_000;
+
+/// A call without an answer may take effect after its end: the server may still work on it.
+pub(super) fn ends_at_or_after(call: &Call, at: Micros) -> bool {
+    use super::super::history::Outcome;
+    call.outcome != Outcome::Done || call.done >= at
+}

@@ -1,0 +1,166 @@
+//! Consumers of every manner: steady ones that ack, nackers, and sloths, who ack after the deadline or
+//! never.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::RngExt;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::super::history::{Delivery, Event, Handle, Outcome, Verb, What};
+use super::super::stage::{Phase, Stage};
+use super::super::world::{Subscription, digest};
+use super::Session;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    Steady,
+    Nacker,
+    Sloth,
+}
+
+/// Consume until the run is over; whoever does not ack everything leaves before the drain.
+pub async fn consume(
+    stage: Arc<Stage>,
+    subscription: &'static Subscription,
+    manner: Manner,
+    number: usize,
+) -> Vec<Event> {
+    let name = format!("{manner:?} {number} of {}", subscription.id).to_lowercase();
+    let mut session = Session::new(&stage, &name);
+    let most = if manner == Manner::Steady { 30 } else { 6 };
+    while session.is_running() || manner == Manner::Steady && stage.phase() == Phase::Draining {
+        let held = claim(&mut session, subscription, &name, most).await;
+        if held.is_empty() {
+            session.pause(80..250).await;
+            continue;
+        }
+        match manner {
+            Manner::Steady => work(&mut session, subscription, held).await,
+            Manner::Nacker => {
+                let (bad, good) = held.split_at(held.len().div_ceil(2));
+                settle(&mut session, subscription, Verb::Nack, bad.to_vec()).await;
+                settle(&mut session, subscription, Verb::Ack, good.to_vec()).await;
+                session.pause(200..600).await;
+            }
+            Manner::Sloth => {
+                let late = Duration::from_micros(subscription.lease_micros());
+                tokio::time::sleep(late).await;
+                session.pause(0..700).await;
+                if session.one_in(2) {
+                    settle(&mut session, subscription, Verb::Ack, held).await;
+                }
+            }
+        }
+    }
+    session.finish()
+}
+
+async fn claim(
+    session: &mut Session,
+    subscription: &'static Subscription,
+    name: &str,
+    most: u32,
+) -> Vec<Handle> {
+    let consumer = name.replace(' ', "-");
+    let batch = session.random.random_range(1..=most);
+    let id = subscription.id;
+    let path = format!("/subscriptions/{id}/messages?consumer_id={consumer}&batch_size={batch}");
+    let what = |body: Option<&Value>| What::Consume {
+        subscription: id,
+        deliveries: body.map(deliveries).unwrap_or_default(),
+    };
+    let (_, what) = session.call(("GET", &path, ""), what).await;
+    let What::Consume { deliveries, .. } = what else {
+        return Vec::new();
+    };
+    let handles: Vec<Handle> = deliveries
+        .iter()
+        .map(|delivery| Handle {
+            id: delivery.id,
+            receipt: Some(Arc::clone(&delivery.receipt)),
+        })
+        .collect();
+    let delivered = u64::try_from(handles.len()).unwrap();
+    let tally = &session.stage.tally;
+    tally.delivered.fetch_add(delivered, Ordering::Relaxed);
+    handles
+}
+
+/// Ack all: now and then in two parts, by ids, twice.
+async fn work(session: &mut Session, subscription: &'static Subscription, mut held: Vec<Handle>) {
+    if session.one_in(3) {
+        session.pause(0..60).await;
+    }
+    // an id settles whoever holds the message: only where nobody minds
+    if subscription.id == "events-all" && session.one_in(10) {
+        for handle in &mut held {
+            handle.receipt = None;
+        }
+    }
+    let rest = if session.one_in(5) {
+        held.split_off(held.len() / 2)
+    } else {
+        Vec::new()
+    };
+    for part in [held, rest] {
+        let outcome = settle(session, subscription, Verb::Ack, part.clone()).await;
+        if session.one_in(if outcome == Outcome::Done { 50 } else { 2 }) {
+            settle(session, subscription, Verb::Ack, part).await;
+        }
+    }
+}
+
+async fn settle(
+    session: &mut Session,
+    subscription: &'static Subscription,
+    verb: Verb,
+    handles: Vec<Handle>,
+) -> Outcome {
+    if handles.is_empty() {
+        return Outcome::Done;
+    }
+    let named: Vec<String> = handles
+        .iter()
+        .map(|handle| match &handle.receipt {
+            Some(receipt) => format!("\"{receipt}\""),
+            None => format!("\"{}\"", handle.id),
+        })
+        .collect();
+    let count = u64::try_from(named.len()).unwrap();
+    let route = match verb {
+        Verb::Ack => "acks",
+        Verb::Nack => "nacks",
+    };
+    let path = format!("/subscriptions/{}/{route}", subscription.id);
+    let body = format!("[{}]", named.join(","));
+    let what = |_: Option<&Value>| What::Settle {
+        subscription: subscription.id,
+        verb,
+        handles,
+    };
+    let (outcome, _) = session.call(("POST", &path, &body), what).await;
+    if outcome == Outcome::Done && verb == Verb::Ack {
+        session
+            .stage
+            .tally
+            .acked
+            .fetch_add(count, Ordering::Relaxed);
+    }
+    outcome
+}
+
+fn deliveries(body: &Value) -> Vec<Delivery> {
+    let messages = body["data"].as_array().unwrap().iter();
+    messages
+        .map(|message| Delivery {
+            id: Uuid::parse_str(message["id"].as_str().unwrap()).unwrap(),
+            number: message["payload"]["n"].as_u64(),
+            digest: digest(&message["payload"]),
+            attempts: u32::try_from(message["delivery_attempts"].as_u64().unwrap()).unwrap(),
+            receipt: message["receipt"].as_str().unwrap().into(),
+        })
+        .collect()
+}

@@ -1,0 +1,252 @@
+//! `make torture`: two servers over one Postgres under load and under faults of every kind, and a proof
+//! from the histories of all clients that nothing was lost, doubled or invented. See
+//! docs/reliability.md.
+//!
+//! `world` says what there is, `clients` work, `faults` disturb them, `history` is what happened,
+//! `books` what the database says, `checker` compares, `report` tells.
+#![expect(clippy::unwrap_used, reason = "a program for developers")]
+#![expect(clippy::indexing_slicing, reason = "a program for developers")]
+#![expect(clippy::must_use_candidate, reason = "a program for developers")]
+#![expect(unreachable_pub, reason = "the tests include some of it")]
+
+mod books;
+mod checker;
+mod clients;
+mod clock;
+mod cluster;
+mod disk;
+mod faults;
+mod history;
+mod report;
+mod servers;
+mod stage;
+mod story;
+mod wire;
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::task::JoinSet;
+
+use clients::Session;
+use clients::consumers::{Manner, consume};
+use clients::dead_letters;
+use clients::probes::{DOORS, probe};
+use clients::publishers::publish;
+use clock::Clock;
+use cluster::Cluster;
+use disk::Disk;
+use faults::Faults;
+use history::{Entry, Event, History, Outcome, Probe, State, What};
+use servers::{COUNT, Servers};
+use stage::{Phase, Stage};
+use world::{SUBSCRIPTIONS, TOPICS};
+
+const PUBLISHERS: u64 = 4;
+/// How long the backlog may take to drain when the faults are over.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// Torture fastpubsub and prove that it kept its promises
+#[derive(Parser)]
+struct Flags {
+    /// How long faults go on
+    #[arg(long, default_value = "60")]
+    seconds: u64,
+    /// Of everything random; taken from the clock if not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// What cargo bench adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let clock_seed = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let seed = flags.seed.unwrap_or_else(clock_seed);
+    let directory = std::env::temp_dir().join(format!("fastpubsub-torture-{}", std::process::id()));
+    println!(
+        "{} s with seed {seed} in {}",
+        flags.seconds,
+        directory.display()
+    );
+    let faults = set_up(&directory, seed, flags.seconds).await;
+    let run = tokio::spawn(run(Arc::clone(&faults), Duration::from_secs(flags.seconds)));
+    let passed = tokio::select! {
+        ran = run => ran.is_ok_and(|passed| passed),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.unwrap();
+            eprintln!("interrupted");
+            false
+        }
+    };
+    let unclean = faults.stage.servers.stop().await;
+    for text in &unclean {
+        println!("VIOLATED: {text}");
+    }
+    faults.cluster.stop(nix::sys::signal::Signal::SIGINT).await;
+    if !passed || !unclean.is_empty() {
+        println!("FAILED with seed {seed}; kept: {}", directory.display());
+        return ExitCode::FAILURE;
+    }
+    faults.disk.unmount();
+    std::fs::remove_dir_all(directory).unwrap();
+    println!("passed with seed {seed}");
+    ExitCode::SUCCESS
+}
+
+/// A new Postgres with the schema, servers over it, topics and subscriptions.
+async fn set_up(directory: &Path, seed: u64, seconds: u64) -> Arc<Faults> {
+    std::fs::create_dir(directory).unwrap();
+    let disk = Disk::mount(directory.join("disk"), 768 + 2 * seconds);
+    if let Some(reason) = &disk.refused {
+        println!("a full disk is left out, since mounting one is not allowed: {reason}");
+    }
+    let place: PathBuf = disk.place.join("postgres");
+    let cluster = Cluster::create(place).await;
+    let clock = Clock::start();
+    let servers = Servers::new(directory, &cluster.url());
+    let migrated = servers.command(&["db-migrate"]).output().await.unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+    for server in 0..COUNT {
+        servers.start(server, clock).await;
+    }
+    let stage = Stage::new(seed, clock, servers);
+    // a client that is in no hurry, and never cuts its calls
+    stage.enter(Phase::Draining);
+    let mut session = Session::new(&stage, "setup");
+    for topic in TOPICS {
+        create(&mut session, "/topics", &serde_json::json!({ "id": topic })).await;
+    }
+    for subscription in &SUBSCRIPTIONS {
+        create(&mut session, "/subscriptions", &subscription.body()).await;
+    }
+    stage.enter(Phase::Running);
+    Faults::new(&stage, cluster, disk)
+}
+
+async fn create(session: &mut Session, path: &str, body: &serde_json::Value) {
+    let body = body.to_string();
+    let (outcome, _) = session.call(("POST", path, &body), |_| What::Read).await;
+    assert_eq!(outcome, Outcome::Done, "{body}");
+}
+
+/// Whether all promises were kept.
+async fn run(faults: Arc<Faults>, duration: Duration) -> bool {
+    let stage = Arc::clone(&faults.stage);
+    let mut clients: JoinSet<Vec<Event>> = JoinSet::new();
+    for publisher in 1..=PUBLISHERS {
+        clients.spawn(publish(Arc::clone(&stage), publisher));
+    }
+    for subscription in &SUBSCRIPTIONS {
+        let manners = [
+            Manner::Steady,
+            Manner::Steady,
+            Manner::Nacker,
+            Manner::Sloth,
+        ];
+        for (number, manner) in manners.into_iter().enumerate() {
+            clients.spawn(consume(Arc::clone(&stage), subscription, manner, number));
+        }
+    }
+    clients.spawn(dead_letters::reprocess(Arc::clone(&stage)));
+    let mut probes: JoinSet<Vec<Probe>> = JoinSet::new();
+    for server in 0..COUNT {
+        for door in DOORS {
+            probes.spawn(probe(Arc::clone(&stage), server, door));
+        }
+    }
+    let watch = tokio::spawn({
+        let (stage, faults) = (Arc::clone(&stage), Arc::clone(&faults));
+        async move { report::progress(&stage, &faults).await }
+    });
+
+    let rounds = u32::try_from(duration.as_secs() / 60).unwrap().max(1);
+    faults.run(duration, rounds).await;
+    stage.enter(Phase::Draining);
+    let mut inspector = Session::new(&stage, "inspector");
+    drain(&mut inspector).await;
+    stage.enter(Phase::Over);
+
+    let mut history = History {
+        seed: stage.seed,
+        events: clients.join_all().await.concat(),
+        probes: probes.join_all().await.concat(),
+        ..History::default()
+    };
+    watch.await.unwrap();
+    let mut books = faults.archive.take().await;
+    let mut connection = faults.cluster.connect().await.unwrap();
+    books.extend(books::read(&mut connection, false).await.unwrap());
+    (history.faults, history.mishaps) = faults.take().await;
+    history.mishaps.extend(stage.servers.ended().await);
+    history
+        .mishaps
+        .extend(compare_dead_letters(&mut inspector, &books).await);
+    history.events.extend(inspector.finish());
+    history.events.sort_by_key(|event| event.call.sent);
+
+    let mut violations = checker::check(&history, &books);
+    for (kind, count) in report::counts(&history) {
+        let wanted = usize::try_from(rounds).unwrap();
+        let left_out = kind == history::Kind::FillDisk && faults.disk.refused.is_some();
+        if count < wanted && !left_out {
+            violations.push(checker::Violation {
+                promise: "every fault happens",
+                text: format!("{kind:?} happened {count} times, not {wanted}"),
+                about: story::About::default(),
+            });
+        }
+    }
+    report::summary(&history, &books);
+    report::violations(&history, &violations);
+    violations.is_empty()
+}
+
+/// Wait until nothing is left to deliver; what is after that is a violation in the books.
+async fn drain(session: &mut Session) {
+    let end = tokio::time::Instant::now() + DRAIN;
+    for subscription in &SUBSCRIPTIONS {
+        let path = format!("/subscriptions/{}/metrics", subscription.id);
+        let mut backlog = 1;
+        while backlog > 0 && tokio::time::Instant::now() < end {
+            session.pause(100..200).await;
+            let what = |body: Option<&serde_json::Value>| {
+                let states = ["available", "delivered", "scheduled"];
+                let count = |body: &serde_json::Value| {
+                    states.iter().filter_map(|state| body[state].as_u64()).sum()
+                };
+                backlog = body.map_or(1, count);
+                What::Read
+            };
+            session.call(("GET", &path, ""), what).await;
+        }
+    }
+}
+
+/// The API must list the dead letters that the books have.
+async fn compare_dead_letters(session: &mut Session, books: &[Entry]) -> Vec<String> {
+    let mut mishaps = Vec::new();
+    for subscription in &SUBSCRIPTIONS {
+        let mut listed = dead_letters::list(session, subscription.id).await;
+        let mut dead: Vec<_> = books
+            .iter()
+            .filter(|entry| entry.subscription == subscription.id && entry.state == State::Dead)
+            .map(|entry| entry.id)
+            .collect();
+        listed.sort_unstable();
+        dead.sort_unstable();
+        if listed != dead {
+            mishaps.push(format!(
+                "the API lists other dead letters of {}",
+                subscription.id
+            ));
+        }
+    }
+    mishaps
+}

@@ -1,0 +1,188 @@
+//! The topics and subscriptions of a run, and the payload of every number. Payloads follow from the
+//! number, so that the checker knows what was sent without having kept it.
+
+use serde_json::{Value, json};
+
+/// Given to the servers; holds where a subscription has no ack deadline of its own.
+pub const DEFAULT_ACK_DEADLINE_SECONDS: u32 = 3;
+/// Given to `cleanup_stuck_messages`: younger than the default deadline, so that it ends live leases.
+pub const STUCK_AFTER_SECONDS: u32 = 1;
+
+/// A value that a filter names.
+pub enum Is {
+    Text(&'static str),
+    Number(i64),
+    Flag(bool),
+}
+
+/// A subscription, as it is created.
+pub struct Subscription {
+    pub id: &'static str,
+    pub topic: &'static str,
+    /// All fields must match, each with any of its values.
+    pub filter: &'static [(&'static str, &'static [Is])],
+    pub max_delivery_attempts: u32,
+    pub backoff_max_seconds: u32,
+    pub ack_deadline_seconds: Option<u32>,
+}
+
+pub const TOPICS: [&str; 3] = ["orders", "events", "jobs"];
+
+/// Every topic has one subscription without a filter, which shows what was published at all.
+pub const SUBSCRIPTIONS: [Subscription; 6] = [
+    Subscription {
+        id: "orders-all",
+        topic: "orders",
+        filter: &[],
+        max_delivery_attempts: 5,
+        backoff_max_seconds: 2,
+        ack_deadline_seconds: Some(2),
+    },
+    Subscription {
+        id: "orders-abroad",
+        topic: "orders",
+        filter: &[("country", &[Is::Text("JP"), Is::Text("US")])],
+        max_delivery_attempts: 3,
+        backoff_max_seconds: 1,
+        ack_deadline_seconds: Some(1),
+    },
+    Subscription {
+        id: "events-all",
+        topic: "events",
+        filter: &[],
+        max_delivery_attempts: 4,
+        backoff_max_seconds: 2,
+        ack_deadline_seconds: None,
+    },
+    Subscription {
+        id: "events-tagged",
+        topic: "events",
+        filter: &[
+            ("tags", &[Is::Text("a"), Is::Text("é\"'\\")]),
+            ("level", &[Is::Number(1), Is::Number(2)]),
+        ],
+        max_delivery_attempts: 2,
+        backoff_max_seconds: 1,
+        ack_deadline_seconds: Some(3),
+    },
+    Subscription {
+        id: "jobs-all",
+        topic: "jobs",
+        filter: &[],
+        max_delivery_attempts: 1,
+        backoff_max_seconds: 1,
+        ack_deadline_seconds: Some(1),
+    },
+    Subscription {
+        id: "jobs-urgent",
+        topic: "jobs",
+        filter: &[("urgent", &[Is::Flag(true)])],
+        max_delivery_attempts: 3,
+        backoff_max_seconds: 2,
+        ack_deadline_seconds: Some(2),
+    },
+];
+
+/// The subscription of an id.
+#[must_use]
+pub fn subscription(id: &str) -> &'static Subscription {
+    let found = SUBSCRIPTIONS.iter().find(|known| known.id == id);
+    found.unwrap_or_else(|| panic!("no subscription {id}"))
+}
+
+impl Subscription {
+    /// The body that creates it.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let filter: serde_json::Map<String, Value> = self
+            .filter
+            .iter()
+            .map(|(field, values)| ((*field).to_owned(), values.iter().map(Is::json).collect()))
+            .collect();
+        json!({
+            "id": self.id,
+            "topic_id": self.topic,
+            "filter": filter,
+            "max_delivery_attempts": self.max_delivery_attempts,
+            "backoff_min_seconds": 1,
+            "backoff_max_seconds": self.backoff_max_seconds,
+            "ack_deadline_seconds": self.ack_deadline_seconds,
+        })
+    }
+
+    /// How long a delivery is leased at least.
+    #[must_use]
+    pub fn lease_micros(&self) -> u64 {
+        let seconds = self.ack_deadline_seconds;
+        u64::from(seconds.unwrap_or(DEFAULT_ACK_DEADLINE_SECONDS)) * 1_000_000
+    }
+
+    /// Whether the message of a number must reach it, if it was published to its topic.
+    #[must_use]
+    pub fn receives(&self, seed: u64, number: u64) -> bool {
+        let payload = payload(seed, number);
+        self.filter.iter().all(|(field, values)| {
+            let matches = |value: &Value| values.iter().any(|wanted| wanted.json() == *value);
+            match payload.get(field) {
+                Some(Value::Array(elements)) => elements.iter().any(matches),
+                Some(value) => matches(value),
+                None => false,
+            }
+        })
+    }
+}
+
+impl Is {
+    fn json(&self) -> Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number),
+            Self::Flag(flag) => json!(flag),
+        }
+    }
+}
+
+/// The message of a number. Some lack the fields that filters look at.
+#[must_use]
+pub fn payload(seed: u64, number: u64) -> Value {
+    let dice = mix(seed ^ mix(number));
+    let face = |shift: u32, faces: u64| (dice >> shift) % faces;
+    let pick = |shift: u32, words: &[&'static str]| {
+        let at = usize::try_from(face(shift, u64::try_from(words.len()).unwrap_or(1)));
+        words[at.unwrap_or_default()]
+    };
+    let mut payload = json!({
+        "n": number,
+        "country": pick(0, &["BR", "US", "JP", "us"]),
+        "level": face(8, 4),
+        "pad": "x".repeat(usize::try_from(face(16, 200)).unwrap_or_default()),
+    });
+    if face(24, 4) > 0 {
+        payload["tags"] = json!([pick(26, &["a", "b"]), pick(30, &["é\"'\\", "c", "d"])]);
+    }
+    if face(36, 3) > 0 {
+        payload["urgent"] = match face(40, 3) {
+            0 => json!(true),
+            1 => json!(false),
+            _ => json!("true"),
+        };
+    }
+    payload
+}
+
+/// A short stand-in for a payload: equal where the payloads are equal as JSON.
+#[must_use]
+pub fn digest(payload: &Value) -> u64 {
+    // an object's fields are printed in one order, whatever the order they came in
+    payload.to_string().bytes().fold(0, |digest, byte| {
+        mix(digest ^ u64::from(byte)).wrapping_add(1)
+    })
+}
+
+/// splitmix64
+fn mix(value: u64) -> u64 {
+    let mut mixed = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
