@@ -11,7 +11,10 @@ TEST_DATA := $(or $(FASTPUBSUB_TEST_DATA_DIR),$(or $(TMPDIR),/tmp)/fastpubsub-te
 RUN_DATA = $(or $(FASTPUBSUB_DATA_DIR),$(shell [ "$$(id -u)" = 0 ] && id postgres >/dev/null 2>&1 \
 	&& ! su postgres -s /bin/sh -c 'cd "$(CURDIR)"' 2>/dev/null && echo /var/lib/fastpubsub || echo ./data))
 
-.PHONY: help setup run build test test-matrix lint fmt bless psql bench
+# How long make torture goes on.
+SECONDS ?= 600
+
+.PHONY: help setup run build test test-matrix lint fmt bless psql bench torture
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
@@ -64,3 +67,6 @@ psql: ## Open a prompt on the private Postgres of make run
 bench: setup ## Measure against a plain INSERT: 35 minutes, with FLAGS=--quick 6 (docs/benchmarks.md)
 	@# both ends of 2,000 connections, each in its own process
 	ulimit -S -n 8192 || true; cargo bench --bench throughput -- $(FLAGS)
+
+torture: setup ## Prove under faults that nothing is lost: SECONDS=600 SEED=; see docs/reliability.md
+	cargo bench --bench torture -- --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

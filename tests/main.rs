@@ -20,3 +20,4 @@ mod layers;
 mod maintenance;
 mod schema;
 mod sql;
+mod torture;

@@ -6,7 +6,6 @@
 //! `books` what the database says, `checker` compares, `report` tells.
 #![expect(clippy::unwrap_used, reason = "a program for developers")]
 #![expect(clippy::indexing_slicing, reason = "a program for developers")]
-#![expect(clippy::must_use_candidate, reason = "a program for developers")]
 #![expect(unreachable_pub, reason = "the tests include some of it")]
 
 mod books;
@@ -92,6 +91,9 @@ async fn main() -> ExitCode {
     faults.cluster.stop(nix::sys::signal::Signal::SIGINT).await;
     if !passed || !unclean.is_empty() {
         println!("FAILED with seed {seed}; kept: {}", directory.display());
+        if faults.disk.refused.is_none() {
+            println!("to remove it: umount {} first", faults.disk.place.display());
+        }
         return ExitCode::FAILURE;
     }
     faults.disk.unmount();

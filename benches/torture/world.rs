@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 
 /// Given to the servers; holds where a subscription has no ack deadline of its own.
 pub const DEFAULT_ACK_DEADLINE_SECONDS: u32 = 3;
-/// Given to `cleanup_stuck_messages`: younger than the default deadline, so that it ends live leases.
-pub const STUCK_AFTER_SECONDS: u32 = 1;
 
 /// A value that a filter names.
 pub enum Is {

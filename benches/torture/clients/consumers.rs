@@ -34,7 +34,7 @@ pub async fn consume(
     while session.is_running() || manner == Manner::Steady && stage.phase() == Phase::Draining {
         let held = claim(&mut session, subscription, &name, most).await;
         if held.is_empty() {
-            session.pause(80..250).await;
+            session.pause(50..150).await;
             continue;
         }
         match manner {

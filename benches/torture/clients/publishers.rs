@@ -42,7 +42,7 @@ pub async fn publish(stage: Arc<Stage>, publisher: u64) -> Vec<Event> {
         if outcome == Outcome::Done {
             stage.tally.published.fetch_add(count, Ordering::Relaxed);
         }
-        session.pause(20..120).await;
+        session.pause(10..70).await;
     }
     session.finish()
 }

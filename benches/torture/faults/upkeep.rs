@@ -6,9 +6,10 @@ use rand::RngExt;
 use sqlx::Connection;
 
 use super::super::history::{Fault, Kind};
-use super::super::world::STUCK_AFTER_SECONDS;
 use super::Lane;
 
+/// Less than the default ack deadline, so that live leases are ended too.
+const STUCK_AFTER_SECONDS: u32 = 1;
 /// Acked messages younger than this are kept: longer than reading the books takes.
 const FORGET_AFTER_SECONDS: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);

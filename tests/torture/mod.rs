@@ -1,0 +1,17 @@
+//! The checker of `make torture`: each kind of violation, made by hand, is found, and nothing else is.
+
+#[path = "../../benches/torture/checker/mod.rs"]
+mod checker;
+#[path = "../../benches/torture/history.rs"]
+mod history;
+#[path = "../../benches/torture/story.rs"]
+mod story;
+#[path = "../../benches/torture/world.rs"]
+mod world;
+
+mod leases;
+mod messages;
+mod order;
+mod script;
+mod service;
+mod stories;
