@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -113,15 +114,20 @@ impl From<sqlx::Error> for Error {
         {
             let message = database.message().to_owned();
             let field = database
-                .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-                .and_then(sqlx::postgres::PgDatabaseError::column);
+                .try_downcast_ref::<PgDatabaseError>()
+                .and_then(PgDatabaseError::column);
             return match (field, StatusCode::from_u16(status)) {
                 (Some(field), Ok(StatusCode::UNPROCESSABLE_ENTITY)) => Self::field(field, &message),
                 (_, Ok(status)) => Self::Refused { status, message },
                 (_, Err(_)) => Self::Internal(Arc::new(error)),
             };
         }
+        // it ended the connection, whatever its code: such as one that could not even start
+        let ended = database
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
         match code.as_str() {
+            _ if ended => Self::Unavailable(Arc::new(error)),
             "57014" => Self::Timeout(Arc::new(error)),
             // lock not available, serialization failure, deadlock; read-only standby after a failover
             "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(Arc::new(error)),

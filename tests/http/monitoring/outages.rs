@@ -5,7 +5,8 @@ use std::path::Path;
 use fastpubsub::app::App;
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -142,6 +143,34 @@ async fn a_database_that_refuses_connections_is_503() {
         readiness.expect(503).json(),
         json!({"detail": "database is down"})
     );
+}
+
+/// On a full disk, a connection may end at its start with an internal error of Postgres.
+#[tokio::test]
+async fn a_database_that_ends_connections_is_503_whatever_its_reason() {
+    let postgres = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = PgConnectOptions::new()
+        .host("127.0.0.1")
+        .port(postgres.local_addr().unwrap().port())
+        .username("postgres")
+        .ssl_mode(PgSslMode::Disable);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = postgres.accept().await.unwrap();
+            let mut startup = [0; 1024];
+            let read = stream.read(&mut startup).await.unwrap();
+            assert!(read > 0);
+            let fields = b"SFATAL\0VFATAL\0CXX000\0Mcould not write init file\0\0";
+            let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            let error = [b"E".as_slice(), &length, fields].concat();
+            stream.write_all(&error).await.unwrap();
+        }
+    });
+    let (url, _guard) = start_on(options).await;
+
+    let topics = send(&url, "GET", "/topics", &Value::Null).await;
+
+    assert_unavailable(&topics, "GET /topics");
 }
 
 #[tokio::test]
