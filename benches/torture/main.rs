@@ -48,6 +48,8 @@ use world::{SUBSCRIPTIONS, TOPICS};
 const PUBLISHERS: u64 = 4;
 /// How long the backlog may take to drain when the faults are over.
 const DRAIN: Duration = Duration::from_secs(60);
+/// What a run may take beside its faults, which may last somewhat longer than asked for.
+const HANGING: Duration = Duration::from_secs(120);
 
 /// Torture fastpubsub and prove that it kept its promises
 #[derive(Parser)]
@@ -75,15 +77,22 @@ async fn main() -> ExitCode {
         directory.display()
     );
     let faults = set_up(&directory, seed, flags.seconds).await;
-    let run = tokio::spawn(run(Arc::clone(&faults), Duration::from_secs(flags.seconds)));
+    let duration = Duration::from_secs(flags.seconds);
+    let mut run = tokio::spawn(run(Arc::clone(&faults), duration));
     let passed = tokio::select! {
-        ran = run => ran.is_ok_and(|passed| passed),
+        ran = &mut run => ran.is_ok_and(|passed| passed),
+        () = tokio::time::sleep(duration * 2 + HANGING) => {
+            eprintln!("hangs");
+            false
+        }
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.unwrap();
             eprintln!("interrupted");
             false
         }
     };
+    // with it end all tasks that might start something again
+    run.abort();
     let unclean = faults.stage.servers.stop().await;
     for text in &unclean {
         println!("VIOLATED: {text}");
@@ -105,7 +114,7 @@ async fn main() -> ExitCode {
 /// A new Postgres with the schema, servers over it, topics and subscriptions.
 async fn set_up(directory: &Path, seed: u64, seconds: u64) -> Arc<Faults> {
     std::fs::create_dir(directory).unwrap();
-    let disk = Disk::mount(directory.join("disk"), 768 + 2 * seconds);
+    let disk = Disk::mount(directory.join("disk"), 512 + seconds / 2);
     if let Some(reason) = &disk.refused {
         println!("a full disk is left out, since mounting one is not allowed: {reason}");
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +19,8 @@ use super::world::DEFAULT_ACK_DEADLINE_SECONDS;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fastpubsub");
 pub const COUNT: usize = 2;
+/// Longer than any outage of the database.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Server {
     port: u16,
@@ -77,7 +79,9 @@ impl Servers {
         let server = &self.servers[number];
         let mut child = self.spawn(number);
         let mut wire = Wire::new("starter", self, clock);
+        let end = Instant::now() + START_TIMEOUT;
         loop {
+            assert!(Instant::now() < end, "server {number} does not start");
             if child.try_wait().unwrap().is_some() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 child = self.spawn(number);

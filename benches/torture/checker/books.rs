@@ -32,7 +32,7 @@ pub(super) fn check(history: &History, index: &Index<'_>, books: &[Entry]) -> Ve
         }));
     }
     for publish in index.publishes() {
-        violations.extend(whole(history, publish, &found));
+        violations.extend(whole(history, index, publish, &found));
     }
     violations
 }
@@ -115,6 +115,7 @@ fn may_have_acked(timeline: &Timeline<'_>, settle: &Settle<'_>) -> bool {
 /// The messages of a request that the books must have: all, none, or all or none.
 fn whole(
     history: &History,
+    index: &Index<'_>,
     publish: &Publish<'_>,
     found: &HashMap<(&'static str, u64), u32>,
 ) -> Vec<Violation> {
@@ -159,7 +160,8 @@ fn whole(
                 ),
                 about: About {
                     subscription: Some(subscription.id),
-                    id: None,
+                    // where it was delivered, its story knows its acks too
+                    id: index.ids.get(&number).copied(),
                     number: Some(number),
                     around: None,
                 },

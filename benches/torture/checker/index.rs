@@ -36,6 +36,8 @@ pub(super) struct Index<'a> {
     /// By first number.
     publishes: BTreeMap<u64, Publish<'a>>,
     pub(super) timelines: HashMap<(&'static str, Uuid), Timeline<'a>>,
+    /// The id of a number's message, where it was delivered.
+    pub(super) ids: HashMap<u64, Uuid>,
     /// When leases may have been ended by `cleanup_stuck_messages`.
     cleanups: Vec<(Micros, Micros)>,
 }
@@ -44,6 +46,7 @@ impl<'a> Index<'a> {
     pub(super) fn new(history: &'a History) -> Self {
         let mut publishes = BTreeMap::new();
         let mut timelines: HashMap<(&'static str, Uuid), Timeline<'a>> = HashMap::new();
+        let mut ids = HashMap::new();
         for event in &history.events {
             let call = &event.call;
             match &event.what {
@@ -67,6 +70,9 @@ impl<'a> Index<'a> {
                     for delivery in deliveries {
                         let timeline = timelines.entry((subscription, delivery.id)).or_default();
                         timeline.deliveries.push((call, delivery));
+                        if let Some(number) = delivery.number {
+                            ids.insert(number, delivery.id);
+                        }
                     }
                 }
                 What::Settle {
@@ -101,6 +107,7 @@ impl<'a> Index<'a> {
         Self {
             publishes,
             timelines,
+            ids,
             cleanups,
         }
     }

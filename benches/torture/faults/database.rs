@@ -1,5 +1,6 @@
 //! What happens to Postgres: killed, stopped, crowded, without room on its disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -83,6 +84,12 @@ impl Lane {
         }
     }
 
+    async fn fill(&self) {
+        let faults = Arc::clone(&self.faults);
+        let filled = tokio::task::spawn_blocking(move || faults.disk.fill());
+        filled.await.unwrap();
+    }
+
     /// Fill the disk for some seconds. Postgres answers with errors, or it stops when it cannot write
     /// its log; then it has to be started again.
     async fn fill_disk(&mut self) {
@@ -90,7 +97,7 @@ impl Lane {
         if self.random.random_range(0..2) == 0
             && let Ok(mut connection) = self.faults.cluster.connect().await
         {
-            self.faults.disk.fill();
+            self.fill().await;
             for _ in 0..16 {
                 let turned = sqlx::query("select pg_catalog.pg_switch_wal()")
                     .execute(&mut connection)
@@ -101,7 +108,7 @@ impl Lane {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         } else {
-            self.faults.disk.fill();
+            self.fill().await;
         }
         self.pause(2000..4000).await;
         self.faults.disk.free();
