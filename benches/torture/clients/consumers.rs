@@ -1,5 +1,5 @@
-//! Consumers of every manner: steady ones that ack, nackers, and sloths, who ack after the deadline or
-//! never.
+//! Consumers of every manner: steady ones that ack, nackers, and sloths, who settle after the
+//! deadline, with old receipts, or never.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,10 +48,16 @@ pub async fn consume(
             Manner::Sloth => {
                 let late = Duration::from_micros(subscription.lease_micros());
                 tokio::time::sleep(late).await;
-                session.pause(0..700).await;
+                // often its own messages again: from then on its receipts are old and settle nothing
                 if session.one_in(2) {
-                    settle(&mut session, subscription, Verb::Ack, held).await;
+                    claim(&mut session, subscription, &name, most).await;
                 }
+                session.pause(0..300).await;
+                match session.random.random_range(0..3) {
+                    0 => settle(&mut session, subscription, Verb::Ack, held).await,
+                    1 => settle(&mut session, subscription, Verb::Nack, held).await,
+                    _ => Outcome::Done,
+                };
             }
         }
     }
