@@ -36,15 +36,17 @@ begin
         topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
         published_at, attempts, consumer_id, reason
     )
-    select p_topic_key, p_subscription_key, d.message_id, m.payload, m.attributes, m.ordering_key,
-        m.priority, m.published_at, d.attempts, d.consumer_id, p_reason
+    select p_topic_key, p_subscription_key, d.message_id, coalesce(m.payload, 'null'), m.attributes,
+        m.ordering_key, m.priority, coalesce(m.published_at, pubsub.id_time(d.message_id)),
+        d.attempts, d.consumer_id, p_reason
     from dead d
-    cross join lateral (
+    -- a message that someone removed by hand still ends in the books
+    left join lateral (
         select x.payload, x.attributes, x.ordering_key, x.priority, x.published_at
         from pubsub_data.messages x
         where x.topic_key = p_topic_key and x.message_id = d.message_id
         limit 1
-    ) m;
+    ) m on true;
     get diagnostics v_moved = row_count;
     return v_moved;
 end

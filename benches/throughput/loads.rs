@@ -32,22 +32,6 @@ pub(crate) async fn insert(database: Database, batch: usize, progress: Progress)
     connection.close().await.unwrap();
 }
 
-/// The fastest way to store messages by a statement: one parameter for all of them.
-pub(crate) async fn insert_array(database: Database, batch: usize, progress: Progress) {
-    let mut connection = database.connect().await;
-    let payload = RawValue::from_string(payload()).unwrap();
-    let payloads = vec![Json(payload); batch];
-    while !progress.stopped() {
-        sqlx::query("insert into public.raw (payload) select unnest($1::jsonb[])")
-            .bind(&payloads)
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        progress.add(batch);
-    }
-    connection.close().await.unwrap();
-}
-
 pub(crate) async fn publish(address: SocketAddr, topic: &str, batch: usize, progress: Progress) {
     let mut client = Client::connect(address).await;
     let body = publish_body(batch);

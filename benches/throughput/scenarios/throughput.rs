@@ -15,7 +15,6 @@ const ORIGINAL: f64 = 213.0;
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Insert,
-    InsertArray,
     /// To this topic.
     Publish(&'static str),
     /// From a backlog that does not run out.
@@ -38,7 +37,7 @@ struct Load {
 const ONE: usize = 0;
 const HUNDRED: usize = 3;
 
-const LOADS: [Load; 8] = [
+const LOADS: [Load; 7] = [
     Load {
         name: "plain INSERT, 1 a statement, 8 clients",
         kind: Kind::Insert,
@@ -94,14 +93,6 @@ const LOADS: [Load; 8] = [
         clients: 4,
         reference: HUNDRED,
         target: Some(0.3),
-    },
-    Load {
-        name: "INSERT from an array of 100, 4 clients",
-        kind: Kind::InsertArray,
-        batch: 100,
-        clients: 4,
-        reference: HUNDRED,
-        target: None,
     },
 ];
 
@@ -193,7 +184,7 @@ async fn one(
     match load.kind {
         Kind::Consume => fill::publish(database, "single", enough as u64).await,
         Kind::Drain => fill::publish(database, "drain", drained).await,
-        Kind::Insert | Kind::InsertArray | Kind::Publish(_) => {}
+        Kind::Insert | Kind::Publish(_) => {}
     }
     let mut crowd = Crowd::default();
     let (address, batch) = (server.address, load.batch);
@@ -201,9 +192,6 @@ async fn one(
         match load.kind {
             Kind::Insert => {
                 crowd.spawn(|progress| loads::insert(database.clone(), batch, progress))
-            }
-            Kind::InsertArray => {
-                crowd.spawn(|progress| loads::insert_array(database.clone(), batch, progress));
             }
             Kind::Publish(topic) => {
                 crowd.spawn(|progress| loads::publish(address, topic, batch, progress));
