@@ -10,8 +10,8 @@
  */
 create function pubsub.id_at(p_at timestamptz)
 returns uuid
--- not strict, which would keep Postgres from inlining it
-language sql immutable parallel safe
+-- neither strict nor immutable, which would keep Postgres from inlining it
+language sql stable parallel safe
 as $$
     select case when p_at is not null then
         (lpad(to_hex(floor(greatest(0, extract(epoch from p_at) * 1000))::bigint), 12, '0')

@@ -288,7 +288,7 @@ begin
         from pg_index i where i.indrelid = 'pubsub_data.deliveries'::regclass
     ), c_proves;
     assert (
-        select 'fillfactor=50' = any(c.reloptions)
+        select 'fillfactor=40' = any(c.reloptions)
         from pg_class c where c.oid = 'pubsub_data.deliveries'::regclass
     ), c_proves;
 end
