@@ -1,56 +1,117 @@
 /*
- * A filter is an object of fields, each with a list of values: {"country": ["BR", "US"]}. All fields
- * must match (AND), each with any of its values (OR), by JSON equality: 1 equals 1.0 but not "1". A
- * payload that lacks a field does not match; a payload array matches if any element does; an empty
- * list matches nothing; an empty filter matches everything. A filter has at most 1000 values, since
- * Postgres evaluates a predicate by recursion and would fail every publish at some ten thousand.
+ * A filter is an object of fields, all of which must match (AND). A field holds a list of values,
+ * any of which may match (OR), or an object of the fields inside it: {"country": ["BR", "US"],
+ * "price": {"net": [{"numeric": [">=", 10]}]}}. A value is a string, number or boolean, compared by
+ * JSON equality (1 equals 1.0 but not "1"), or an operator: prefix, suffix, anything-but, exists,
+ * numeric.
+ *
+ * A payload array matches if any of its elements does; arrays in it are not looked into. A payload
+ * that lacks a field matches nothing but {"exists": false}. An empty list matches nothing, an empty
+ * filter everything. docs/filters.md has the whole language.
+ *
+ * A filter compiles to one jsonpath predicate, which is all that a publish looks at.
  */
+
+/*
+ * compile_field — what a field of a filter holds, as a predicate over p_subject, its jsonpath.
+ *
+ * In       p_path: where the field is in the filter
+ * Errors   PS422 (filter)
+ */
+create function pubsub.compile_field(p_subject text, p_wanted jsonb, p_path jsonb)
+returns text
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_inside text;
+begin
+    if jsonb_typeof(p_wanted) = 'object' then
+        v_inside := pubsub.compile_fields(p_wanted, '@', p_path);
+        return format('exists(%s ? (@.type() == "object" && %s))', p_subject, v_inside)
+            -- where there is no object, everything in it is missing
+            || case when '{}' @@ format('exists($ ? (%s))', v_inside)::jsonpath
+                then format(' || !exists(%s ? (@.type() == "object"))', p_subject) else '' end;
+    end if;
+
+    if jsonb_typeof(p_wanted) <> 'array' then
+        perform pubsub.fail_filter_structure(p_path);
+    end if;
+    -- a JSON literal is a valid jsonpath literal
+    return coalesce((
+        select string_agg(case when jsonb_typeof(v.value) in ('string', 'number', 'boolean')
+            then format('%s == %s', p_subject, v.value)
+            else pubsub.compile_operator(p_subject, v.value, p_path || to_jsonb(v.position - 1))
+            end, ' || ' order by v.position)
+        from jsonb_array_elements(p_wanted) with ordinality v (value, position)
+    ), '1 == 2');
+end
+$$;
+
+comment on function pubsub.compile_field is
+    'The values or inner fields of a field of a filter, as a jsonpath predicate.';
+
+/*
+ * compile_fields — an object of fields as a predicate over p_base, which is $ or @.
+ *
+ * In       p_path: where the object is in the filter
+ * Errors   PS422 (filter)
+ */
+create function pubsub.compile_fields(p_fields jsonb, p_base text, p_path jsonb)
+returns text
+language plpgsql immutable parallel safe
+as $$
+declare
+    c_max_depth constant int := 8;
+begin
+    if p_fields = '{}' then
+        perform pubsub.fail_validation('filter',
+            'an object of fields must have at least one field', p_path);
+    end if;
+    if jsonb_array_length(p_path) = c_max_depth then
+        perform pubsub.fail_validation('filter',
+            format('fields must be nested at most %s deep', c_max_depth), p_path);
+    end if;
+    return (
+        select string_agg('(' || pubsub.compile_field(
+            format('%s.%s', p_base, to_jsonb(f.key)), f.value, p_path || to_jsonb(f.key)
+        ) || ')', ' && ')
+        from jsonb_each(p_fields) f
+    );
+end
+$$;
+
+comment on function pubsub.compile_fields is
+    'An object of fields of a filter as a jsonpath predicate: all of them match.';
 
 /*
  * compile_filter — the filter as one jsonpath predicate over the payload.
  *
  * Out      null when every message matches
- * Errors   PS422 (filter) when the structure, a value or their number is not as above
+ * Errors   PS422 (filter) whose detail is the path of the fault
  */
 create function pubsub.compile_filter(p_filter jsonb)
 returns jsonpath
 language plpgsql immutable parallel safe
 as $$
 declare
-    v_predicate text;
+    -- Postgres evaluates a predicate by recursion and would fail every publish at some ten thousand
+    c_max_values constant int := 1000;
 begin
     if p_filter is null or p_filter = '{}' then
         return null;
     end if;
-    if jsonb_typeof(p_filter) <> 'object'
-        or exists (
-            select 1 from jsonb_each(p_filter) f
-            where jsonb_typeof(f.value) <> 'array'
-        )
-        or exists (
-            select 1 from jsonb_each(p_filter) f, jsonb_array_elements(f.value) v
-            where jsonb_typeof(v.value) not in ('string', 'number', 'boolean')
-        )
-    then
-        perform pubsub.fail_validation('filter', 'Invalid filter structure. Expected format: '
-            '{"field": ["value", ...]} with strings, numbers or booleans as values');
+    if jsonb_typeof(p_filter) <> 'object' then
+        perform pubsub.fail_filter_structure('[]');
     end if;
-
     if (
-        select sum(greatest(jsonb_array_length(f.value), 1)) from jsonb_each(p_filter) f
-    ) > 1000 then
-        perform pubsub.fail_validation('filter', 'filter must have at most 1000 values');
+        select count(*)
+        from jsonb_path_query(p_filter, 'strict $.** ? (@.type() != "object" &&
+            (@.type() != "array" || @.size() == 0))')
+    ) > c_max_values then
+        perform pubsub.fail_validation('filter',
+            format('filter must have at most %s values', c_max_values));
     end if;
-
-    -- a JSON string literal is a valid jsonpath string literal
-    select string_agg('(' || coalesce(any_value.predicate, '1 == 2') || ')', ' && ')
-    into v_predicate
-    from jsonb_each(p_filter) f
-    cross join lateral (
-        select string_agg(format('$.%s == %s', to_jsonb(f.key), v.value), ' || ') as predicate
-        from jsonb_array_elements(f.value) v
-    ) any_value;
-    return v_predicate::jsonpath;
+    return pubsub.compile_fields(p_filter, '$', '[]')::jsonpath;
 end
 $$;
 

@@ -67,16 +67,36 @@ struct Detail<T> {
 pub struct Cause(pub Arc<Error>);
 
 impl Error {
-    /// Refuse one field of the body.
+    /// Refuse one field of the body, or what a path of keys and positions leads to in it.
     #[must_use]
-    pub fn field(name: &str, message: &str) -> Self {
+    pub fn field(name: &str, path: Vec<Value>, message: &str) -> Self {
+        let mut loc = vec![json!("body"), json!(name)];
+        loc.extend(path);
         Self::Invalid(vec![Fault {
             kind: "value_error",
-            loc: vec![json!("body"), json!(name)],
+            loc,
             msg: format!("Value error, {message}"),
             input: Value::Null,
             ctx: Some(json!({"error": {}})),
         }])
+    }
+
+    /// Add what the body held where the engine found a fault.
+    #[must_use]
+    pub fn with_input_of(mut self, body: &Value) -> Self {
+        if let Self::Invalid(faults) = &mut self {
+            for fault in faults.iter_mut().filter(|fault| fault.input.is_null()) {
+                let mut path = fault.loc.iter().skip(1);
+                fault.input = path
+                    .try_fold(body, |value, step| match step {
+                        Value::String(key) => value.get(key),
+                        step => value.get(usize::try_from(step.as_u64()?).ok()?),
+                    })
+                    .cloned()
+                    .unwrap_or_default();
+            }
+        }
+        self
     }
 
     /// The status of the answer.
@@ -113,11 +133,17 @@ impl From<sqlx::Error> for Error {
             .and_then(|code| code.parse::<u16>().ok())
         {
             let message = database.message().to_owned();
-            let field = database
-                .try_downcast_ref::<PgDatabaseError>()
-                .and_then(PgDatabaseError::column);
+            let refusal = database.try_downcast_ref::<PgDatabaseError>();
+            let field = refusal.and_then(PgDatabaseError::column);
+            // where the fault is inside the field
+            let path = refusal
+                .and_then(PgDatabaseError::detail)
+                .and_then(|detail| serde_json::from_str(detail).ok())
+                .unwrap_or_default();
             return match (field, StatusCode::from_u16(status)) {
-                (Some(field), Ok(StatusCode::UNPROCESSABLE_ENTITY)) => Self::field(field, &message),
+                (Some(field), Ok(StatusCode::UNPROCESSABLE_ENTITY)) => {
+                    Self::field(field, path, &message)
+                }
                 (_, Ok(status)) => Self::Refused { status, message },
                 (_, Err(_)) => Self::Internal(Arc::new(error)),
             };

@@ -30,6 +30,7 @@ files!(
     clients,
     consume,
     dead_letters,
+    filter_operators,
     filters,
     health,
     ids,

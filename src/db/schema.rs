@@ -21,6 +21,10 @@ use tables::migrations;
 pub const ROUTINES: &[(&str, &str)] = &[
     ("reset.sql", include_str!("../../sql/reset.sql")),
     ("ids.sql", include_str!("../../sql/ids.sql")),
+    (
+        "filter_operators.sql",
+        include_str!("../../sql/filter_operators.sql"),
+    ),
     ("filters.sql", include_str!("../../sql/filters.sql")),
     ("states.sql", include_str!("../../sql/states.sql")),
     ("topics.sql", include_str!("../../sql/topics.sql")),

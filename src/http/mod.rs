@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod docs;
 pub mod extract;
+pub mod filters;
 pub mod messages;
 pub mod monitoring;
 pub mod oauth;

@@ -5,13 +5,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::extract::{JsonBytes, PageParams, PathId, parse_json, raw_field};
+use super::filters;
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
-use super::payload::unstorable;
 use super::validation::Fields;
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead};
@@ -19,13 +18,6 @@ use crate::config::Settings;
 use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
 use crate::db::{self, Page};
 use crate::error::Error;
-
-/// What a filter looks like, for its error.
-const FILTER_FORMAT: &str = "Value error, Invalid filter structure. Expected format: \
-    {\"field\": [\"value\", ...]} with strings, numbers or booleans as values";
-
-/// As the engine allows.
-const MAX_FILTER_VALUES: usize = 1000;
 
 /// A new subscription.
 #[derive(Deserialize, ToSchema)]
@@ -45,10 +37,12 @@ pub struct CreateSubscription {
         pattern = "^[a-zA-Z0-9-._]+$"
     )]
     topic_id: String,
-    /// Fields that a message must have (AND), each with the values it may have (OR). A list holds
-    /// strings, numbers or booleans, at most 1000 in all; null and {} let every message pass.
-    #[schema(value_type = Option<Object>, example = json!({"country": ["BR", "US"]}))]
-    filter: Option<BTreeMap<String, Vec<Value>>>,
+    /// Fields that a message must have (AND), each with the values it may have (OR), or an object of
+    /// the fields inside it. A list holds strings, numbers, booleans and operators: prefix, suffix,
+    /// anything-but, exists, numeric. At most 1000 values in all; null and {} let every message pass.
+    #[schema(value_type = Option<Object>,
+        example = json!({"country": ["BR", "US"], "price": [{"numeric": [">=", 10]}]}))]
+    filter: Option<Value>,
     /// Deliveries of a message before it is dead-lettered; default: the server's.
     #[schema(minimum = 1, maximum = 2_147_483_647)]
     max_delivery_attempts: Option<i32>,
@@ -80,14 +74,12 @@ pub async fn create_subscription(
     State(app): State<App>,
     JsonBytes(body): JsonBytes,
 ) -> Result<(StatusCode, Json<Subscription>), Error> {
-    let new = new_subscription(
-        &parse_json(&body)?,
-        raw_field(&body, "filter"),
-        &app.settings,
-    )?;
+    let values = parse_json(&body)?;
+    let new = new_subscription(&values, raw_field(&body, "filter"), &app.settings)?;
+    let created = db::subscriptions::create(&app.pool, &new).await;
     Ok((
         StatusCode::CREATED,
-        Json(db::subscriptions::create(&app.pool, &new).await?),
+        Json(created.map_err(|error| error.with_input_of(&values))?),
     ))
 }
 
@@ -153,7 +145,7 @@ fn new_subscription(
     let mut fields = Fields::of_body(body)?;
     let id = fields.id("id");
     let topic_id = fields.id("topic_id");
-    check_filter(&mut fields, filter.as_deref());
+    filters::check(&mut fields, filter.as_deref());
     let max_delivery_attempts = fields.int(
         "max_delivery_attempts",
         settings.subscription_max_attempts,
@@ -186,43 +178,4 @@ fn new_subscription(
         backoff_max_seconds,
         ack_deadline_seconds,
     })
-}
-
-fn check_filter(fields: &mut Fields<'_>, raw: Option<&RawValue>) {
-    let Some(filter) = fields.optional("filter") else {
-        return;
-    };
-    let Some(filter) = filter.as_object() else {
-        return fields.refuse(
-            "filter",
-            "dict_type",
-            "Input should be a valid dictionary",
-            None,
-        );
-    };
-    let ctx = Some(json!({"error": {}}));
-    let is_list_of_scalars = |values: &Value| {
-        values.as_array().is_some_and(|values| {
-            values
-                .iter()
-                .all(|value| value.is_string() || value.is_number() || value.is_boolean())
-        })
-    };
-    if !filter.values().all(is_list_of_scalars) {
-        fields.refuse("filter", "value_error", FILTER_FORMAT, ctx);
-    } else if value_count(filter) > MAX_FILTER_VALUES {
-        let msg = format!("Value error, filter must have at most {MAX_FILTER_VALUES} values");
-        fields.refuse("filter", "value_error", &msg, ctx);
-    } else if let Some(reason) = raw.and_then(|raw| unstorable(raw.get())) {
-        let msg = format!("Value error, {reason}, so no message can match");
-        fields.refuse("filter", "value_error", &msg, ctx);
-    }
-}
-
-fn value_count(filter: &Map<String, Value>) -> usize {
-    filter
-        .values()
-        .filter_map(Value::as_array)
-        .map(|values| values.len().max(1))
-        .sum()
 }

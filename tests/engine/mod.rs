@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod delivery;
+mod filters;
 mod flatness;
 mod model;
 mod plans;

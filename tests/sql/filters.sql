@@ -68,21 +68,124 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a filter of another form is refused, naming the field';
-    v_filter text;
+    c_proves constant text := 'nested fields match within one object';
+    v_case record;
 begin
-    foreach v_filter in array array[
-        '[]', '["a"]', '"a"', '1', 'true', 'null',
-        '{"a": "b"}', '{"a": 1}', '{"a": true}', '{"a": null}', '{"a": {"b": ["c"]}}',
-        '{"a": [null]}', '{"a": [["b"]]}', '{"a": [{"b": 1}]}', '{"a": ["b"], "c": "d"}',
-        '{"a": ["b", null]}'
-    ] loop
-        assert pg_temp.refusal(format('select pubsub.compile_filter(%L)', v_filter))
-            = 'PS422(filter) Invalid filter structure. Expected format: {"field": ["value", ...]} '
-            'with strings, numbers or booleans as values', c_proves || ': ' || v_filter;
-        assert pg_temp.refusal(format('select pubsub.matches_filter(%L, %L)', '{}', v_filter))
-            like 'PS422(filter) %', c_proves || ': ' || v_filter;
+    for v_case in
+        select c.filter::jsonb, c.payload::jsonb, c.passes
+        from (values
+            ('{"a": {"b": [1]}}', '{"a": {"b": 1}}', true),
+            ('{"a": {"b": [1]}}', '{"a": {"b": 2}}', false),
+            ('{"a": {"b": [1]}}', '{"a": {}}', false),
+            ('{"a": {"b": [1]}}', '{"b": 1}', false),
+            ('{"a": {"b": [1]}}', '{"a.b": 1}', false),
+            ('{"a": {"b": [1]}}', '{"a": 1}', false),
+            ('{"a": {"b": [1]}}', '{"a": null}', false),
+            ('{"a": {"b": [1], "c": [2]}}', '{"a": {"b": 1, "c": 2}}', true),
+            ('{"a": {"b": [1], "c": [2]}}', '{"a": {"b": 1, "c": 3}}', false),
+            ('{"a": {"b": [1]}, "c": [2]}', '{"a": {"b": 1}, "c": 2}', true),
+            ('{"a": {"b": [1]}, "c": [2]}', '{"a": {"b": 1}, "c": 1}', false),
+            ('{"a": {"b": {"c": ["x", {"prefix": "y"}]}}}', '{"a": {"b": {"c": "yz"}}}', true),
+            ('{"a": {"b": []}}', '{"a": {"b": 1}}', false),
+            -- an object in an array: one of them has it all
+            ('{"a": {"b": [1]}}', '{"a": [{"b": 2}, {"b": 1}]}', true),
+            ('{"a": {"b": [1], "c": [2]}}', '{"a": [{"b": 1, "c": 2}]}', true),
+            ('{"a": {"b": [1], "c": [2]}}', '{"a": [{"b": 1}, {"c": 2}]}', false),
+            ('{"a": {"b": [1]}}', '{"a": [[{"b": 1}]]}', false),
+            ('{"a": {"b": [1]}}', '{"a": [null, 3, {"b": [0, 1]}]}', true),
+            ('{"a": {"b": {"c": [1]}}}', '{"a": [{"b": [{"c": 2}, {"c": 1}]}]}', true),
+            ('{"a": {"b": {"c": [1], "d": [2]}}}', '{"a": [{"b": [{"c": 1}, {"d": 2}]}]}', false),
+            -- where there is no object, its fields are missing
+            ('{"a": {"b": [{"exists": false}]}}', '{}', true),
+            ('{"a": {"b": [{"exists": false}]}}', '{"a": {}}', true),
+            ('{"a": {"b": [{"exists": false}]}}', '{"a": 7}', true),
+            ('{"a": {"b": [{"exists": false}]}}', '{"a": []}', true),
+            ('{"a": {"b": [{"exists": false}]}}', '{"a": {"b": null}}', false),
+            ('{"a": {"b": [{"exists": false}]}}', '{"a": [{"b": 1}]}', false),
+            ('{"a": {"b": [{"exists": false}]}}', '{"a": [{"b": 1}, {}]}', true),
+            ('{"a": {"b": [{"exists": false}, 1]}}', '{}', true),
+            ('{"a": {"b": [{"exists": false}], "c": [1]}}', '{}', false),
+            ('{"a": {"b": {"c": [{"exists": false}]}}}', '{}', true),
+            ('{"a": {"b": {"c": [{"exists": false}]}}}', '{"a": {"b": {"c": 1}}}', false),
+            ('{"a": {"b": {"c": [{"exists": false}], "d": [{"exists": true}]}}}', '{"a": 1}', false)
+        ) c (filter, payload, passes)
+    loop
+        assert pubsub.matches_filter(v_case.payload, v_case.filter) = v_case.passes,
+            format('%s: %s on %s', c_proves, v_case.filter, v_case.payload);
     end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'plain values compile as they did before there were operators';
+begin
+    assert pubsub.compile_filter('{"b": ["x", 1, -2.5, true], "a": [], "long": ["\"\\"]}')::text
+        = '((1 == 2 && ((($."b" == "x" || $."b" == 1) || $."b" == -2.5) || $."b" == true)) '
+        '&& $."long" == "\"\\")', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the parts of a filter compile over the path they are given';
+begin
+    assert pubsub.compile_field('@."f"', '["x", {"exists": true}]', '[]')
+        = '@."f" == "x" || exists(@."f")', c_proves;
+    assert pubsub.compile_fields('{"f": ["x"]}', '@', '[]') = '(@."f" == "x")', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a filter of another form is refused, naming the place';
+    v_case record;
+begin
+    for v_case in
+        select c.filter, c.path
+        from (values
+            ('[]', '[]'), ('["a"]', '[]'), ('"a"', '[]'), ('1', '[]'), ('true', '[]'),
+            ('null', '[]'),
+            ('{"a": "b"}', '["a"]'), ('{"a": 1}', '["a"]'), ('{"a": true}', '["a"]'),
+            ('{"a": null}', '["a"]'), ('{"a": ["b"], "c": "d"}', '["c"]'),
+            ('{"a": [null]}', '["a", 0]'), ('{"a": [["b"]]}', '["a", 0]'),
+            ('{"a": ["b", null]}', '["a", 1]'), ('{"a": [{"exists": true}, []]}', '["a", 1]'),
+            ('{"a": {"b": "c"}}', '["a", "b"]'), ('{"a": {"b": [1, null]}}', '["a", "b", 1]'),
+            ('{"a\"b": {"": 1}}', '["a\"b", ""]')
+        ) c (filter, path)
+    loop
+        assert pg_temp.filter_fault(v_case.filter) = v_case.path || ' Invalid filter structure. '
+            'Expected format: {"field": ["value", ...]} with strings, numbers, booleans or '
+            'operators as values',
+            format('%s: %s: %s', c_proves, v_case.filter, pg_temp.filter_fault(v_case.filter));
+        assert pg_temp.refusal(format('select pubsub.matches_filter(%L, %L)', '{}', v_case.filter))
+            like 'PS422(filter) %', c_proves || ': ' || v_case.filter;
+    end loop;
+    assert pg_temp.refusal($q$select pubsub.fail_filter_structure('[]')$q$)
+        like 'PS422(filter) Invalid filter structure.%', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'limits are what they say, and one more is refused';
+    v_long text := repeat('é', 1024);
+    v_deep text := '{"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": %s}}}}}}}}';
+    v_name text;
+begin
+    foreach v_name in array array['prefix', 'suffix'] loop
+        assert pubsub.matches_filter(jsonb_build_object('f', v_long),
+            format('{"f": [{"%s": "%s"}]}', v_name, v_long)::jsonb), c_proves;
+        assert pg_temp.filter_fault(format('{"f": [{"%s": "%sx"}]}', v_name, v_long))
+            = format('["f", 0, "%s"] %s must have at most 1024 characters', v_name, v_name),
+            c_proves;
+    end loop;
+
+    assert pubsub.matches_filter(format(v_deep, 7)::jsonb, format(v_deep, '[7]')::jsonb), c_proves;
+    assert not pubsub.matches_filter(format(v_deep, 8)::jsonb, format(v_deep, '[7]')::jsonb),
+        c_proves;
+    assert pg_temp.filter_fault(format(v_deep, '{"a": [7]}'))
+        = '["a", "a", "a", "a", "a", "a", "a", "a"] fields must be nested at most 8 deep', c_proves;
 end
 $$;
 
@@ -112,7 +215,9 @@ declare
 begin
     assert pubsub.matches_filter(v_payload, v_filter), c_proves;
     assert not pubsub.matches_filter(v_payload || '{"field_20": "value 51"}', v_filter), c_proves;
-    foreach v_more in array array['{"more": [1]}', '{"more": []}'] loop
+    foreach v_more in array array[
+        '{"more": [1]}', '{"more": []}', '{"more": [{"exists": true}]}', '{"more": {"than": [1]}}'
+    ] loop
         assert pg_temp.refusal(format('select pubsub.compile_filter(%L)',
             v_filter || v_more::jsonb)) = 'PS422(filter) filter must have at most 1000 values',
             c_proves || ': ' || v_more;

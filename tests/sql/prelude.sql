@@ -117,3 +117,24 @@ begin
     where p.parent = p_parent and p.name = v_partition.name;
 end
 $$;
+
+/* filter_fault — where and why a filter is refused: "path message"; null when it is not. */
+create function pg_temp.filter_fault(p_filter text)
+returns text
+language plpgsql
+as $$
+declare
+    v_state text;
+    v_column text;
+    v_message text;
+    v_path text;
+begin
+    perform pubsub.compile_filter(p_filter::jsonb);
+    return null;
+exception when others then
+    get stacked diagnostics v_state = returned_sqlstate, v_column = column_name,
+        v_message = message_text, v_path = pg_exception_detail;
+    assert v_state = 'PS422' and v_column = 'filter', v_state || ' ' || v_message;
+    return v_path || ' ' || v_message;
+end
+$$;

@@ -97,6 +97,43 @@ async fn a_filter_selects_by_json_equality() {
         (json!({"a": [0.1]}), json!({"a": 0.1}), true),
         (json!({"a": [-1]}), json!({"a": -1}), true),
         (json!({"a": [1e300]}), json!({"a": 1e300}), true),
+        // operators and nested fields
+        (json!({"a": [{"prefix": "x"}]}), json!({"a": "xy"}), true),
+        (json!({"a": [{"prefix": "x"}]}), json!({"a": "yx"}), false),
+        (json!({"a": [{"suffix": ".x"}]}), json!({"a": "y.x"}), true),
+        (json!({"a": [{"suffix": ".x"}]}), json!({"a": "yx"}), false),
+        (json!({"a": [{"exists": false}]}), json!({"b": 1}), true),
+        (json!({"a": [{"exists": false}]}), json!({"a": 1}), false),
+        (
+            json!({"a": [{"anything-but": ["x"]}]}),
+            json!({"a": 1}),
+            true,
+        ),
+        (
+            json!({"a": [{"anything-but": ["x"]}]}),
+            json!({"a": "x"}),
+            false,
+        ),
+        (
+            json!({"a": ["x", {"numeric": [">", 1, "<=", 2]}]}),
+            json!({"a": 2}),
+            true,
+        ),
+        (
+            json!({"a": ["x", {"numeric": [">", 1, "<=", 2]}]}),
+            json!({"a": 1}),
+            false,
+        ),
+        (
+            json!({"a": {"b": ["x"], "c": [1]}}),
+            json!({"a": {"b": "x", "c": 1}}),
+            true,
+        ),
+        (
+            json!({"a": {"b": ["x"], "c": [1]}}),
+            json!({"a": {"b": "x"}}),
+            false,
+        ),
     ];
     for (position, (filter, payload, _)) in cases.iter().enumerate() {
         // one subscription at a time sees the payload of its case

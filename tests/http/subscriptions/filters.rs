@@ -19,6 +19,7 @@ async fn a_filter_is_kept_and_shown_exactly_as_given() {
         r#"{ "spaces" : [ 1 ,2],	"tab":["\t\u00e9é日本😀"] }"#,
         r#"{"big":[123456789012345678901234567890,0.10]}"#,
         r#"{"twice":[1],"twice":[2]}"#,
+        r#"{"a":[{"prefix" : "x"},{"numeric":[">=",1.0]}],"n":{"m":{"o":[{"exists":false}]}}}"#,
     ]
     .iter()
     .enumerate()
@@ -42,34 +43,75 @@ async fn a_filter_is_kept_and_shown_exactly_as_given() {
 }
 
 #[tokio::test]
-async fn a_filter_of_another_structure_is_refused() {
+async fn a_filter_of_another_structure_is_refused_where_it_is_wrong() {
     let app = app_with_topic().await;
-    let loc = || json!(["body", "filter"]);
     let structure = "Value error, Invalid filter structure. Expected format: \
-        {\"field\": [\"value\", ...]} with strings, numbers or booleans as values";
-    let dictionary = "Input should be a valid dictionary";
-    let error = || json!({"error": {}});
-    let refused = |filter| ("value_error", structure, filter, error());
-    let no_object = |filter| ("dict_type", dictionary, filter, Value::Null);
+        {\"field\": [\"value\", ...]} with strings, numbers, booleans or operators as values";
+    let operator = "Value error, an operator is an object with one of prefix, suffix, anything-but, \
+        exists, numeric";
+    let numeric = "Value error, a comparison of numeric is one of =, <, <=, >, >=";
+    let longest = "Value error, suffix must have at most 1024 characters";
+    let empty = "Value error, an object of fields must have at least one field";
+    let long = "x".repeat(1025);
 
-    for (kind, msg, filter, ctx) in [
-        refused(json!({"a": "x"})),
-        refused(json!({"a": 1})),
-        refused(json!({"a": null})),
-        refused(json!({"a": [null]})),
-        refused(json!({"a": [[1]]})),
-        refused(json!({"a": [{}]})),
-        refused(json!({"a": {"b": [1]}})),
-        refused(json!({"a": [1], "b": 2})),
-        no_object(json!([])),
-        no_object(json!("x")),
-        no_object(json!(true)),
+    for (filter, path, msg, input) in [
+        (json!({"a": "x"}), json!(["a"]), structure, json!("x")),
+        (json!({"a": null}), json!(["a"]), structure, json!(null)),
+        (
+            json!({"a": [null]}),
+            json!(["a", 0]),
+            structure,
+            json!(null),
+        ),
+        (
+            json!({"a": [1, [2]]}),
+            json!(["a", 1]),
+            structure,
+            json!([2]),
+        ),
+        (json!({"a": [1], "b": 2}), json!(["b"]), structure, json!(2)),
+        (json!({"a": [{}]}), json!(["a", 0]), operator, json!({})),
+        (
+            json!({"address": {"country": [{"like": "x"}]}}),
+            json!(["address", "country", 0, "like"]),
+            operator,
+            json!("x"),
+        ),
+        (
+            json!({"a": [{"numeric": ["!", 1]}]}),
+            json!(["a", 0, "numeric", 0]),
+            numeric,
+            json!("!"),
+        ),
+        (
+            json!({"a": [{"suffix": long}]}),
+            json!(["a", 0, "suffix"]),
+            longest,
+            json!(long),
+        ),
+        (
+            json!({"a": {"\"": {}}}),
+            json!(["a", "\""]),
+            empty,
+            json!({}),
+        ),
     ] {
         let body = json!({"id": "s", "topic_id": "t", "filter": filter});
         let answer = app.post("/subscriptions", body).await;
         assert_eq!(answer.status, 422, "{filter}");
-        let expected = fault(kind, loc(), msg, filter.clone(), ctx);
+        let mut loc = json!(["body", "filter"]);
+        let steps = path.as_array().unwrap().clone();
+        loc.as_array_mut().unwrap().extend(steps);
+        let expected = fault("value_error", loc, msg, input, json!({"error": {}}));
         assert_eq!(answer.json(), json!({"detail": [expected]}), "{filter}");
+    }
+    for filter in [json!([]), json!("x"), json!(true)] {
+        let body = json!({"id": "s", "topic_id": "t", "filter": filter});
+        let answer = app.post("/subscriptions", body).await.expect(422);
+        let msg = "Input should be a valid dictionary";
+        let loc = json!(["body", "filter"]);
+        let expected = fault("dict_type", loc, msg, filter, Value::Null);
+        assert_eq!(answer.json(), json!({"detail": [expected]}));
     }
     for unstorable in [
         r#"{"a":["\u0000"]}"#,

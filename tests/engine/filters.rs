@@ -1,0 +1,192 @@
+//! Seeded random filters and payloads: what the compiled filter says, held against a small evaluator
+//! of the language in memory.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Map, Value, json};
+use sqlx::types::Json;
+
+use super::database;
+
+const PAIRS: usize = 6000;
+/// Few, so that filters and payloads often meet.
+const FIELDS: &[&str] = &["a", "b", "c"];
+const TEXTS: &[&str] = &[
+    "", "a", "ab", "b", "a.b", "axb", "$", "^a", "\\", "\"", "a\n", "é", "1", "true",
+];
+/// 1 and 1.0 are one number in two spellings.
+const NUMBERS: &[&str] = &["-1.5", "-1", "0", "1", "1.0", "2", "2.0", "2.5", "10"];
+
+fn fields_match(fields: &Map<String, Value>, object: &Map<String, Value>) -> bool {
+    fields.iter().all(|(name, wanted)| {
+        let value = object.get(name);
+        match wanted {
+            Value::Object(fields) => {
+                let objects: Vec<_> = elements(value).filter_map(Value::as_object).collect();
+                match objects.as_slice() {
+                    [] => fields_match(fields, &Map::new()),
+                    objects => objects.iter().any(|object| fields_match(fields, object)),
+                }
+            }
+            wanted => elements(Some(wanted)).any(|wanted| value_matches(wanted, value)),
+        }
+    })
+}
+
+/// Those of an array, or the value itself.
+fn elements(value: Option<&Value>) -> Box<dyn Iterator<Item = &Value> + '_> {
+    match value {
+        Some(Value::Array(elements)) => Box::new(elements.iter()),
+        value => Box::new(value.into_iter()),
+    }
+}
+
+fn value_matches(wanted: &Value, value: Option<&Value>) -> bool {
+    match wanted.get("exists") {
+        Some(exists) => exists == &json!(value.is_some()),
+        None => elements(value).any(|element| element_matches(wanted, element)),
+    }
+}
+
+fn element_matches(wanted: &Value, element: &Value) -> bool {
+    let Some((operator, operand)) = wanted.as_object().and_then(|wanted| wanted.iter().next())
+    else {
+        return equals(wanted, element);
+    };
+    let affix = operand.as_str().unwrap_or_default();
+    match operator.as_str() {
+        "prefix" => element.as_str().is_some_and(|text| text.starts_with(affix)),
+        "suffix" => element.as_str().is_some_and(|text| text.ends_with(affix)),
+        "anything-but" => !elements(Some(operand)).any(|listed| equals(listed, element)),
+        "numeric" => element.as_f64().is_some_and(|number| {
+            operand.as_array().unwrap().chunks(2).all(|pair| {
+                let bound = pair[1].as_f64().unwrap();
+                match pair[0].as_str().unwrap() {
+                    "=" => number == bound,
+                    "<" => number < bound,
+                    "<=" => number <= bound,
+                    ">" => number > bound,
+                    ">=" => number >= bound,
+                    other => panic!("{other}"),
+                }
+            })
+        }),
+        other => panic!("{other}"),
+    }
+}
+
+/// JSON equality: 1 equals 1.0.
+fn equals(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+fn pick<T: Copy>(random: &mut StdRng, from: &[T]) -> T {
+    *from.choose(random).unwrap()
+}
+
+fn number(random: &mut StdRng) -> Value {
+    serde_json::from_str(pick(random, NUMBERS)).unwrap()
+}
+
+fn scalar(random: &mut StdRng) -> Value {
+    match random.random_range(0..5) {
+        0 | 1 => json!(pick(random, TEXTS)),
+        2 | 3 => number(random),
+        _ => json!(random.random_bool(0.5)),
+    }
+}
+
+fn value(random: &mut StdRng, depth: u32) -> Value {
+    match random.random_range(0..10) {
+        0 => Value::Null,
+        1 | 2 if depth > 0 => (0..random.random_range(0..4))
+            .map(|_| value(random, depth - 1))
+            .collect(),
+        3..=5 if depth > 0 => object(random, depth - 1),
+        _ => scalar(random),
+    }
+}
+
+fn object(random: &mut StdRng, depth: u32) -> Value {
+    let mut fields = Map::new();
+    for field in FIELDS {
+        if random.random_bool(0.7) {
+            fields.insert((*field).to_owned(), value(random, depth));
+        }
+    }
+    Value::Object(fields)
+}
+
+fn wanted(random: &mut StdRng) -> Value {
+    match random.random_range(0..10) {
+        0 => json!({"prefix": pick(random, TEXTS)}),
+        1 => json!({"suffix": pick(random, TEXTS)}),
+        2 => json!({"exists": random.random_bool(0.5)}),
+        3 | 4 => {
+            let listed = (0..random.random_range(1..4)).map(|_| scalar(random));
+            json!({"anything-but": listed.collect::<Vec<_>>()})
+        }
+        5 | 6 => {
+            let pairs = (0..random.random_range(1..3)).flat_map(|_| {
+                let comparison = pick(random, &["=", "<", "<=", ">", ">="]);
+                [json!(comparison), number(random)]
+            });
+            json!({"numeric": pairs.collect::<Vec<_>>()})
+        }
+        _ => scalar(random),
+    }
+}
+
+fn filter(random: &mut StdRng, depth: u32) -> Value {
+    let mut fields = Map::new();
+    for _ in 0..random.random_range(1..3) {
+        let inside = if depth > 0 && random.random_bool(0.4) {
+            filter(random, depth - 1)
+        } else {
+            (0..random.random_range(0..4))
+                .map(|_| wanted(random))
+                .collect()
+        };
+        fields.insert(pick(random, FIELDS).to_owned(), inside);
+    }
+    Value::Object(fields)
+}
+
+#[tokio::test]
+async fn random_filters_match_as_their_language_says() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let pairs: Vec<(Value, Value)> = (0..PAIRS)
+        .map(|_| (object(&mut random, 3), filter(&mut random, 2)))
+        .collect();
+    let (payloads, filters): (Vec<Json<&Value>>, Vec<Json<&Value>>) = pairs
+        .iter()
+        .map(|(payload, filter)| (Json(payload), Json(filter)))
+        .unzip();
+    let (_database, mut connection) = database().await;
+
+    let matches: Vec<bool> = sqlx::query_scalar(
+        "select pubsub.matches_filter(p.payload, p.filter) \
+         from unnest($1::jsonb[], $2::jsonb[]) with ordinality p (payload, filter, position) \
+         order by p.position",
+    )
+    .bind(payloads)
+    .bind(filters)
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+
+    assert_eq!(matches.len(), PAIRS);
+    for ((payload, filter), matched) in pairs.iter().zip(&matches) {
+        let expected = fields_match(filter.as_object().unwrap(), payload.as_object().unwrap());
+        assert_eq!(*matched, expected, "seed {seed}: {filter} on {payload}");
+    }
+    // a run in which nearly nothing matches, or everything, would prove little
+    let share = matches.iter().filter(|matched| **matched).count() * 100 / PAIRS;
+    assert!((10..90).contains(&share), "seed {seed}: {share} % match");
+}
