@@ -9,7 +9,11 @@
  * that lacks a field matches nothing but {"exists": false}. An empty list matches nothing, an empty
  * filter everything. docs/filters.md has the whole language.
  *
- * A filter compiles to one jsonpath predicate, which is all that a publish looks at.
+ * The field "attributes", where it holds an object, means the attributes of the message. A list
+ * there was a filter on a payload field of that name before attributes could be filtered, and is.
+ *
+ * A filter compiles to a jsonpath predicate over the payload and one over the attributes, which are
+ * all that a publish looks at.
  */
 
 /*
@@ -84,9 +88,26 @@ comment on function pubsub.compile_fields is
     'An object of fields of a filter as a jsonpath predicate: all of them match.';
 
 /*
- * compile_filter — the filter as one jsonpath predicate over the payload.
+ * compile_attribute_filter — what a filter says of the attributes, as a jsonpath predicate over them.
  *
- * Out      null when every message matches
+ * Out      null when all attributes match
+ * Errors   PS422 (filter) for faults of this part; compile_filter looks at the whole
+ */
+create function pubsub.compile_attribute_filter(p_filter jsonb)
+returns jsonpath
+language sql immutable parallel safe
+as $$
+    select case when jsonb_typeof(p_filter -> 'attributes') = 'object'
+        then pubsub.compile_fields(p_filter -> 'attributes', '$', '["attributes"]')::jsonpath end
+$$;
+
+comment on function pubsub.compile_attribute_filter is
+    'The filter as a jsonpath predicate over the attributes; null matches all of them.';
+
+/*
+ * compile_filter — what a filter says of the payload, as a jsonpath predicate over it.
+ *
+ * Out      null when every payload matches
  * Errors   PS422 (filter) whose detail is the path of the fault
  */
 create function pubsub.compile_filter(p_filter jsonb)
@@ -111,25 +132,34 @@ begin
         perform pubsub.fail_validation('filter',
             format('filter must have at most %s values', c_max_values));
     end if;
-    return pubsub.compile_fields(p_filter, '$', '[]')::jsonpath;
+    if jsonb_typeof(p_filter -> 'attributes') = 'object' then
+        perform pubsub.compile_attribute_filter(p_filter);
+        p_filter := p_filter - 'attributes';
+    end if;
+    return case when p_filter <> '{}'
+        then pubsub.compile_fields(p_filter, '$', '[]')::jsonpath end;
 end
 $$;
 
 comment on function pubsub.compile_filter is
-    'The filter as a jsonpath predicate over the payload; null matches every message.';
+    'The filter as a jsonpath predicate over the payload; null matches every payload.';
 
 /*
- * matches_filter — whether a payload would be delivered to a subscription with this filter.
+ * matches_filter — whether a message would be delivered to a subscription with this filter.
  *
  * Errors   PS422 (filter)
  */
-create function pubsub.matches_filter(p_payload jsonb, p_filter jsonb)
+create function pubsub.matches_filter(
+    p_payload jsonb, p_filter jsonb, p_attributes jsonb default null
+)
 returns boolean
 language sql immutable parallel safe
 as $$
     select coalesce(p_payload @@ f.path, f.path is null)
-    from pubsub.compile_filter(p_filter) as f (path)
+        and coalesce(coalesce(p_attributes, '{}') @@ a.path, a.path is null)
+    from pubsub.compile_filter(p_filter) as f (path),
+        pubsub.compile_attribute_filter(p_filter) as a (path)
 $$;
 
 comment on function pubsub.matches_filter is
-    'Try a filter on a payload: true when the message would be delivered.';
+    'Try a filter on a payload and attributes: true when the message would be delivered.';

@@ -1,4 +1,4 @@
-//! Seeded random filters and payloads: what the compiled filter says, held against a small evaluator
+//! Seeded random filters, payloads and attributes: what the compiled filter says, held against a small evaluator
 //! of the language in memory.
 
 use rand::rngs::StdRng;
@@ -9,7 +9,7 @@ use sqlx::types::Json;
 
 use super::database;
 
-const PAIRS: usize = 6000;
+const MESSAGES: usize = 6000;
 /// Few, so that filters and payloads often meet.
 const FIELDS: &[&str] = &["a", "b", "c"];
 const TEXTS: &[&str] = &[
@@ -17,6 +17,52 @@ const TEXTS: &[&str] = &[
 ];
 /// 1 and 1.0 are one number in two spellings.
 const NUMBERS: &[&str] = &["-1.5", "-1", "0", "1", "1.0", "2", "2.0", "2.5", "10"];
+
+/// A random case.
+struct Case {
+    payload: Value,
+    attributes: Option<Value>,
+    filter: Value,
+}
+
+impl Case {
+    fn random(random: &mut StdRng) -> Self {
+        let mut payload = object(random, 3);
+        if random.random_bool(0.2) {
+            payload["attributes"] = value(random, 2);
+        }
+        let attributes = random.random_bool(0.7).then(|| {
+            let pairs = FIELDS.iter().map(|field| (*field, pick(random, TEXTS)));
+            pairs.collect()
+        });
+        let mut filter = filter(random, 2);
+        if random.random_bool(0.3) {
+            filter["attributes"] = self::filter(random, 0);
+        } else if random.random_bool(0.1) {
+            filter["attributes"] = json!([wanted(random), scalar(random)]);
+        }
+        Self {
+            payload,
+            attributes,
+            filter,
+        }
+    }
+
+    fn matches(&self) -> bool {
+        let mut fields = self.filter.as_object().unwrap().clone();
+        let none = Map::new();
+        let attributes = self.attributes.as_ref().and_then(Value::as_object);
+        let of_attributes = match fields.get("attributes") {
+            Some(Value::Object(wanted)) => {
+                let matched = fields_match(wanted, attributes.unwrap_or(&none));
+                fields.remove("attributes");
+                matched
+            }
+            _ => true,
+        };
+        of_attributes && fields_match(&fields, self.payload.as_object().unwrap())
+    }
+}
 
 fn fields_match(fields: &Map<String, Value>, object: &Map<String, Value>) -> bool {
     fields.iter().all(|(name, wanted)| {
@@ -147,7 +193,7 @@ fn filter(random: &mut StdRng, depth: u32) -> Value {
         let inside = if depth > 0 && random.random_bool(0.4) {
             filter(random, depth - 1)
         } else {
-            (0..random.random_range(0..4))
+            (0..random.random_range(0..7))
                 .map(|_| wanted(random))
                 .collect()
         };
@@ -161,32 +207,41 @@ async fn random_filters_match_as_their_language_says() {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let pairs: Vec<(Value, Value)> = (0..PAIRS)
-        .map(|_| (object(&mut random, 3), filter(&mut random, 2)))
-        .collect();
-    let (payloads, filters): (Vec<Json<&Value>>, Vec<Json<&Value>>) = pairs
+    let cases: Vec<Case> = (0..MESSAGES).map(|_| Case::random(&mut random)).collect();
+    let payloads: Vec<_> = cases.iter().map(|case| Json(&case.payload)).collect();
+    let filters: Vec<_> = cases.iter().map(|case| Json(&case.filter)).collect();
+    let attributes: Vec<_> = cases
         .iter()
-        .map(|(payload, filter)| (Json(payload), Json(filter)))
-        .unzip();
+        .map(|case| case.attributes.as_ref().map(Json))
+        .collect();
     let (_database, mut connection) = database().await;
 
     let matches: Vec<bool> = sqlx::query_scalar(
-        "select pubsub.matches_filter(p.payload, p.filter) \
-         from unnest($1::jsonb[], $2::jsonb[]) with ordinality p (payload, filter, position) \
-         order by p.position",
+        "select pubsub.matches_filter(c.payload, c.filter, c.attributes) \
+         from unnest($1::jsonb[], $2::jsonb[], $3::jsonb[]) \
+         with ordinality c (payload, filter, attributes, position) order by c.position",
     )
     .bind(payloads)
     .bind(filters)
+    .bind(attributes)
     .fetch_all(&mut connection)
     .await
     .unwrap();
 
-    assert_eq!(matches.len(), PAIRS);
-    for ((payload, filter), matched) in pairs.iter().zip(&matches) {
-        let expected = fields_match(filter.as_object().unwrap(), payload.as_object().unwrap());
-        assert_eq!(*matched, expected, "seed {seed}: {filter} on {payload}");
+    assert_eq!(matches.len(), MESSAGES);
+    for (case, matched) in cases.iter().zip(&matches) {
+        let Case {
+            payload,
+            attributes,
+            filter,
+        } = case;
+        assert_eq!(
+            *matched,
+            case.matches(),
+            "seed {seed}: {filter} on {payload} {attributes:?}"
+        );
     }
     // a run in which nearly nothing matches, or everything, would prove little
-    let share = matches.iter().filter(|matched| **matched).count() * 100 / PAIRS;
+    let share = matches.iter().filter(|matched| **matched).count() * 100 / MESSAGES;
     assert!((10..90).contains(&share), "seed {seed}: {share} % match");
 }

@@ -1,4 +1,4 @@
-/* Filters: which payloads pass, and which filters are refused. */
+/* Filters: which messages pass, and which filters are refused. */
 
 do $$
 declare
@@ -118,6 +118,53 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'an object of attributes means the attributes of the message';
+    v_case record;
+begin
+    for v_case in
+        select c.filter::jsonb, c.payload::jsonb, c.attributes::jsonb, c.passes
+        from (values
+            ('{"attributes": {"k": ["x"]}}', '{}', '{"k": "x"}', true),
+            ('{"attributes": {"k": ["x"]}}', '{}', '{"k": "y"}', false),
+            ('{"attributes": {"k": ["x"]}}', '{}', '{}', false),
+            ('{"attributes": {"k": ["x"]}}', '{}', null, false),
+            ('{"attributes": {"k": ["x"]}}', '{"k": "x"}', '{"l": "x"}', false),
+            ('{"attributes": {"k": ["x"]}}', '{"attributes": {"k": "x"}}', null, false),
+            ('{"attributes": {"k": ["x"], "l": ["y"]}}', '{}', '{"k": "x", "l": "y"}', true),
+            ('{"attributes": {"k": ["x"], "l": ["y"]}}', '{}', '{"k": "x"}', false),
+            ('{"attributes": {"k": ["x"]}, "f": [1]}', '{"f": 1}', '{"k": "x"}', true),
+            ('{"attributes": {"k": ["x"]}, "f": [1]}', '{"f": 2}', '{"k": "x"}', false),
+            ('{"attributes": {"k": ["x"]}, "f": [1]}', '{"f": 1}', '{"k": "y"}', false),
+            ('{"attributes": {"k": [{"exists": false}]}}', '{"k": 1}', null, true),
+            ('{"attributes": {"k": [{"exists": false}]}}', '{}', '{"k": ""}', false),
+            ('{"attributes": {"k": [{"exists": true}]}}', '{}', '{"k": ""}', true),
+            ('{"attributes": {"k": [{"prefix": "eu-"}]}}', '{}', '{"k": "eu-west"}', true),
+            ('{"attributes": {"k": [{"anything-but": ["x"]}]}}', '{}', '{"k": "y"}', true),
+            ('{"attributes": {"k": [{"anything-but": ["x"]}]}}', '{}', null, false),
+            -- attributes are strings
+            ('{"attributes": {"k": [1]}}', '{}', '{"k": "1"}', false),
+            ('{"attributes": {"k": [{"numeric": [">", 0]}]}}', '{}', '{"k": "1"}', false),
+            -- a list was, and is, a filter on a payload field of that name; so is one further down
+            ('{"attributes": ["x"]}', '{"attributes": "x"}', null, true),
+            ('{"attributes": ["x"]}', '{"attributes": "y"}', '{"x": "x"}', false),
+            ('{"attributes": [{"exists": false}]}', '{"attributes": 1}', null, false),
+            ('{"a": {"attributes": {"k": ["x"]}}}', '{"a": {"attributes": {"k": "x"}}}', null, true)
+        ) c (filter, payload, attributes, passes)
+    loop
+        assert pubsub.matches_filter(v_case.payload, v_case.filter, v_case.attributes)
+            = v_case.passes, format('%s: %s on %s %s', c_proves, v_case.filter, v_case.payload,
+                v_case.attributes);
+    end loop;
+    assert pg_temp.filter_fault('{"attributes": {"k": "x"}}') like '["attributes", "k"] Invalid %',
+        c_proves;
+    assert pg_temp.filter_fault('{"attributes": {}}')
+        = '["attributes"] an object of fields must have at least one field', c_proves;
+    assert pg_temp.filter_fault('{"attributes": "x"}') like '["attributes"] Invalid %', c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'plain values compile as they did before there were operators';
 begin
     assert pubsub.compile_filter('{"b": ["x", 1, -2.5, true], "a": [], "long": ["\"\\"]}')::text
@@ -196,6 +243,10 @@ begin
     assert pubsub.compile_filter(null) is null, c_proves;
     assert pubsub.compile_filter('{}') is null, c_proves;
     assert pubsub.compile_filter('{"a": []}') is not null, c_proves;
+    assert pubsub.compile_filter('{"attributes": {"k": []}}') is null, c_proves;
+    assert pubsub.compile_attribute_filter('{"attributes": {"k": []}}') is not null, c_proves;
+    assert pubsub.compile_attribute_filter('{"attributes": ["x"], "a": [1]}') is null, c_proves;
+    assert pubsub.compile_attribute_filter(null) is null, c_proves;
 end
 $$;
 
