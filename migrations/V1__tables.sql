@@ -25,6 +25,8 @@ create table pubsub_data.subscriptions (
     filter json,
     -- the filter as one predicate over the payload; null when every message matches
     filter_path jsonpath,
+    -- the same over the attributes
+    attribute_filter_path jsonpath,
     max_delivery_attempts int not null,
     backoff_min_seconds int not null,
     backoff_max_seconds int not null,

@@ -55,7 +55,9 @@ begin
         select p_topic_key, s.subscription_key, f.message_id,
             coalesce(f.deliver_at, '-infinity'), f.expires_at
         from pubsub_data.subscriptions s
-        join fresh f on s.filter_path is null or f.payload @@ s.filter_path
+        join fresh f on (s.filter_path is null or f.payload @@ s.filter_path)
+            and (s.attribute_filter_path is null
+                or coalesce(f.attributes, '{}') @@ s.attribute_filter_path)
         where s.topic_key = p_topic_key
         returning subscription_key, visible_at
     ), counted as (

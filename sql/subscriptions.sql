@@ -26,6 +26,7 @@ as $$
 declare
     v_topic_key bigint;
     v_filter_path jsonpath := pubsub.compile_filter(p_filter::jsonb);
+    v_attribute_filter_path jsonpath := pubsub.compile_attribute_filter(p_filter::jsonb);
 begin
     if p_subscription_id is null or p_subscription_id !~ '^[a-zA-Z0-9._-]{1,128}$' then
         perform pubsub.fail_validation('id',
@@ -63,12 +64,13 @@ begin
 
     return query
         insert into pubsub_data.subscriptions as s (
-            topic_key, subscription_id, filter, filter_path, max_delivery_attempts,
-            backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds
+            topic_key, subscription_id, filter, filter_path, attribute_filter_path,
+            max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds
         )
         values (
-            v_topic_key, p_subscription_id, p_filter, v_filter_path, p_max_delivery_attempts,
-            p_backoff_min_seconds, p_backoff_max_seconds, p_ack_deadline_seconds
+            v_topic_key, p_subscription_id, p_filter, v_filter_path, v_attribute_filter_path,
+            p_max_delivery_attempts, p_backoff_min_seconds, p_backoff_max_seconds,
+            p_ack_deadline_seconds
         )
         on conflict (subscription_id) do nothing
         returning s.subscription_id, p_topic_id, s.filter, s.max_delivery_attempts,

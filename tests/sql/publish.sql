@@ -59,6 +59,34 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'a filter may select by attributes, beside or instead of the payload';
+begin
+    perform pubsub.create_topic('tagged');
+    perform pubsub.create_subscription('tagged-eu', 'tagged',
+        '{"attributes": {"region": [{"prefix": "eu-"}]}}');
+    perform pubsub.create_subscription('tagged-eu-1', 'tagged',
+        '{"attributes": {"region": [{"prefix": "eu-"}]}, "n": [1]}');
+    perform pubsub.create_subscription('tagged-not', 'tagged',
+        '{"attributes": {"region": [{"exists": false}]}}');
+    perform pubsub.publish_messages('tagged',
+        array['{"n": 1}', '{"n": 2}', '{"n": 3}', '{"n": 4}']::jsonb[],
+        array['{"region": "eu-1"}', '{"region": "eu-2"}', '{"region": "us"}', null]::jsonb[]);
+    perform pubsub.publish_messages('tagged', array['{"n": 5}']::jsonb[]);
+
+    assert array(
+        select c.payload ->> 'n' from pubsub.consume_messages('tagged-eu', 'consumer') c
+    ) = '{1,2}', c_proves;
+    assert array(
+        select c.payload ->> 'n' from pubsub.consume_messages('tagged-eu-1', 'consumer') c
+    ) = '{1}', c_proves;
+    assert array(
+        select c.payload ->> 'n' from pubsub.consume_messages('tagged-not', 'consumer') c
+    ) = '{4,5}', c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'topics do not receive each other''s messages';
 begin
     perform pg_temp.stock('apart-1', 1);
