@@ -239,6 +239,7 @@ fn the_doors_do_not_name_each_other() {
     const DOORS: &[&str] = &[
         "topics",
         "subscriptions",
+        "filter_preview",
         "messages",
         "clients",
         "oauth",

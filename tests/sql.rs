@@ -31,6 +31,7 @@ files!(
     consume,
     dead_letters,
     filter_operators,
+    filter_trials,
     filters,
     health,
     ids,

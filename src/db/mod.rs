@@ -1,6 +1,7 @@
 //! The only place that speaks SQL: one function per call of an SQL function, by concept.
 
 pub mod clients;
+pub mod filters;
 mod group;
 pub mod health;
 pub mod json;

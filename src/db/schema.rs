@@ -32,6 +32,10 @@ pub const ROUTINES: &[(&str, &str)] = &[
         "subscriptions.sql",
         include_str!("../../sql/subscriptions.sql"),
     ),
+    (
+        "filter_trials.sql",
+        include_str!("../../sql/filter_trials.sql"),
+    ),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),

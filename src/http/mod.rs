@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod docs;
 pub mod extract;
+pub mod filter_preview;
 pub mod filters;
 pub mod messages;
 pub mod monitoring;
@@ -46,6 +47,7 @@ fn api() -> OpenApiRouter<App> {
             subscriptions::delete_subscription
         ))
         .routes(routes!(subscriptions::subscription_metrics))
+        .routes(routes!(filter_preview::preview_filter))
         .routes(routes!(messages::consume_messages))
         .routes(routes!(messages::ack_messages))
         .routes(routes!(messages::nack_messages))

@@ -113,7 +113,8 @@ impl<'a> Fields<'a> {
         });
     }
 
-    fn required(&mut self, name: &str) -> Option<&'a Value> {
+    /// The value of a field that must be there; null is a value.
+    pub fn required(&mut self, name: &str) -> Option<&'a Value> {
         let value = self.values.get(name);
         if value.is_none() {
             let input = match self.place {
@@ -125,6 +126,16 @@ impl<'a> Fields<'a> {
                 .push(fault("missing", loc, "Field required", input));
         }
         value
+    }
+
+    /// Note the fields that are none of these: a typo must not pass in silence.
+    pub fn refuse_others(&mut self, known: &[&str]) {
+        let values = self.values;
+        let others = values.keys().filter(|name| !known.contains(&name.as_str()));
+        for name in others.take(MAX_FAULTS) {
+            let msg = "Extra inputs are not permitted";
+            self.refuse(name, "extra_forbidden", msg, None);
+        }
     }
 
     /// Text of a length from `min` to `max` characters, without NUL.

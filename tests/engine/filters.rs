@@ -216,8 +216,11 @@ async fn random_filters_match_as_their_language_says() {
         .collect();
     let (_database, mut connection) = database().await;
 
-    let matches: Vec<bool> = sqlx::query_scalar(
-        "select pubsub.matches_filter(c.payload, c.filter, c.attributes) \
+    let answers: Vec<(bool, Option<bool>)> = sqlx::query_as(
+        "select pubsub.matches_filter(c.payload, c.filter, c.attributes), (
+             select bool_and(e.matches)
+             from pubsub.explain_filter(c.payload, c.attributes, c.filter) e
+         ) \
          from unnest($1::jsonb[], $2::jsonb[], $3::jsonb[]) \
          with ordinality c (payload, filter, attributes, position) order by c.position",
     )
@@ -228,20 +231,18 @@ async fn random_filters_match_as_their_language_says() {
     .await
     .unwrap();
 
-    assert_eq!(matches.len(), MESSAGES);
-    for (case, matched) in cases.iter().zip(&matches) {
+    assert_eq!(answers.len(), MESSAGES);
+    for (case, (matched, explained)) in cases.iter().zip(&answers) {
         let Case {
             payload,
             attributes,
             filter,
         } = case;
-        assert_eq!(
-            *matched,
-            case.matches(),
-            "seed {seed}: {filter} on {payload} {attributes:?}"
-        );
+        let what = format!("seed {seed}: {filter} on {payload} {attributes:?}");
+        assert_eq!(*matched, case.matches(), "{what}");
+        assert_eq!(*explained, Some(*matched), "explained, {what}");
     }
     // a run in which nearly nothing matches, or everything, would prove little
-    let share = matches.iter().filter(|matched| **matched).count() * 100 / MESSAGES;
+    let share = answers.iter().filter(|(matched, _)| *matched).count() * 100 / MESSAGES;
     assert!((10..90).contains(&share), "seed {seed}: {share} % match");
 }

@@ -24,6 +24,11 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/subscriptions/{id}", "subscriptions:delete"),
     ("GET", "/subscriptions/{id}/metrics", "subscriptions:read"),
     (
+        "POST",
+        "/subscriptions/{id}/filter-preview",
+        "subscriptions:read",
+    ),
+    (
         "GET",
         "/subscriptions/{id}/messages",
         "subscriptions:consume",

@@ -3,11 +3,12 @@
 use super::{UNKNOWN_CLIENT, app, assert_refused, assert_unharmed, contents, request, send, show};
 
 /// The routes that read a body.
-pub(super) fn routes() -> [(&'static str, String); 9] {
+pub(super) fn routes() -> [(&'static str, String); 10] {
     [
         ("POST", "/topics".to_owned()),
         ("POST", "/topics/t/messages".to_owned()),
         ("POST", "/subscriptions".to_owned()),
+        ("POST", "/subscriptions/s/filter-preview".to_owned()),
         ("POST", "/subscriptions/s/acks".to_owned()),
         ("POST", "/subscriptions/s/nacks".to_owned()),
         ("POST", "/subscriptions/s/dlq/reprocess".to_owned()),
@@ -27,6 +28,7 @@ fn every_field(value: &str) -> String {
         "backoff_min_seconds",
         "backoff_max_seconds",
         "ack_deadline_seconds",
+        "last",
         "name",
         "scopes",
         "is_active",
@@ -202,7 +204,7 @@ async fn bodies_of_another_content_type_are_422() {
         "caf\u{e9}",
         "\u{e9}; application/json",
     ] {
-        for (method, path) in &routes()[..8] {
+        for (method, path) in &routes()[..9] {
             let headers = format!("Content-Type: {content_type}\r\n");
             let answer = send(&app, request(method, path, &headers, b"{\"id\": \"x\"}")).await;
             assert_refused(&answer, 422, &format!("{method} {path} {content_type}"));

@@ -23,6 +23,7 @@ const PATHS: &[&str] = &[
     "/subscriptions/ID/dlq",
     "/subscriptions/ID/dlq/reprocess",
     "/subscriptions/ID/metrics",
+    "/subscriptions/ID/filter-preview",
     "/clients",
     "/clients/ID",
     "/oauth/token",
@@ -137,6 +138,8 @@ const CONTENT_TYPES: &[&str] = &[
 const FORMS: &[&str] = &[
     r#"{"id":X}"#,
     r#"{"id":"new","topic_id":X,"filter":{"a":[X]}}"#,
+    r#"{"filter":{"a":[{"prefix":X}],"b":{"c":[{"numeric":[">",X]}, X]}}}"#,
+    r#"{"filter":{"a":[{"anything-but":[X]}],"attributes":{"c":[{"suffix":X}]}},"last":X}"#,
     r#"{"id":X,"topic_id":"t","max_delivery_attempts":X}"#,
     r#"{"id":"new","topic_id":"t","backoff_min_seconds":X,"backoff_max_seconds":X}"#,
     r#"{"id":"other","topic_id":"t","ack_deadline_seconds":X,"filter":{"a":[1,X],"b":[X]}}"#,

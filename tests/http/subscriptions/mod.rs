@@ -1,5 +1,6 @@
 //! `/subscriptions`.
 
+mod filter_preview;
 mod filters;
 mod numbers;
 

@@ -1,0 +1,100 @@
+//! `/subscriptions/{id}/filter-preview`: a filter tried on messages that are there.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::types::Json as SqlJson;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::extract::{JsonBytes, PathId, parse_json, raw_field};
+use super::filters;
+use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::validation::Fields;
+use crate::app::App;
+use crate::auth::caller::{Caller, SubscriptionsRead};
+use crate::db::filters::{Preview, Sample};
+use crate::db::{self, Timestamp};
+use crate::error::Error;
+
+/// What to try.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct PreviewFilter {
+    /// The filter, as a subscription would have it; null and {} let every message pass.
+    #[schema(value_type = Option<Object>, required = true,
+        example = json!({"country": [{"anything-but": ["BR"]}]}))]
+    filter: Value,
+    /// How many messages to look at, the newest that the topic retains.
+    #[schema(minimum = 1, maximum = 100_000, default = 1000)]
+    last: Option<i32>,
+}
+
+/// What the filter lets pass.
+#[derive(Serialize, ToSchema)]
+pub struct FilterPreview {
+    /// How many messages were looked at.
+    scanned: i64,
+    /// How many of them match.
+    matched: i64,
+    /// The newest that match, at most ten, the newest first.
+    samples: Vec<PreviewSample>,
+}
+
+/// A message that matches.
+#[derive(Serialize, ToSchema)]
+pub struct PreviewSample {
+    /// Its id.
+    id: Uuid,
+    /// What was published.
+    #[schema(value_type = Object)]
+    payload: SqlJson<Box<RawValue>>,
+    /// Its attributes; null when it has none.
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<SqlJson<Box<RawValue>>>,
+    /// When it was published.
+    created_at: Timestamp,
+}
+
+/// Try a filter on the newest messages of a subscription's topic
+///
+/// Looks at what the topic retains, whether or not it went to this subscription.
+#[utoipa::path(post, path = "/subscriptions/{id}/filter-preview", tag = "subscriptions",
+    params(("id" = String, Path)), request_body = PreviewFilter,
+    responses((status = 200, body = FilterPreview), NotFound, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn preview_filter(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBytes(body): JsonBytes,
+) -> Result<Json<FilterPreview>, Error> {
+    let values = parse_json(&body)?;
+    let filter = raw_field(&body, "filter");
+    let mut fields = Fields::of_body(&values)?;
+    fields.required("filter");
+    filters::check(&mut fields, filter.as_deref());
+    let last = fields.int("last", 1000, 1, 100_000);
+    fields.refuse_others(&["filter", "last"]);
+    fields.finish()?;
+    let preview = db::filters::preview(&app.pool, &id, filter.as_deref(), last).await;
+    Ok(Json(shown(
+        preview.map_err(|error| error.with_input_of(&values))?,
+    )))
+}
+
+fn shown(preview: Preview) -> FilterPreview {
+    let sample = |sample: Sample| PreviewSample {
+        id: sample.message_id,
+        payload: sample.payload,
+        attributes: sample.attributes,
+        created_at: sample.published_at,
+    };
+    FilterPreview {
+        scanned: preview.scanned,
+        matched: preview.matched,
+        samples: preview.samples.into_iter().map(sample).collect(),
+    }
+}
