@@ -118,12 +118,14 @@ async fn the_readmes_five_minutes_do_what_it_says() {
 
 #[tokio::test]
 async fn the_examples_for_psql_do_what_they_say() {
-    let database = TestDatabase::create().await;
+    for document in ["docs/sql.md", "docs/filters.md"] {
+        let database = TestDatabase::create().await;
 
-    let mut psql = Command::new("psql");
-    psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d"])
-        .arg(database.url());
-    run(psql, &examples("docs/sql.md", "sql"), "\\echo").await;
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d"])
+            .arg(database.url());
+        run(psql, &examples(document, "sql"), "\\echo").await;
+    }
 }
 
 #[test]
