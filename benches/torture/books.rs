@@ -76,3 +76,16 @@ impl Archive {
         std::mem::take(&mut *self.0.lock().await)
     }
 }
+
+/// The subscriptions whose counters do not agree with their messages.
+pub async fn miscounts(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let miscounts: Vec<(String, i64)> = sqlx::query_as(
+        "select s.subscription_id, c.difference \
+         from pubsub.subscriptions s, pubsub.recount_messages(s.subscription_id) as c (difference) \
+         where c.difference <> 0",
+    )
+    .fetch_all(connection)
+    .await?;
+    let text = |(name, difference)| format!("the counters of {name} were off by {difference}");
+    Ok(miscounts.into_iter().map(text).collect())
+}

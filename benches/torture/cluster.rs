@@ -61,6 +61,18 @@ impl Cluster {
         self.options.connect().await
     }
 
+    /// What is another one after every end of Postgres, also after a crash that its postmaster survives.
+    pub async fn incarnation(&self) -> Option<String> {
+        let mut connection = self.connect().await.ok()?;
+        let started_at = sqlx::query_scalar(
+            "select backend_start::text from pg_catalog.pg_stat_activity \
+             where backend_type = 'checkpointer'",
+        );
+        let started_at = started_at.fetch_one(&mut connection).await.ok()?;
+        connection.close().await.ok();
+        Some(started_at)
+    }
+
     /// Connect as soon as it takes connections.
     pub async fn connect_patiently(&self) -> PgConnection {
         loop {

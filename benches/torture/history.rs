@@ -183,6 +183,8 @@ pub struct Fault {
     pub until: Micros,
     /// When there surely was no Postgres.
     pub gone: Option<(Micros, Micros)>,
+    /// Between when Postgres ended without a shutdown, if it did.
+    pub crashed: Option<(Micros, Micros)>,
 }
 
 impl Fault {

@@ -196,6 +196,8 @@ async fn run(faults: Arc<Faults>, duration: Duration) -> bool {
     books.extend(books::read(&mut connection, false).await.unwrap());
     (history.faults, history.mishaps) = faults.take().await;
     history.mishaps.extend(stage.servers.ended().await);
+    let miscounts = books::miscounts(&mut connection).await.unwrap();
+    history.mishaps.extend(miscounts);
     history
         .mishaps
         .extend(compare_dead_letters(&mut inspector, &books).await);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::checker::{Violation, longest_recovery};
 use super::faults::Faults;
-use super::history::{Door, Entry, History, Kind, Outcome, State, Verb, What};
+use super::history::{Door, Entry, Fault, History, Kind, Outcome, State, Verb, What};
 use super::stage::{Phase, Stage};
 use super::story::tell;
 
@@ -101,6 +101,9 @@ pub fn summary(history: &History, books: &[Entry]) {
     for (kind, count) in counts(history) {
         row(&format!("fault {kind:?}"), count);
     }
+    let crashed = |fault: &&Fault| fault.crashed.is_some();
+    let crashes = history.faults.iter().filter(crashed).count();
+    rows.push(("of them crashes of Postgres".to_owned(), crashes));
     println!("\n| what | count |\n|---|---|");
     for (name, count) in rows {
         println!("| {name} | {count} |");

@@ -45,10 +45,11 @@ pub fn tell(history: &History, about: &About) -> Vec<String> {
     {
         let server = fault.server.map(|server| format!(" of server {server}"));
         let line = format!(
-            "{}  fault {:?}{}",
+            "{}  fault {:?}{}{}",
             span(fault.from, fault.until),
             fault.kind,
-            server.unwrap_or_default()
+            server.unwrap_or_default(),
+            fault.crashed.map_or("", |_| ", a crash")
         );
         lines.push((fault.from, line));
     }

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod commands;
+mod crashes;
 mod embedded;
 mod embedded_faults;
 mod first_start;

@@ -13,13 +13,13 @@ const AGAIN: &str = "never again after an ack";
 const ATTEMPTS: &str = "attempts count up";
 
 /// One message, which only the subscription without a filter receives.
-fn published(topic: &'static str) -> Script {
+pub(super) fn published(topic: &'static str) -> Script {
     let mut script = Script::new();
     script.publish(topic, number()..number() + 1, Outcome::Done);
     script
 }
 
-fn number() -> u64 {
+pub(super) fn number() -> u64 {
     let numbers = 0..1000;
     let mut fit = numbers.filter(|number| {
         let receives = |id: &str| subscription(id).receives(SEED, *number);
@@ -29,7 +29,7 @@ fn number() -> u64 {
 }
 
 /// The ack that the books tell of, without a word about when it came.
-fn acked_somehow(script: &mut Script, subscription: &'static str, attempts: u32) {
+pub(super) fn acked_somehow(script: &mut Script, subscription: &'static str, attempts: u32) {
     script.at += 100 * SECOND;
     script.settle(Verb::Ack, subscription, number(), None);
     script.book(subscription, number(), State::Acked, attempts);

@@ -9,6 +9,7 @@ mod story;
 #[path = "../../benches/torture/world.rs"]
 mod world;
 
+mod crashes;
 mod leases;
 mod messages;
 mod order;

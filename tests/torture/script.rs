@@ -187,7 +187,16 @@ impl Script {
             from: self.at,
             until: self.at + lasts,
             gone: None,
+            crashed: None,
         });
         self.history.faults.last_mut().unwrap()
+    }
+    /// Kill Postgres after a step, which takes a step.
+    pub fn crash(&mut self) {
+        let from = self.at + STEP;
+        self.at = from + STEP;
+        self.fault(Kind::KillPostgres, 0).from = from;
+        let fault = self.history.faults.last_mut().unwrap();
+        fault.crashed = Some((from, self.at));
     }
 }

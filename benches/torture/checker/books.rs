@@ -77,7 +77,7 @@ fn settled(index: &Index<'_>, entry: &Entry) -> Option<Broken> {
         State::Acked => {
             let acked = timeline.is_some_and(|timeline| {
                 let mut settles = timeline.settles.iter();
-                settles.any(|settle| may_have_acked(timeline, settle))
+                settles.any(|settle| may_have_acked(index, timeline, settle))
             });
             (!acked).then(|| ("zero lost", "acked, but by nobody who held it".to_owned()))
         }
@@ -97,7 +97,7 @@ fn settled(index: &Index<'_>, entry: &Entry) -> Option<Broken> {
 }
 
 /// Whether it may have been the ack that settled the message: an old receipt settles nothing.
-fn may_have_acked(timeline: &Timeline<'_>, settle: &Settle<'_>) -> bool {
+fn may_have_acked(index: &Index<'_>, timeline: &Timeline<'_>, settle: &Settle<'_>) -> bool {
     let Some(receipt) = settle.receipt else {
         return settle.verb == Verb::Ack && settle.call.outcome.may_have_happened();
     };
@@ -105,10 +105,13 @@ fn may_have_acked(timeline: &Timeline<'_>, settle: &Settle<'_>) -> bool {
     let Some((claim, _)) = timeline.deliveries.iter().find(of_receipt) else {
         return false;
     };
-    let is_old = timeline
-        .deliveries
-        .iter()
-        .any(|(later, _)| later.sent >= claim.done && later.done <= settle.call.sent);
+    let is_old = timeline.deliveries.iter().any(|(later, _)| {
+        // a later claim that a crash undid made no receipt old
+        let holds = index
+            .undone_from(later)
+            .is_none_or(|from| settle.call.outcome == Outcome::Done && settle.call.done < from);
+        later.sent >= claim.done && later.done <= settle.call.sent && holds
+    });
     settle.verb == Verb::Ack && settle.call.outcome.may_have_happened() && !is_old
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Index<'a> {
     pub(super) ids: HashMap<u64, Uuid>,
     /// When leases may have been ended by `cleanup_stuck_messages`.
     cleanups: Vec<(Micros, Micros)>,
+    /// Between when Postgres crashed.
+    crashes: Vec<(Micros, Micros)>,
 }
 
 impl<'a> Index<'a> {
@@ -109,6 +111,11 @@ impl<'a> Index<'a> {
             timelines,
             ids,
             cleanups,
+            crashes: history
+                .faults
+                .iter()
+                .filter_map(|fault| fault.crashed)
+                .collect(),
         }
     }
 
@@ -120,6 +127,16 @@ impl<'a> Index<'a> {
     pub(super) fn publish_of(&self, number: u64) -> Option<&Publish<'a>> {
         let (_, publish) = self.publishes.range(..=number).next_back()?;
         publish.numbers.contains(&number).then_some(publish)
+    }
+
+    /// From when on a claim may be undone: nobody waits until it is on disk, so that a crash of
+    /// Postgres soon after it may undo it.
+    pub(super) fn undone_from(&self, claim: &Call) -> Option<Micros> {
+        // an answer may be late; but what was asked for after a crash was not undone by it
+        let hit = self.crashes.iter().filter(|(from, until)| {
+            claim.sent < *until && claim.done.saturating_add(UNSAVED) > *from
+        });
+        hit.map(|(from, _)| *from).min()
     }
 
     /// Until when a delivery was surely leased, if no settle but `except` ended it. It is surely
@@ -148,12 +165,15 @@ impl<'a> Index<'a> {
         settled
             .map(|settle| settle.call.sent)
             .chain(cleaned.map(|(from, _)| *from))
+            .chain(self.undone_from(call))
             .chain([call.sent + subscription.lease_micros() - CLOCK_MARGIN])
             .min()
             .unwrap_or_default()
     }
 }
 
+/// A claim is on disk after thrice the `wal_writer_delay` of 0.2 s, and some slack.
+const UNSAVED: Micros = 1_000_000;
 /// Postgres has a clock of its own, which may be stepped a little.
 const CLOCK_MARGIN: Micros = 20_000;
 

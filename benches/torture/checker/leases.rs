@@ -14,7 +14,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         let found = two_holders(index, subscription, timeline)
             .into_iter()
             .chain(again_after_ack(index, subscription, timeline))
-            .chain(attempts(timeline));
+            .chain(attempts(index, timeline));
         violations.extend(found.map(|(promise, text)| Violation {
             promise,
             text,
@@ -100,7 +100,7 @@ pub(super) fn sure_ack<'a>(
     })
 }
 
-fn attempts(timeline: &Timeline<'_>) -> Vec<Broken> {
+fn attempts(index: &Index<'_>, timeline: &Timeline<'_>) -> Vec<Broken> {
     let mut deliveries = timeline.deliveries.clone();
     deliveries.sort_by_key(|(call, _)| call.done);
     let mut broken = Vec::new();
@@ -113,10 +113,12 @@ fn attempts(timeline: &Timeline<'_>) -> Vec<Broken> {
                     && ends_at_or_after(reprocess, earlier.sent.min(later.sent))
             });
             let in_turn = earlier.done <= later.sent;
+            let is_repeated =
+                first.attempts == second.attempts && !one_undone(index, earlier, later);
             if restarted {
                 continue;
             }
-            if first.attempts == second.attempts || in_turn && first.attempts > second.attempts {
+            if is_repeated || in_turn && first.attempts > second.attempts {
                 let text = format!(
                     "delivery {} came after delivery {}",
                     second.attempts, first.attempts
@@ -126,4 +128,15 @@ fn attempts(timeline: &Timeline<'_>) -> Vec<Broken> {
         }
     }
     broken
+}
+
+/// Whether a crash may have undone one of two claims before the other happened, which counts on from
+/// the same number then.
+fn one_undone(index: &Index<'_>, one: &Call, other: &Call) -> bool {
+    [(one, other), (other, one)]
+        .into_iter()
+        .any(|(undone, next)| {
+            let from = index.undone_from(undone);
+            from.is_some_and(|from| next.done >= from)
+        })
 }

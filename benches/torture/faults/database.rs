@@ -15,6 +15,7 @@ use super::Lane;
 
 impl Lane {
     pub(super) async fn hit_database(&mut self, kind: Kind) -> Fault {
+        let before = self.faults.cluster.incarnation().await;
         let from = self.now();
         let gone = match kind {
             Kind::ExhaustConnections => {
@@ -30,12 +31,18 @@ impl Lane {
         let connection = self.faults.cluster.connect_patiently().await;
         let until = self.now();
         connection.close().await.ok();
+        let after = self.faults.cluster.incarnation().await;
+        // where neither could be asked, it counts as another one
+        let is_another = before.is_none() || before != after;
+        let crashed = (is_another && kind != Kind::StopPostgresFast)
+            .then_some((from, gone.map_or(until, |(gone, _)| gone)));
         Fault {
             kind,
             server: None,
             from,
             until,
             gone,
+            crashed,
         }
     }
 

@@ -30,6 +30,7 @@ impl Lane {
             from,
             until: self.now() + SLACK,
             gone: None,
+            crashed: None,
         };
         self.faults.note(fault).await;
     }

@@ -76,6 +76,7 @@ impl Lane {
                 from,
                 until,
                 gone: None,
+                crashed: None,
             };
             self.faults.note(fault).await;
         }
@@ -106,6 +107,7 @@ impl Lane {
             from,
             until: self.now(),
             gone: None,
+            crashed: None,
         };
         self.faults.note(fault).await;
         connection.close().await.ok();
