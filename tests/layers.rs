@@ -13,8 +13,11 @@ struct Source {
 }
 
 impl Source {
-    /// The text without its unit tests, which come last.
+    /// The text without its unit tests, which come last or have a file of their own.
     fn code(&self) -> &str {
+        if self.path.ends_with("_tests.rs") {
+            return "";
+        }
         self.text
             .split_once("#[cfg(test)]")
             .map_or(self.text.as_str(), |(code, _)| code)

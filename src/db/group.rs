@@ -134,7 +134,7 @@ impl<C: Calls> Running<C> {
     fn next(&mut self) -> Option<Vec<Waiting<C>>> {
         let mut queues = self.group.lock();
         let Entry::Occupied(mut entry) = queues.entry(self.key.clone()) else {
-            // another series of the key panicked
+            // cannot be: the queue stays as long as a series of it runs
             self.ended = true;
             return None;
         };
@@ -175,16 +175,9 @@ impl<C: Calls> Running<C> {
                     let _gone = answer.send(Ok(result));
                 }
             }
-            // one request may have failed all: each alone
+            // one request may have failed all
             Err(Error::Invalid(_) | Error::Internal(_)) if requests.len() > 1 => {
-                for (request, answer) in requests.iter().zip(answers) {
-                    let result = calls.call(&self.key, std::slice::from_ref(request)).await;
-                    let _gone = answer.send(result.and_then(|mut results| {
-                        results
-                            .pop()
-                            .ok_or_else(|| Error::Internal(Arc::new(Abandoned)))
-                    }));
-                }
+                self.answer_each(requests, answers).await;
             }
             Err(error) => {
                 for answer in answers {
@@ -193,13 +186,48 @@ impl<C: Calls> Running<C> {
             }
         }
     }
+
+    /// Each by a call of its own, until the database is away: to find that out may take long, and
+    /// once is enough.
+    async fn answer_each(
+        &self,
+        requests: &[C::Request],
+        answers: Vec<oneshot::Sender<Result<C::Answer, Error>>>,
+    ) {
+        let calls = &self.group.calls;
+        let mut away = None;
+        for (request, answer) in requests.iter().zip(answers) {
+            if answer.is_closed() {
+                continue;
+            }
+            let result = match &away {
+                Some(error) => Err(Error::clone(error)),
+                None => calls.call(&self.key, std::slice::from_ref(request)).await,
+            };
+            if let Err(error @ Error::Unavailable(_)) = &result {
+                away = Some(error.clone());
+            }
+            let _gone = answer.send(result.and_then(|mut results| {
+                results
+                    .pop()
+                    .ok_or_else(|| Error::Internal(Arc::new(Abandoned)))
+            }));
+        }
+    }
 }
 
 impl<C: Calls> Drop for Running<C> {
-    /// After a panic of a call: what waits is told, not left waiting.
+    /// After a panic of a call: what waits is another series' or, when there is none, is told.
     fn drop(&mut self) {
-        if !self.ended {
-            self.group.lock().remove(&self.key);
+        if self.ended {
+            return;
+        }
+        let mut queues = self.group.lock();
+        if let Entry::Occupied(mut entry) = queues.entry(self.key.clone()) {
+            entry.get_mut().running -= 1;
+            if entry.get().running == 0 {
+                entry.remove();
+            }
         }
     }
 }
@@ -208,3 +236,11 @@ impl<C: Calls> Drop for Running<C> {
 #[derive(Debug, thiserror::Error)]
 #[error("the call ended without an answer")]
 struct Abandoned;
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "group_limits_tests.rs"]
+mod limits_tests;
