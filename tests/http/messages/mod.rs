@@ -4,6 +4,7 @@ mod consume;
 mod dead_letters;
 mod filters;
 mod leases;
+mod merged;
 mod publish;
 mod settle;
 mod upkeep;
