@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::http::StatusCode;
+use hyper::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
