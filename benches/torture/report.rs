@@ -103,7 +103,7 @@ pub fn summary(history: &History, books: &[Entry]) {
     }
     let crashed = |fault: &&Fault| fault.crashed.is_some();
     let crashes = history.faults.iter().filter(crashed).count();
-    rows.push(("of them crashes of Postgres".to_owned(), crashes));
+    rows.push(("crashes of Postgres among them".to_owned(), crashes));
     println!("\n| what | count |\n|---|---|");
     for (name, count) in rows {
         println!("| {name} | {count} |");

@@ -44,27 +44,35 @@ async fn claims_that_were_on_disk_outlive_a_crash_until_their_deadline() {
 
 #[tokio::test]
 async fn claims_that_were_not_yet_on_disk_are_undone_by_a_crash() {
+    // the writer of the log may wake up between a claim and the crash, but not always
+    for _ in 0..3 {
+        let undone = undone_by_crash().await;
+        if undone == HELD {
+            return;
+        }
+        assert_eq!(undone, 0, "a part of one claim");
+    }
+    panic!("no crash undid a claim");
+}
+
+/// How many messages of a claim right before a crash are delivered again as if it had not been.
+async fn undone_by_crash() -> usize {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&[]).await;
     let mut connection = connect(&sandbox).await;
-    // nothing but somebody's commit takes them there meanwhile
-    for statement in [
-        "alter system set wal_writer_delay = '10s'",
-        "select pg_catalog.pg_reload_conf()",
-    ] {
-        sqlx::query(statement)
-            .execute(&mut connection)
-            .await
-            .unwrap();
-    }
+    sqlx::query("alter system set wal_writer_delay = '10s'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    server.stop().await;
+    let server = sandbox.serve(&[]).await;
     let (held, acked) = claim(&server).await;
 
     crash(&sandbox, &server).await;
 
     let first = first_deliveries_after(&server, &held, &acked, PUBLISHED - ACKED).await;
-    // or else this test shows nothing
-    let undone = held.keys().filter(|number| first[number].1 == 1).count();
-    assert_eq!(undone, HELD);
+    held.keys().filter(|number| first[number].1 == 1).count()
 }
 
 async fn connect(sandbox: &Sandbox) -> PgConnection {
@@ -141,17 +149,12 @@ async fn crash(sandbox: &Sandbox, server: &Server<'_>) {
 }
 
 fn children(parent: Pid) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let children = processes.filter_map(|process| {
-        let pid = process.file_name().to_str()?.parse().ok()?;
-        let status = fs::read_to_string(process.path().join("status")).ok()?;
-        let line = format!("PPid:\t{parent}");
-        status
-            .lines()
-            .any(|of_process| of_process == line)
-            .then(|| Pid::from_raw(pid))
-    });
-    children.collect()
+    // at once: whoever lives on meanwhile writes the log to the disk
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    children
+        .split_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+        .collect()
 }
 
 /// Consume and ack all that is left: when each came first, and as which delivery. Receipts of before
