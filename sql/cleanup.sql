@@ -216,9 +216,12 @@ begin
         returning a.topic_key, a.subscription_key, cardinality(a.message_ids) as messages
     ), counted as (
         insert into pubsub_data.counters (topic_key, subscription_key, acked)
-        select f.topic_key, f.subscription_key, -sum(f.messages)
+        select s.topic_key, s.subscription_key, -sum(f.messages)
         from forgotten f
-        group by f.topic_key, f.subscription_key
+        -- a deleted subscription has no counts
+        join pubsub_data.subscriptions s
+            on s.topic_key = f.topic_key and s.subscription_key = f.subscription_key
+        group by s.topic_key, s.subscription_key
     )
     select coalesce(sum(f.messages), 0) into v_removed from forgotten f;
     return v_removed;

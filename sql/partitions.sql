@@ -98,7 +98,11 @@ begin
                 group by a.topic_key, a.subscription_key
             ), counted as (
                 insert into pubsub_data.counters (topic_key, subscription_key, acked)
-                select d.topic_key, d.subscription_key, -d.messages from dropped d
+                select s.topic_key, s.subscription_key, -d.messages
+                from dropped d
+                -- a deleted subscription has no counts
+                join pubsub_data.subscriptions s
+                    on s.topic_key = d.topic_key and s.subscription_key = d.subscription_key
             )
             select coalesce(sum(d.messages), 0) from dropped d
             $dropped$, v_partition.name) into v_messages;

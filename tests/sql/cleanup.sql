@@ -296,3 +296,23 @@ begin
     ), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a deleted subscription leaves no counters';
+    v_keys record;
+begin
+    perform pg_temp.stock('uncounted', 2);
+    v_keys := pubsub.subscription_keys('uncounted');
+    perform pubsub.ack_messages('uncounted', pg_temp.claim('uncounted'));
+    perform pubsub.delete_subscription('uncounted');
+    perform pubsub.purge_deleted_subscriptions();
+
+    perform pubsub.cleanup_acked_messages(0);
+
+    assert not exists (
+        select from pubsub_data.counters c
+        where c.topic_key = v_keys.topic_key and c.subscription_key = v_keys.subscription_key
+    ), c_proves;
+end
+$$;
