@@ -48,12 +48,15 @@ impl Archive {
     /// be read before.
     pub async fn keep<T>(&self, cluster: &Cluster, clean: impl Future<Output = T>) -> Option<T> {
         let mut connection = cluster.connect().await.ok()?;
+        limit(&mut connection).await.ok()?;
         let before = read(&mut connection, true).await.ok()?;
         let cleaned = clean.await;
         let after = loop {
             let mut connection = cluster.connect_patiently().await;
             // what the clean-up began may still be under way, after a crash of its connection
-            if let Ok(after) = read(&mut connection, true).await {
+            if limit(&mut connection).await.is_ok()
+                && let Ok(after) = read(&mut connection, true).await
+            {
                 break after;
             }
         };
@@ -75,6 +78,15 @@ impl Archive {
     pub async fn take(&self) -> Vec<Entry> {
         std::mem::take(&mut *self.0.lock().await)
     }
+}
+
+/// A plan made right after a crash, without statistics of new partitions, may take forever. Then the
+/// next one is better.
+async fn limit(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("set statement_timeout = '30s'")
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The subscriptions whose counters do not agree with their messages.
