@@ -13,14 +13,15 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY sql sql
 COPY migrations migrations
-# tests/main.rs, benches/throughput/main.rs: Cargo.toml declares them and cargo refuses a declared target
+# tests/main.rs, benches/*/main.rs: Cargo.toml declares them and cargo refuses a declared target
 # without its file; empty ones keep the build from running again when a test changes.
 # touch: the cached target directory may be newer than the files of an older checkout, and cargo,
 # which compares times, would then ship the previous binary.
 # cp: a cache mount is not part of the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,sharing=locked \
-    mkdir -p tests benches/throughput && touch tests/main.rs benches/throughput/main.rs \
+    mkdir -p tests benches/throughput benches/torture \
+    && touch tests/main.rs benches/throughput/main.rs benches/torture/main.rs \
     && find src sql migrations -type f -exec touch {} + \
     && cargo build --release --locked --bin fastpubsub \
     && cp target/release/fastpubsub /usr/local/bin/fastpubsub
