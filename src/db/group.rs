@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::error::Error;
 
-/// Most weight of one call, unless a single request has more. What waits with so much does not wait
-/// for the running call: another one runs beside it.
+/// Most weight of one call, unless a single request has more.
 const MAX_WEIGHT: usize = 1000;
+/// So much weight does not wait for a running call: another one runs beside it.
+const FULL_WEIGHT: usize = 200;
 
 /// Calls that can be merged.
 pub(super) trait Calls: Send + Sync + 'static {
@@ -87,7 +88,7 @@ impl<C: Calls> Group<C> {
                 answer: sender,
             });
             let starts = queue.running == 0
-                || (queue.weight >= MAX_WEIGHT && queue.running < self.most_running);
+                || (queue.weight >= FULL_WEIGHT && queue.running < self.most_running);
             queue.running += usize::from(starts);
             starts
         };

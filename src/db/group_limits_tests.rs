@@ -77,10 +77,10 @@ async fn no_call_has_more_than_the_bound_unless_a_single_request_has() {
 async fn much_that_waits_is_called_beside_what_runs_by_no_more_calls_than_allowed() {
     let setup = Setup::new(3);
     let mut asked = Vec::new();
-    for (name, weight) in [1, 999, 1, 500, 500, 500, 500].into_iter().enumerate() {
+    for (name, weight) in [1, 199, 1, 100, 100, 200, 200].into_iter().enumerate() {
         asked.push(setup.ask("k", name, weight, End::Answer).await);
     }
-    // 999 waits for the first call, 1000 does not; and the fourth call is one too many
+    // 199 waits for the first call, 200 does not; and the fourth call is one too many
     assert_eq!(setup.made(), [vec![0], vec![1, 2], vec![3, 4]]);
 
     setup.release(9).await;
@@ -112,13 +112,13 @@ async fn a_panic_fails_what_waits_for_it_and_blocks_nothing_later() {
 async fn after_a_panic_what_waits_is_called_by_the_call_beside_it() {
     let setup = Setup::new(2);
     let bad = setup.ask("k", 0, 1, End::Panic).await;
-    let beside = setup.ask("k", 1, 1000, End::Answer).await;
+    let beside = setup.ask("k", 1, 200, End::Answer).await;
     let waits = setup.ask("k", 2, 1, End::Answer).await;
     setup.release(1).await;
     assert_eq!(bad.await.unwrap().unwrap_err().status(), 500);
 
-    let much = setup.ask("k", 3, 1000, End::Answer).await;
-    let more = setup.ask("k", 4, 1000, End::Answer).await;
+    let much = setup.ask("k", 3, 200, End::Answer).await;
+    let more = setup.ask("k", 4, 200, End::Answer).await;
     setup.release(9).await;
 
     assert_eq!(beside.await.unwrap().unwrap(), 1);
