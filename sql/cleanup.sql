@@ -70,8 +70,7 @@ begin
         group by pubsub.counter_time(l.deadline);
     end if;
     if v_spent is not null then
-        perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent,
-            'ack deadline passed on the last attempt');
+        perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent, 'consumer_lost');
     end if;
     return coalesce(cardinality(v_spent), 0) + coalesce(cardinality(v_stuck), 0);
 end
@@ -127,8 +126,7 @@ begin
         ) d;
         if v_spent is not null then
             v_moved := v_moved + pubsub.dead_letter_deliveries(
-                v_subscription.topic_key, v_subscription.subscription_key, v_spent,
-                'ack deadline passed on the last attempt');
+                v_subscription.topic_key, v_subscription.subscription_key, v_spent, 'consumer_lost');
         end if;
     end loop;
     return v_moved;

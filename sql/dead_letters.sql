@@ -118,11 +118,12 @@ begin
         from back b
         on conflict (topic_key, message_id) do update set published_at = excluded.published_at
     ), delivered as (
-        insert into pubsub_data.deliveries (
-            topic_key, subscription_key, message_id, ordering_key, priority
-        )
-        select b.topic_key, b.subscription_key, b.message_id, b.ordering_key, b.priority
+        insert into pubsub_data.deliveries (topic_key, subscription_key, message_id, lane)
+        select b.topic_key, b.subscription_key, b.message_id, pubsub.delivery_lane(
+            s.enable_ordering, s.fairness_key, b.ordering_key, b.attributes, b.priority)
         from back b
+        join pubsub_data.subscriptions s
+            on s.topic_key = b.topic_key and s.subscription_key = b.subscription_key
     ), noted as (
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         select v_keys.topic_key, v_keys.subscription_key, clock_timestamp(),

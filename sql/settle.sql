@@ -40,24 +40,28 @@ begin
     if cardinality(p_leases) <> cardinality(p_message_ids) then
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
     end if;
-    select array_agg(d.place), array_agg(d.attempts), array_agg(d.visible_at)
+    select array_agg(h.place), array_agg(h.attempts), array_agg(h.visible_at)
     into lock_leases.places, lock_leases.attempts, lock_leases.deadlines
     from (
-        select distinct w.message_id, w.lease
-        from unnest(p_message_ids, p_leases) as w (message_id, lease)
-        order by w.message_id
-    ) w
-    cross join lateral (
-        select x.ctid as place, x.attempts, x.visible_at
-        from pubsub_data.deliveries x
-        where x.topic_key = p_topic_key
-            and x.subscription_key = p_subscription_key
-            and x.message_id = w.message_id
-            and x.lease is not null
-            and (w.lease is null or w.lease = x.lease)
-        limit 1
-        for update
-    ) d;
+        -- a message may be named twice, by its lease and without
+        select distinct d.place, d.attempts, d.visible_at
+        from (
+            select x.message_id, x.lease
+            from unnest(p_message_ids, p_leases) as x (message_id, lease)
+            order by x.message_id
+        ) w
+        cross join lateral (
+            select x.ctid as place, x.attempts, x.visible_at
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = w.message_id
+                and x.lease is not null
+                and (w.lease is null or w.lease = x.lease)
+            limit 1
+            for update
+        ) d
+    ) h;
 end
 $$;
 
@@ -198,7 +202,7 @@ begin
 
     if v_spent is not null then
         v_nacked := v_nacked + pubsub.dead_letter_deliveries(
-            p_topic_key, p_subscription_key, v_spent, 'nacked on the last attempt');
+            p_topic_key, p_subscription_key, v_spent, 'attempts');
     end if;
     return v_nacked;
 end

@@ -15,7 +15,16 @@ create function pubsub.create_subscription(
     p_max_delivery_attempts int default 5,
     p_backoff_min_seconds int default 5,
     p_backoff_max_seconds int default 300,
-    p_ack_deadline_seconds int default null
+    p_ack_deadline_seconds int default null,
+    p_enable_ordering boolean default false,
+    p_ordering_failure text default 'dead_letter',
+    p_fairness_key text default null,
+    p_max_in_flight int default null,
+    p_max_in_flight_per_consumer int default null,
+    p_max_rate int default null,
+    p_message_ttl_seconds int default null,
+    p_dead_letter_expired boolean default false,
+    p_dead_letter_topic_id text default null
 )
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
@@ -25,6 +34,7 @@ language plpgsql volatile
 as $$
 declare
     v_topic_key bigint;
+    v_dead_letter_topic_key bigint;
     v_filter_path jsonpath := pubsub.compile_filter(p_filter::jsonb);
     v_attribute_filter_path jsonpath := pubsub.compile_attribute_filter(p_filter::jsonb);
 begin
@@ -61,16 +71,28 @@ begin
     if not found then
         raise exception 'Topic not found' using errcode = 'PS404';
     end if;
+    if p_dead_letter_topic_id is not null then
+        select t.topic_key into v_dead_letter_topic_key
+        from pubsub_data.topics t where t.topic_id = p_dead_letter_topic_id for key share;
+        if not found then
+            raise exception 'Topic not found' using errcode = 'PS404';
+        end if;
+    end if;
 
     return query
         insert into pubsub_data.subscriptions as s (
             topic_key, subscription_id, filter, filter_path, attribute_filter_path,
-            max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds
+            max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds,
+            enable_ordering, ordering_failure, fairness_key, max_in_flight,
+            max_in_flight_per_consumer, max_rate, message_ttl_seconds, dead_letter_expired,
+            dead_letter_topic_key
         )
         values (
             v_topic_key, p_subscription_id, p_filter, v_filter_path, v_attribute_filter_path,
             p_max_delivery_attempts, p_backoff_min_seconds, p_backoff_max_seconds,
-            p_ack_deadline_seconds
+            p_ack_deadline_seconds, p_enable_ordering, p_ordering_failure, p_fairness_key,
+            p_max_in_flight, p_max_in_flight_per_consumer, p_max_rate, p_message_ttl_seconds,
+            p_dead_letter_expired, v_dead_letter_topic_key
         )
         on conflict (subscription_id) do nothing
         returning s.subscription_id, p_topic_id, s.filter, s.max_delivery_attempts,

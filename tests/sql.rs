@@ -35,6 +35,7 @@ files!(
     filters,
     health,
     ids,
+    lanes,
     leadership,
     meta,
     metrics,
@@ -45,6 +46,7 @@ files!(
     subscriptions,
     topics,
     views,
+    wakeups,
 );
 
 fn folder(path: &str) -> PathBuf {

@@ -36,7 +36,9 @@ pub const ROUTINES: &[(&str, &str)] = &[
         "filter_trials.sql",
         include_str!("../../sql/filter_trials.sql"),
     ),
+    ("lanes.sql", include_str!("../../sql/lanes.sql")),
     ("publish.sql", include_str!("../../sql/publish.sql")),
+    ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
     (

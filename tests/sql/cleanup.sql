@@ -53,7 +53,7 @@ begin
 
     assert (
         select array_agg(l.message_id) = v_ids
-            and bool_and(l.reason = 'ack deadline passed on the last attempt')
+            and bool_and(l.reason = 'consumer_lost')
         from pubsub.list_dlq_messages('spent') l
     ), c_proves;
     assert pg_temp.claim('spent') = '{}', c_proves;
@@ -130,7 +130,7 @@ begin
 
     assert (
         select array_agg(l.message_id) = v_ids[1:1]
-            and bool_and(l.reason = 'ack deadline passed on the last attempt')
+            and bool_and(l.reason = 'consumer_lost')
         from pubsub.list_dlq_messages('spent-alone') l
     ), c_proves;
     assert pg_temp.claim('spent-alone') = v_ids[2:4], c_proves;

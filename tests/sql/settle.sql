@@ -189,7 +189,7 @@ begin
     assert pubsub.nack_messages('last', v_ids) = 2, c_proves;
     assert (
         select count(*) = 1 and bool_and(l.message_id = v_ids[1] and l.attempts = 2
-            and l.payload = '{"n": 1}' and l.reason = 'nacked on the last attempt')
+            and l.payload = '{"n": 1}' and l.reason = 'attempts')
         from pubsub.list_dlq_messages('last') l
     ), c_proves;
     perform pg_temp.later('last', '1 hour');
@@ -309,5 +309,24 @@ begin
     perform pubsub.cleanup_stuck_messages(30);
 
     assert pubsub.ack_messages('alive', v_ids, v_leases) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a message that is named twice, by lease and without, is settled once';
+    v_ids uuid[] := pg_temp.stock('named-twice', 3);
+    v_leases bigint[] := array(
+        select c.lease from pubsub.consume_messages('named-twice', 'consumer') c order by c.message_id
+    );
+begin
+    assert pubsub.nack_messages('named-twice', v_ids[1:1] || v_ids[1:1], array[null, v_leases[1]]) = 1,
+        c_proves || ': nacked';
+    assert pubsub.ack_messages('named-twice', v_ids[2:2] || v_ids[2:2], array[null, v_leases[2]]) = 1,
+        c_proves || ': acked';
+    assert pubsub.extend_messages('named-twice', v_ids[3:3] || v_ids[3:3],
+        array[v_leases[3], v_leases[3]], 900) = 1, c_proves || ': extended';
+
+    assert pubsub.recount_messages('named-twice') = 0, c_proves || ': and counted once';
 end
 $$;

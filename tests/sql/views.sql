@@ -42,7 +42,7 @@ begin
                     and clock_timestamp() + interval '5 s', c_proves || ': when it is retried';
                 assert v_message.consumer_id is null, c_proves || ': nobody holds it';
             when '3' then
-                assert v_message.reason = 'nacked on the last attempt', c_proves || ': why it died';
+                assert v_message.reason = 'attempts', c_proves || ': why it died';
                 assert v_message.consumer_id = 'worker-1', c_proves || ': who had it';
                 assert v_message.settled_at between v_until and clock_timestamp(),
                     c_proves || ': when it died';
