@@ -116,7 +116,10 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let Some(database) = error.as_database_error() else {
+        let Some(database) = error
+            .as_database_error()
+            .and_then(|database| database.try_downcast_ref::<PgDatabaseError>())
+        else {
             return match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
@@ -127,17 +130,16 @@ impl From<sqlx::Error> for Error {
                 _ => Self::Internal(Arc::new(error)),
             };
         };
-        let code = database.code().unwrap_or_default().into_owned();
+        let code = database.code();
         if let Some(status) = code
             .strip_prefix("PS")
             .and_then(|code| code.parse::<u16>().ok())
         {
             let message = database.message().to_owned();
-            let refusal = database.try_downcast_ref::<PgDatabaseError>();
-            let field = refusal.and_then(PgDatabaseError::column);
+            let field = database.column();
             // where the fault is inside the field
-            let path = refusal
-                .and_then(PgDatabaseError::detail)
+            let path = database
+                .detail()
                 .and_then(|detail| serde_json::from_str(detail).ok())
                 .unwrap_or_default();
             return match (field, StatusCode::from_u16(status)) {
@@ -149,10 +151,8 @@ impl From<sqlx::Error> for Error {
             };
         }
         // it ended the connection, whatever its code: such as one that could not even start
-        let ended = database
-            .try_downcast_ref::<PgDatabaseError>()
-            .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
-        match code.as_str() {
+        let ended = matches!(database.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+        match code {
             _ if ended => Self::Unavailable(Arc::new(error)),
             "57014" => Self::Timeout(Arc::new(error)),
             // lock not available, serialization failure, deadlock; read-only standby after a failover

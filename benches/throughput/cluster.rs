@@ -1,7 +1,7 @@
 //! The private Postgres, with its default durability, and a fresh database for each measurement:
 //! what one leaves behind, another does not meet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,7 +16,29 @@ use crate::flags::Flags;
 /// The program that is measured, of the same build profile as the benchmark: release.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_fastpubsub");
 
-const TEMPLATE: &str = "bench_template";
+/// Which build is measured.
+#[derive(Clone)]
+pub(crate) enum Build {
+    This,
+    /// The program of --against.
+    Other(PathBuf),
+}
+
+impl Build {
+    fn program(&self) -> &Path {
+        match self {
+            Self::This => Path::new(PROGRAM),
+            Self::Other(program) => program,
+        }
+    }
+
+    fn template(&self) -> &'static str {
+        match self {
+            Self::This => "bench_template",
+            Self::Other(_) => "bench_template_other",
+        }
+    }
+}
 
 /// What every scenario needs.
 pub(crate) struct Bench {
@@ -28,37 +50,50 @@ pub(crate) struct Cluster {
     pub(crate) directory: PathBuf,
     /// The process of Postgres that started all of its others.
     pub(crate) postmaster: u32,
-    options: PgConnectOptions,
+    /// The one that is always there.
+    pub(crate) postgres: Database,
     databases: AtomicU32,
 }
 
 /// A database with our schema and the table of the reference.
 #[derive(Clone)]
 pub(crate) struct Database {
+    /// The program whose schema it has.
+    pub(crate) program: PathBuf,
     name: String,
     options: PgConnectOptions,
 }
 
 impl Cluster {
     /// Whoever calls must stop the Postgres and remove the directory.
-    pub(crate) async fn start() -> (Embedded, Self) {
+    pub(crate) async fn start(against: Option<PathBuf>) -> (Embedded, Self) {
         let directory =
             std::env::temp_dir().join(format!("fastpubsub-bench-{}", std::process::id()));
         let embedded = Embedded::start(&directory, None, true).await.unwrap();
         let pid = std::fs::read_to_string(directory.join("pg/postmaster.pid")).unwrap();
         let cluster = Self {
             postmaster: pid.lines().next().unwrap().parse().unwrap(),
-            options: embedded.options().unwrap(),
+            postgres: Database {
+                program: Build::This.program().to_owned(),
+                name: "postgres".to_owned(),
+                options: embedded.options().unwrap(),
+            },
             directory,
             databases: AtomicU32::new(0),
         };
-        cluster.make_template().await;
+        cluster.make_template(&Build::This).await;
+        if let Some(other) = against {
+            cluster.make_template(&Build::Other(other)).await;
+        }
         (embedded, cluster)
     }
 
-    async fn make_template(&self) {
-        self.execute(&format!("create database {TEMPLATE}")).await;
-        let template = self.named(TEMPLATE);
+    async fn make_template(&self, build: &Build) {
+        let name = build.template();
+        self.postgres
+            .execute(&format!("create database {name}"))
+            .await;
+        let template = self.named(name, build);
         template.program(&["db-migrate"]).await;
         let mut connection = template.connect().await;
         sqlx::raw_sql(
@@ -73,10 +108,17 @@ impl Cluster {
 
     /// A new database.
     pub(crate) async fn database(&self) -> Database {
+        self.database_of(&Build::This).await
+    }
+
+    /// A new database of a build.
+    pub(crate) async fn database_of(&self, build: &Build) -> Database {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        let database = self.named(&format!("bench_{number}"));
-        let sql = format!("create database {} template {TEMPLATE}", database.name);
-        self.execute(&sql).await;
+        let database = self.named(&format!("bench_{number}"), build);
+        let (name, template) = (&database.name, build.template());
+        self.postgres
+            .execute(&format!("create database {name} template {template}"))
+            .await;
         // for the next periods; what comes before them lies in the default partitions
         database
             .execute(
@@ -89,19 +131,21 @@ impl Cluster {
 
     /// Its files are gone, whoever is connected.
     pub(crate) async fn drop(&self, database: Database) {
-        self.execute(&format!("drop database {} with (force)", database.name))
+        self.postgres
+            .execute(&format!("drop database {} with (force)", database.name))
             .await;
     }
 
     /// Off where dead rows are what is measured, or where its work would disturb.
     pub(crate) async fn set_autovacuum(&self, on: bool) {
-        self.execute(&format!("alter system set autovacuum = {on}"))
+        self.postgres
+            .execute(&format!("alter system set autovacuum = {on}"))
             .await;
-        self.execute("select pg_reload_conf()").await;
+        self.postgres.execute("select pg_reload_conf()").await;
         if on {
             return;
         }
-        let mut connection = self.connect().await;
+        let mut connection = self.postgres.connect().await;
         let busy = "select count(*) from pg_stat_activity where backend_type = 'autovacuum worker'";
         while sqlx::query_scalar::<_, i64>(busy)
             .fetch_one(&mut connection)
@@ -114,20 +158,11 @@ impl Cluster {
         connection.close().await.unwrap();
     }
 
-    pub(crate) async fn connect(&self) -> PgConnection {
-        self.options.connect().await.unwrap()
-    }
-
-    pub(crate) async fn execute(&self, sql: &str) {
-        let mut connection = self.connect().await;
-        execute(&mut connection, sql).await;
-        connection.close().await.unwrap();
-    }
-
-    fn named(&self, name: &str) -> Database {
+    fn named(&self, name: &str, build: &Build) -> Database {
         Database {
+            program: build.program().to_owned(),
             name: name.to_owned(),
-            options: self.options.clone().database(name),
+            options: self.postgres.options.clone().database(name),
         }
     }
 }
@@ -139,7 +174,11 @@ impl Database {
 
     pub(crate) async fn execute(&self, sql: &str) {
         let mut connection = self.connect().await;
-        execute(&mut connection, sql).await;
+        // statements of ours: nothing in them comes from outside
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut connection)
+            .await
+            .unwrap();
         connection.close().await.unwrap();
     }
 
@@ -149,7 +188,7 @@ impl Database {
 
     /// What a subcommand of the program prints.
     pub(crate) async fn program(&self, arguments: &[&str]) -> String {
-        let output = Command::new(PROGRAM)
+        let output = Command::new(&self.program)
             .env_clear()
             .args(arguments)
             .args(["--log-level", "warning", "--database-url", &self.url()])
@@ -161,12 +200,4 @@ impl Database {
         assert!(output.status.success(), "fastpubsub {arguments:?} failed");
         String::from_utf8(output.stdout).unwrap()
     }
-}
-
-/// Statements of ours: nothing in them comes from outside.
-async fn execute(connection: &mut PgConnection, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-        .execute(connection)
-        .await
-        .unwrap();
 }

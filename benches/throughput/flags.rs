@@ -27,6 +27,9 @@ pub(crate) struct Flags {
     /// Database connections of each server
     #[arg(long, default_value_t = 16)]
     pub(crate) pool_size: u32,
+    /// Another release binary of fastpubsub, whose throughput is measured in the same rounds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
     /// Write the results to a file, too
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -7,7 +7,7 @@ use crate::cluster::Bench;
 
 /// Versions, machine and date.
 pub(crate) async fn facts(bench: &Bench) -> Vec<(&'static str, String)> {
-    let mut connection = bench.cluster.connect().await;
+    let mut connection = bench.cluster.postgres.connect().await;
     let postgres: String = sqlx::query_scalar(
         "select current_setting('server_version') || ', fsync ' || current_setting('fsync') \
          || ', synchronous_commit ' || current_setting('synchronous_commit') \

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Whatever happens, the Postgres is stopped and its directory removed.
 async fn measure(flags: Flags) -> ExitCode {
-    let (embedded, cluster) = Cluster::start().await;
+    let (embedded, cluster) = Cluster::start(flags.against.clone()).await;
     let directory = cluster.directory.clone();
     let json = flags.json.clone();
     let bench = Arc::new(Bench { flags, cluster });

@@ -38,7 +38,7 @@ pub(crate) struct Cost {
 impl Meter {
     pub(crate) async fn new(cluster: &Cluster, servers: &[&Server]) -> Self {
         Self {
-            connection: cluster.connect().await,
+            connection: cluster.postgres.connect().await,
             postmaster: cluster.postmaster,
             servers: servers.iter().map(|server| server.pid).collect(),
         }

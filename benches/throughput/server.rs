@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::cluster::{Bench, Database, PROGRAM};
+use crate::cluster::{Bench, Database};
 use crate::http::Client;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ impl Server {
 
     pub(crate) async fn start_with(bench: &Bench, database: &Database, settings: &[&str]) -> Self {
         let address = free_address();
-        let child = Command::new(PROGRAM)
+        let child = Command::new(&database.program)
             // no setting of the caller's
             .env_clear()
             .current_dir(&bench.cluster.directory)

@@ -1,11 +1,11 @@
 //! Filters: `preview_filter`.
 
 use serde_json::value::RawValue;
-use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use super::Timestamp;
+use super::json::JsonText;
 use crate::error::Error;
 
 /// What a filter would let pass of the newest messages of a topic.
@@ -25,9 +25,9 @@ pub struct Sample {
     /// The message.
     pub message_id: Uuid,
     /// Its payload, as Postgres prints it.
-    pub payload: Json<Box<RawValue>>,
+    pub payload: JsonText,
     /// Its attributes, if it has any.
-    pub attributes: Option<Json<Box<RawValue>>>,
+    pub attributes: Option<JsonText>,
     /// When it was published.
     pub published_at: Timestamp,
 }
@@ -38,8 +38,8 @@ struct Row {
     scanned: i64,
     matched: i64,
     message_id: Option<Uuid>,
-    payload: Option<Json<Box<RawValue>>>,
-    attributes: Option<Json<Box<RawValue>>>,
+    payload: Option<JsonText>,
+    attributes: Option<JsonText>,
     published_at: Option<Timestamp>,
 }
 

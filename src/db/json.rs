@@ -23,16 +23,10 @@ impl JsonText {
         Self(body.slice_ref(text.get().as_bytes()))
     }
 
-    /// Its length, in bytes.
+    /// How many bytes it has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.0.len()
-    }
-
-    /// Never: an empty text is not JSON.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

@@ -94,7 +94,7 @@ impl Calls for Publishes {
     fn weight(&self, payloads: &Vec<JsonText>) -> usize {
         payloads
             .iter()
-            .map(|payload| 1 + payload.len() / BYTES_PER_MESSAGE)
+            .map(|payload| 1 + payload.size() / BYTES_PER_MESSAGE)
             .sum()
     }
 

@@ -4,8 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
-use sqlx::types::Json as SqlJson;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -16,6 +14,7 @@ use super::validation::Fields;
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsRead};
 use crate::db::filters::{Preview, Sample};
+use crate::db::json::JsonText;
 use crate::db::{self, Timestamp};
 use crate::error::Error;
 
@@ -50,10 +49,10 @@ pub struct PreviewSample {
     id: Uuid,
     /// What was published.
     #[schema(value_type = Object)]
-    payload: SqlJson<Box<RawValue>>,
+    payload: JsonText,
     /// Its attributes; null when it has none.
     #[schema(value_type = Option<Object>)]
-    attributes: Option<SqlJson<Box<RawValue>>>,
+    attributes: Option<JsonText>,
     /// When it was published.
     created_at: Timestamp,
 }

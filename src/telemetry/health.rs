@@ -2,33 +2,18 @@
 //! warned of, stands in `sql/health.sql`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Instant;
 
 use metrics::{describe_gauge, gauge};
 use sqlx::PgPool;
-use tokio::sync::Mutex;
 
-use super::metrics::COUNTED_FOR;
 use crate::db;
 use crate::db::health::Fact;
 
-/// A gauge for each fact: `pubsub_` and its name, labelled with its subject.
-#[derive(Clone, Default)]
-pub(super) struct Gauges(Arc<Mutex<Option<Instant>>>);
-
-impl Gauges {
-    /// Read the facts again, unless that was done some seconds ago.
-    pub(super) async fn refresh(&self, pool: &PgPool) {
-        let mut read_at = self.0.lock().await;
-        if read_at.is_some_and(|at| at.elapsed() < COUNTED_FOR) {
-            return;
-        }
-        match db::health::list(pool).await {
-            Ok(facts) => facts.iter().for_each(show),
-            Err(error) => tracing::warn!(error = %error, "reading the database's health failed"),
-        }
-        *read_at = Some(Instant::now());
+/// Read the facts and set a gauge for each: `pubsub_` and its name, labelled with its subject.
+pub(super) async fn set_gauges(pool: &PgPool) {
+    match db::health::list(pool).await {
+        Ok(facts) => facts.iter().for_each(show),
+        Err(error) => tracing::warn!(error = %error, "reading the database's health failed"),
     }
 }
 

@@ -32,7 +32,7 @@ const BUCKETS: &[f64] = &[
 /// Most subscriptions that are shown.
 const MAX_SUBSCRIPTIONS: i32 = 1000;
 /// How long what was read from the database is kept.
-pub(super) const COUNTED_FOR: Duration = Duration::from_secs(15);
+const READ_FOR: Duration = Duration::from_secs(15);
 /// When the gauges of a deleted subscription go.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
@@ -41,8 +41,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 pub struct Metrics {
     handle: PrometheusHandle,
     process: Arc<Collector>,
-    counted_at: Arc<Mutex<Option<Instant>>>,
-    health: health::Gauges,
+    /// When the database was last read.
+    read_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Metrics {
@@ -72,8 +72,7 @@ impl Metrics {
                 Ok(Metrics {
                     handle,
                     process,
-                    counted_at: Arc::new(Mutex::new(None)),
-                    health: health::Gauges::default(),
+                    read_at: Arc::new(Mutex::new(None)),
                 })
             })
             .clone()
@@ -85,37 +84,41 @@ impl Metrics {
         gauge!(CONNECTIONS, "state" => "idle").set(idle);
         gauge!(CONNECTIONS, "state" => "used").set(pool.size().saturating_sub(idle));
         self.process.collect();
-        // together: each may wait for a database that is away
-        tokio::join!(self.count_messages(pool), self.health.refresh(pool));
+        self.read_database(pool).await;
         self.handle.run_upkeep();
         self.handle.render()
     }
 
-    /// Counting reads every delivery, so scrapes within some seconds share one count.
-    async fn count_messages(&self, pool: &PgPool) {
-        let mut counted_at = self.counted_at.lock().await;
-        if counted_at.is_some_and(|at| at.elapsed() < COUNTED_FOR) {
+    /// Scrapes within some seconds share what one of them read.
+    async fn read_database(&self, pool: &PgPool) {
+        let mut read_at = self.read_at.lock().await;
+        if read_at.is_some_and(|at| at.elapsed() < READ_FOR) {
             return;
         }
-        match db::subscriptions::list_metrics(pool, MAX_SUBSCRIPTIONS).await {
-            Ok(subscriptions) => {
-                for counts in subscriptions {
-                    for (state, count) in [
-                        ("available", counts.available),
-                        ("delivered", counts.delivered),
-                        ("scheduled", counts.scheduled),
-                        ("acked", counts.acked),
-                        ("dlq", counts.dlq),
-                    ] {
-                        let subscription = counts.subscription_id.clone();
-                        gauge!(MESSAGES, "subscription" => subscription, "state" => state)
-                            .set(approximate(count));
-                    }
+        // together: each may wait for a database that is away
+        tokio::join!(count_messages(pool), health::set_gauges(pool));
+        *read_at = Some(Instant::now());
+    }
+}
+
+async fn count_messages(pool: &PgPool) {
+    match db::subscriptions::list_metrics(pool, MAX_SUBSCRIPTIONS).await {
+        Ok(subscriptions) => {
+            for counts in subscriptions {
+                for (state, count) in [
+                    ("available", counts.available),
+                    ("delivered", counts.delivered),
+                    ("scheduled", counts.scheduled),
+                    ("acked", counts.acked),
+                    ("dlq", counts.dlq),
+                ] {
+                    let subscription = counts.subscription_id.clone();
+                    gauge!(MESSAGES, "subscription" => subscription, "state" => state)
+                        .set(approximate(count));
                 }
             }
-            Err(error) => tracing::warn!(error = %error, "counting messages failed"),
         }
-        *counted_at = Some(Instant::now());
+        Err(error) => tracing::warn!(error = %error, "counting messages failed"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file for each question that is asked.
 
+mod against;
 mod authentication;
 mod growth;
 mod horizon;
@@ -15,8 +16,9 @@ use crate::flags::Flags;
 use crate::report::Row;
 
 /// In the order in which they run.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "throughput",
+    "against another build",
     "steady 1,000/s",
     "growth of subscriptions",
     "growth of in flight",
@@ -41,6 +43,7 @@ pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
     let bench = &bench;
     match name {
         "throughput" => throughput::measure(bench).await,
+        "against another build" => against::measure(bench).await,
         "steady 1,000/s" => steady::measure(bench).await,
         "growth of subscriptions" => growth::subscriptions::measure(bench).await,
         "growth of in flight" => growth::in_flight(bench).await,

@@ -13,7 +13,7 @@ const ORIGINAL: f64 = 213.0;
 
 /// What the clients do.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Insert,
     /// To this topic.
     Publish(&'static str),
@@ -23,9 +23,9 @@ enum Kind {
     Drain,
 }
 
-struct Load {
-    name: &'static str,
-    kind: Kind,
+pub(super) struct Load {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
     batch: usize,
     clients: usize,
     /// Place of the load it is compared to.
@@ -37,7 +37,7 @@ struct Load {
 const ONE: usize = 0;
 const HUNDRED: usize = 3;
 
-const LOADS: [Load; 7] = [
+pub(super) const LOADS: [Load; 7] = [
     Load {
         name: "plain INSERT, 1 a statement, 8 clients",
         kind: Kind::Insert,
@@ -111,7 +111,8 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     };
     let mut samples: Vec<Vec<Sample>> = LOADS.iter().map(|_| Vec::new()).collect();
     for round in 1..=flags.rounds {
-        let database = prepare(bench).await;
+        let database = bench.cluster.database().await;
+        prepare(&database).await;
         let server = Server::start(bench, &database).await;
         let mut meter = Meter::new(&bench.cluster, &[&server]).await;
         for at in (0..LOADS.len()).filter(|at| runs(*at)) {
@@ -153,24 +154,22 @@ fn row(load: &Load, samples: &[Sample], reference: &[Sample]) -> Row {
     }
 }
 
-/// A new database for each round: none meets what another left behind.
-async fn prepare(bench: &Bench) -> Database {
-    let database = bench.cluster.database().await;
+/// The topics of a new database: no round meets what another left behind.
+pub(super) async fn prepare(database: &Database) {
     for name in ["single", "hundred", "drain"] {
-        fill::create(&database, name).await;
+        fill::create(database, name).await;
     }
-    fill::create_topic(&database, "fan-out").await;
+    fill::create_topic(database, "fan-out").await;
     for number in 0..10 {
         // messages come from BR and US by turns
         let country = if number % 4 == 0 { "BR" } else { "US" };
         let filter = format!(r#"{{"country": ["{country}", "JP"]}}"#);
         let filter = (number % 2 == 0).then_some(filter.as_str());
-        fill::create_subscription(&database, &format!("fan-{number}"), "fan-out", filter).await;
+        fill::create_subscription(database, &format!("fan-{number}"), "fan-out", filter).await;
     }
-    database
 }
 
-async fn one(
+pub(super) async fn one(
     bench: &Bench,
     load: &Load,
     database: &Database,
