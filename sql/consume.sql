@@ -25,14 +25,17 @@
 /*
  * claim_deliveries — consume_messages_for by keys.
  *
- * In       p_floor: no message of the subscription has a lower id
- * Out      by consumer, then in id order
+ * In       p_floor: no message of the subscription has a lower id;
+ *          p_head: of these rewinds, or null;
+ *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen
+ * Out      by consumer, then in id order; head: of these rewinds, null when the mode has none
  * Locks    only rows it returns; skips locked ones, never waits
  * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
  */
 create function pubsub.claim_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
-    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid
+    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid, p_mode text,
+    p_rewinds int, p_rewound_to uuid
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
@@ -55,7 +58,7 @@ declare
     v_setting constant text := 'pubsub.cursor_' || p_subscription_key;
     v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
     -- the cursor's fields, in this order
-    v_head uuid := greatest(v_cursor[1]::uuid, p_head);
+    v_head uuid := v_cursor[1];
     v_due_from timestamptz := coalesce(v_cursor[2]::timestamptz, '-infinity');
     v_due_recent_at timestamptz := coalesce(v_cursor[3]::timestamptz, v_now);
     v_due_all_at timestamptz := coalesce(v_cursor[4]::timestamptz, '-infinity');
@@ -63,11 +66,13 @@ declare
     v_far_at timestamptz := coalesce(v_cursor[6]::timestamptz, '-infinity');
     v_far_upto uuid := v_cursor[7];
     v_far_seconds float8 := coalesce(v_cursor[8]::float8, 1);
+    v_rewinds constant int := v_cursor[9];
 
     v_look_from timestamptz := v_due_from;
     v_last_due_at timestamptz;
     v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
     v_step text;
+    v_quota int := v_limit;
     v_after uuid;
     v_upto uuid;
     v_wanted int;
@@ -83,39 +88,64 @@ declare
     v_attempts int[] := '{}';
     v_consumers int[] := '{}';
 begin
-    -- 1. what is due. Wake-ups that were committed late lie below the last one processed.
-    if v_now >= v_due_all_at then
-        v_look_from := '-infinity';
-        v_due_all_at := v_now + interval '60 seconds';
-    elsif v_now >= v_due_recent_at then
-        v_look_from := v_due_from - interval '5 seconds';
-        v_due_recent_at := v_now + interval '1 second';
+    -- messages came back below what this session has read
+    if v_rewinds is distinct from p_rewinds then
+        -- rewound_to is that of the last time; who missed more is like a new connection
+        v_head := case when v_rewinds = p_rewinds - 1 and p_rewound_to is not null
+            then least(v_head, p_rewound_to) end;
+        v_near_at := '-infinity';
+        v_far_at := '-infinity';
+        v_far_upto := null;
     end if;
-    select coalesce(t.ready, '{}'), t.last_due_at into v_places, v_last_due_at
-    from pubsub.take_due(
-        p_topic_key, p_subscription_key, v_look_from, v_now, v_limit, p_max_attempts
-    ) t;
-    v_due_from := greatest(v_due_from, v_last_due_at);
-
+    v_head := greatest(v_head, p_head);
     if v_head is null then
         select r.head into v_head
         from (
-            select w.head from pubsub_data.wakeups w
+            select w.head, w.rewinds from pubsub_data.wakeups w
             where w.topic_key = p_topic_key
                 and w.subscription_key = p_subscription_key
                 and w.due_at > v_now
             order by w.due_at desc, w.wakeup_number desc
             limit 8
         ) r
+        where r.rewinds = p_rewinds
         order by r.head desc nulls last
         limit 1;
         v_head := coalesce(v_head, c_lowest);
     end if;
 
-    foreach v_step in array array['near', 'far', 'fresh'] loop
-        v_wanted := v_limit - cardinality(v_places);
-        exit when v_wanted <= 0;
+    foreach v_step in array case p_mode
+        when 'ordered' then array['due', 'ordered']
+        when 'fair' then array['due', 'fair']
+        else array['due', 'near', 'far', 'fresh']
+    end loop
+        v_wanted := v_quota - cardinality(v_places);
+        continue when v_wanted <= 0;
         case v_step
+            when 'due' then
+                -- wake-ups that were committed late lie below the last one processed
+                if v_now >= v_due_all_at then
+                    v_look_from := '-infinity';
+                    v_due_all_at := v_now + interval '60 seconds';
+                elsif v_now >= v_due_recent_at then
+                    v_look_from := v_due_from - interval '5 seconds';
+                    v_due_recent_at := v_now + interval '1 second';
+                end if;
+                select coalesce(t.ready, '{}'), t.last_due_at into v_places, v_last_due_at
+                from pubsub.take_due(
+                    p_topic_key, p_subscription_key, v_look_from, v_now, v_limit, p_max_attempts
+                ) t;
+                v_due_from := greatest(v_due_from, v_last_due_at);
+                continue;
+            when 'fair' then
+                v_picked := pubsub.choose_fair(p_topic_key, p_subscription_key, v_now, v_wanted,
+                    p_max_attempts, p_floor, p_rewinds, p_rewound_to);
+                -- due ones may be among them
+                v_places := v_places || array(
+                    select f.place from unnest(v_picked) as f (place)
+                    where f.place <> all(v_places));
+                v_head := null;
+                continue;
             when 'near' then
                 continue when v_now < v_near_at or v_near_from >= v_head;
                 v_after := v_near_from;
@@ -188,7 +218,8 @@ begin
     end loop;
 
     perform set_config(v_setting, concat_ws('|', v_head, v_due_from, v_due_recent_at, v_due_all_at,
-        v_near_at, v_far_at, coalesce(v_far_upto, c_highest), v_far_seconds), false);
+        v_near_at, v_far_at, coalesce(v_far_upto, c_highest), v_far_seconds,
+        p_rewinds), false);
     if v_places = '{}' then
         return;
     end if;
@@ -197,7 +228,7 @@ begin
         with leased as (
             update pubsub_data.deliveries d
             set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
-                leased_at = v_now, consumer_id = p_consumer_ids[v_consumer]
+                leased_at = v_now, extended_at = null, consumer_id = p_consumer_ids[v_consumer]
             where d.ctid = any(v_places[v_taken + 1 : v_taken + p_limits[v_consumer]])
             returning d.message_id, d.attempts
         )
@@ -211,8 +242,10 @@ begin
         exit when v_taken >= cardinality(v_places);
     end loop;
 
-    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids, head)
-    values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head);
+    insert into pubsub_data.wakeups (
+        topic_key, subscription_key, due_at, message_ids, head, rewinds
+    )
+    values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head, p_rewinds);
     insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
     values (p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline),
         cardinality(v_ids));
@@ -239,8 +272,8 @@ comment on function pubsub.claim_deliveries is
  *
  * In       p_consumer_ids and p_batch_sizes: one element per consumer;
  *          p_ack_deadline_seconds for this claim, else the subscription's, else the default;
- *          p_head: the head of an earlier call on another connection, which spares this one reading
- *          what that one has read
+ *          p_head and p_rewinds: those of an earlier call on another connection, which spares this
+ *          one reading what that one has read
  * Out      by consumer (1 is the first), then in publish order; no rows when nothing is ready
  * Errors   PS404 · PS422 (consumer_id null, batch_size 1 to 1000 each,
  *          ack_deadline_seconds 1 to 43200)
@@ -252,18 +285,21 @@ create function pubsub.consume_messages_for(
     p_batch_sizes int[],
     p_ack_deadline_seconds int default null,
     p_default_ack_deadline_seconds int default 60,
-    p_head uuid default null
+    p_head uuid default null,
+    p_rewinds int default null
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
     priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz, head uuid
+    ack_deadline timestamptz, head uuid, rewinds int
 )
 language plpgsql volatile rows 10
 as $$
 declare
     v_subscription record;
     v_ack_deadline_seconds int;
+    v_mode text;
+    v_floor uuid;
 begin
     if array_position(p_consumer_ids, null) is not null or coalesce(p_consumer_ids, '{}') = '{}' then
         perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
@@ -275,7 +311,7 @@ begin
         perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
     end if;
     select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
-        s.created_at
+        s.created_at, s.rewinds, s.rewound_to, s.enable_ordering, s.fairness_key, s.has_priorities
     into v_subscription
     from pubsub_data.subscriptions s
     where s.subscription_id = p_subscription_id;
@@ -288,15 +324,46 @@ begin
         perform pubsub.fail_validation('ack_deadline_seconds',
             'ack_deadline_seconds must be 1 to 43200');
     end if;
-    return query
-        select c.*
-        from pubsub.claim_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key,
-            -- a day for clocks that disagree
-            pubsub.id_at(v_subscription.created_at - interval '1 day'),
-            p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
-            v_subscription.max_delivery_attempts, p_head
-        ) c;
+    v_mode := case
+        when v_subscription.enable_ordering then 'ordered'
+        when v_subscription.fairness_key is not null then 'fair'
+        when v_subscription.has_priorities then 'priorities'
+        else 'plain'
+    end;
+    -- a day for clocks that disagree
+    v_floor := pubsub.id_at(v_subscription.created_at - interval '1 day');
+    if v_subscription.rewinds > 0 then
+        -- replayed messages may be older than the subscription
+        select pubsub.id_at(t.created_at - interval '1 day') into v_floor
+        from pubsub_data.topics t
+        where t.topic_key = v_subscription.topic_key;
+    end if;
+    if v_mode in ('plain', 'priorities') or cardinality(p_consumer_ids) = 1 then
+        return query
+            select c.*, v_subscription.rewinds
+            from pubsub.claim_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
+                v_subscription.max_delivery_attempts,
+                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                v_subscription.rewinds, v_subscription.rewound_to
+            ) c;
+        return;
+    end if;
+    -- one after the other: what belongs together must not be dealt out to several
+    for v_consumer in 1 .. cardinality(p_consumer_ids) loop
+        return query
+            select v_consumer, c.message_id, c.payload, c.attributes, c.ordering_key, c.priority,
+                c.published_at, c.attempts, c.lease, c.ack_deadline, c.head,
+                v_subscription.rewinds
+            from pubsub.claim_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                p_consumer_ids[v_consumer:v_consumer], p_batch_sizes[v_consumer:v_consumer],
+                v_ack_deadline_seconds, v_subscription.max_delivery_attempts,
+                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                v_subscription.rewinds, v_subscription.rewound_to
+            ) c;
+    end loop;
 end
 $$;
 
