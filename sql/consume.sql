@@ -28,7 +28,7 @@
  * In       p_floor: no message of the subscription has a lower id;
  *          p_head: of these rewinds, or null;
  *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen
- * Out      by consumer, then in id order; head: of these rewinds, null when the mode has none
+ * Out      by consumer, then in id order, higher priorities first; head: of these rewinds, null when the mode has none
  * Locks    only rows it returns; skips locked ones, never waits
  * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
  */
@@ -73,6 +73,10 @@ declare
     v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
     v_step text;
     v_quota int := v_limit;
+    -- of priorities: deliveries since the oldest had its turn, and how many it gets in this claim
+    v_aged_setting constant text := 'pubsub.aged_' || p_subscription_key;
+    v_since_aged int;
+    v_aged int;
     v_after uuid;
     v_upto uuid;
     v_wanted int;
@@ -81,6 +85,8 @@ declare
     v_picked tid[];
     v_last_seen uuid;
     v_places tid[] := '{}';
+    -- whether a lease that ran out is among them
+    v_lost boolean := false;
     v_taken int := 0;
     v_leased_ids uuid[];
     v_leased_attempts int[];
@@ -114,11 +120,22 @@ begin
         v_head := coalesce(v_head, c_lowest);
     end if;
 
+    if p_mode = 'priorities' then
+        v_since_aged := coalesce(nullif(current_setting(v_aged_setting, true), '')::int, 0);
+        v_quota := (v_since_aged + v_limit) / 10;
+    end if;
     foreach v_step in array case p_mode
         when 'ordered' then array['due', 'ordered']
         when 'fair' then array['due', 'fair']
+        -- first the share of the oldest
+        when 'priorities'
+            then array['near', 'far', 'fresh', 'due', 'urgent', 'near', 'far', 'fresh']
         else array['due', 'near', 'far', 'fresh']
     end loop
+        if v_step = 'due' then
+            v_aged := cardinality(v_places);
+            v_quota := v_limit;
+        end if;
         v_wanted := v_quota - cardinality(v_places);
         continue when v_wanted <= 0;
         case v_step
@@ -131,20 +148,35 @@ begin
                     v_look_from := v_due_from - interval '5 seconds';
                     v_due_recent_at := v_now + interval '1 second';
                 end if;
-                select coalesce(t.ready, '{}'), t.last_due_at into v_places, v_last_due_at
+                select coalesce(t.ready, '{}'), t.last_due_at, v_lost or coalesce(t.lost, false)
+                into v_picked, v_last_due_at, v_lost
                 from pubsub.take_due(
-                    p_topic_key, p_subscription_key, v_look_from, v_now, v_limit, p_max_attempts
+                    p_topic_key, p_subscription_key, v_look_from, v_now, v_wanted, p_max_attempts
                 ) t;
                 v_due_from := greatest(v_due_from, v_last_due_at);
+                if v_places = '{}' then
+                    v_places := v_picked;
+                else
+                    v_places := v_places || array(
+                        select p.place from unnest(v_picked) as p (place)
+                        where p.place <> all(v_places));
+                end if;
+                continue;
+            when 'urgent' then
+                select u.places, v_lost or u.lost into v_picked, v_lost
+                from pubsub.choose_by_priority(p_topic_key, p_subscription_key, v_now, v_wanted,
+                    p_max_attempts, p_rewinds, v_head, v_places) u;
+                v_places := v_places || v_picked;
                 continue;
             when 'fair' then
                 v_picked := pubsub.choose_fair(p_topic_key, p_subscription_key, v_now, v_wanted,
                     p_max_attempts, p_floor, p_rewinds, p_rewound_to);
                 -- due ones may be among them
                 v_places := v_places || array(
-                    select f.place from unnest(v_picked) as f (place)
-                    where f.place <> all(v_places));
+                    select p.place from unnest(v_picked) as p (place)
+                    where p.place <> all(v_places));
                 v_head := null;
+                v_lost := true;
                 continue;
             when 'near' then
                 continue when v_now < v_near_at or v_near_from >= v_head;
@@ -177,10 +209,11 @@ begin
                     and v_step = 'fresh'
                 order by d.message_id desc
                 limit 1
-            ) else (array_agg(p.message_id))[v_wanted] end
-        into v_picked, v_last_seen
+            ) else (array_agg(p.message_id))[v_wanted] end,
+            v_lost or count(p.lease) > 0
+        into v_picked, v_last_seen, v_lost
         from (
-            select d.ctid as place, d.message_id
+            select d.ctid as place, d.message_id, d.lease
             from pubsub_data.deliveries d
             where d.topic_key = p_topic_key
                 and d.subscription_key = p_subscription_key
@@ -223,7 +256,21 @@ begin
     if v_places = '{}' then
         return;
     end if;
+    if p_mode = 'priorities' then
+        perform set_config(v_aged_setting, greatest(0, least(9,
+            v_since_aged + cardinality(v_places) - 10 * v_aged))::text, false);
+    end if;
 
+    if v_lost then
+        insert into pubsub_data.failures (
+            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
+            outcome
+        )
+        select p_topic_key, p_subscription_key, d.message_id, d.attempts, d.consumer_id,
+            d.leased_at, d.visible_at, 'consumer_lost'
+        from pubsub_data.deliveries d
+        where d.ctid = any(v_places) and d.lease is not null;
+    end if;
     for v_consumer in 1 .. cardinality(p_consumer_ids) loop
         with leased as (
             update pubsub_data.deliveries d
@@ -259,7 +306,8 @@ begin
             where x.topic_key = p_topic_key and x.message_id = i.message_id
             limit 1
         ) m
-        order by i.consumer, m.message_id;
+        order by i.consumer, case when p_mode = 'priorities' then -m.priority else 0 end nulls last,
+            m.message_id;
 end
 $$;
 
@@ -274,7 +322,8 @@ comment on function pubsub.claim_deliveries is
  *          p_ack_deadline_seconds for this claim, else the subscription's, else the default;
  *          p_head and p_rewinds: those of an earlier call on another connection, which spares this
  *          one reading what that one has read
- * Out      by consumer (1 is the first), then in publish order; no rows when nothing is ready
+ * Out      by consumer (1 is the first), then in publish order, higher priorities first; no rows when
+ *          nothing is ready
  * Errors   PS404 · PS422 (consumer_id null, batch_size 1 to 1000 each,
  *          ack_deadline_seconds 1 to 43200)
  * Locks    only rows it returns; skips locked ones, never waits
@@ -374,7 +423,7 @@ comment on function pubsub.consume_messages_for is
  * consume_messages — lease up to p_batch_size ready messages of a subscription to a consumer.
  *
  * In       p_ack_deadline_seconds for this claim, else the subscription's, else the default
- * Out      in publish order; no rows when nothing is ready. lease is the fence for ack and nack
+ * Out      in publish order, higher priorities first; no rows when nothing is ready. lease is the fence for ack and nack
  * Errors   PS404 · PS422 (batch_size 1 to 1000, ack_deadline_seconds 1 to 43200, consumer_id null)
  * Locks    only rows it returns; skips locked ones, never waits
  */
@@ -398,8 +447,11 @@ begin
         from pubsub.consume_messages_for(
             p_subscription_id, array[p_consumer_id], array[p_batch_size],
             p_ack_deadline_seconds, p_default_ack_deadline_seconds
-        ) c
-        order by c.message_id;
+        ) with ordinality as c (
+            consumer, message_id, payload, attributes, ordering_key, priority, published_at,
+            attempts, lease, ack_deadline, head, rewinds, position
+        )
+        order by c.position;
 end
 $$;
 

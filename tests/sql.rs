@@ -40,6 +40,7 @@ files!(
     meta,
     metrics,
     partitions,
+    priorities,
     publish,
     settle,
     states,

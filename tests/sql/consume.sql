@@ -429,19 +429,13 @@ declare
     v_ids uuid[] := pg_temp.stock('rewound', 4);
     v_keys record := pubsub.subscription_keys('rewound');
     v_setting text := 'pubsub.cursor_' || v_keys.subscription_key;
-    v_old text := left(pubsub.id_at(clock_timestamp() - interval '1 hour')::text, 13);
     v_fields text[];
     v_session text;
     v_case record;
     v_found uuid[];
 begin
     -- too old for a look-back to find it by chance
-    update pubsub_data.messages m
-    set message_id = overlay(m.message_id::text placing v_old from 1)::uuid
-    where m.message_id = any(v_ids);
-    update pubsub_data.deliveries d
-    set message_id = overlay(d.message_id::text placing v_old from 1)::uuid
-    where d.message_id = any(v_ids);
+    perform pg_temp.an_hour_ago(v_ids);
     perform pg_temp.publish('rewound');
     v_ids := pg_temp.claim('rewound');
     perform pubsub.ack_messages('rewound', v_ids);
