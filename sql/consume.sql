@@ -137,7 +137,7 @@ begin
             v_quota := v_limit;
         end if;
         v_wanted := v_quota - cardinality(v_places);
-        continue when v_wanted <= 0;
+        continue when v_wanted <= 0 and v_step <> 'ordered';
         case v_step
             when 'due' then
                 -- wake-ups that were committed late lie below the last one processed
@@ -161,6 +161,12 @@ begin
                         select p.place from unnest(v_picked) as p (place)
                         where p.place <> all(v_places));
                 end if;
+                continue;
+            when 'ordered' then
+                -- of what is due, too, only what its key allows
+                select o.places, o.head, o.lost into v_places, v_head, v_lost
+                from pubsub.choose_ordered(p_topic_key, p_subscription_key, v_now, v_limit,
+                    p_max_attempts, p_floor, p_rewinds, v_head, v_places) o;
                 continue;
             when 'urgent' then
                 select u.places, v_lost or u.lost into v_picked, v_lost

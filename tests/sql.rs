@@ -39,6 +39,7 @@ files!(
     leadership,
     meta,
     metrics,
+    ordering,
     partitions,
     priorities,
     publish,
