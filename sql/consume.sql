@@ -126,7 +126,7 @@ begin
     end if;
     foreach v_step in array case p_mode
         when 'ordered' then array['due', 'ordered']
-        when 'fair' then array['due', 'fair']
+        when 'fair' then array['fair']
         -- first the share of the oldest
         when 'priorities'
             then array['near', 'far', 'fresh', 'due', 'urgent', 'near', 'far', 'fresh']
@@ -177,10 +177,7 @@ begin
             when 'fair' then
                 v_picked := pubsub.choose_fair(p_topic_key, p_subscription_key, v_now, v_wanted,
                     p_max_attempts, p_floor, p_rewinds, p_rewound_to);
-                -- due ones may be among them
-                v_places := v_places || array(
-                    select p.place from unnest(v_picked) as p (place)
-                    where p.place <> all(v_places));
+                v_places := v_picked;
                 v_head := null;
                 v_lost := true;
                 continue;
@@ -256,9 +253,9 @@ begin
         v_places := v_places || v_picked;
     end loop;
 
-    perform set_config(v_setting, concat_ws('|', v_head, v_due_from, v_due_recent_at, v_due_all_at,
-        v_near_at, v_far_at, coalesce(v_far_upto, c_highest), v_far_seconds,
-        p_rewinds), false);
+    perform set_config(v_setting, concat_ws('|', coalesce(v_head, c_lowest), v_due_from,
+        v_due_recent_at, v_due_all_at, v_near_at, v_far_at, coalesce(v_far_upto, c_highest),
+        v_far_seconds, p_rewinds), false);
     if v_places = '{}' then
         return;
     end if;
