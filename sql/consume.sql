@@ -25,14 +25,17 @@
 /*
  * claim_deliveries — consume_messages_for by keys.
  *
- * In       p_floor: no message of the subscription has a lower id
- * Out      by consumer, then in id order
+ * In       p_floor: no message of the subscription has a lower id;
+ *          p_head: of these rewinds, or null;
+ *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen
+ * Out      by consumer, then in id order, higher priorities first; head: of these rewinds, null when the mode has none
  * Locks    only rows it returns; skips locked ones, never waits
  * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
  */
 create function pubsub.claim_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
-    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid
+    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid, p_mode text,
+    p_rewinds int, p_rewound_to uuid
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
@@ -55,7 +58,7 @@ declare
     v_setting constant text := 'pubsub.cursor_' || p_subscription_key;
     v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
     -- the cursor's fields, in this order
-    v_head uuid := greatest(v_cursor[1]::uuid, p_head);
+    v_head uuid := v_cursor[1];
     v_due_from timestamptz := coalesce(v_cursor[2]::timestamptz, '-infinity');
     v_due_recent_at timestamptz := coalesce(v_cursor[3]::timestamptz, v_now);
     v_due_all_at timestamptz := coalesce(v_cursor[4]::timestamptz, '-infinity');
@@ -63,11 +66,17 @@ declare
     v_far_at timestamptz := coalesce(v_cursor[6]::timestamptz, '-infinity');
     v_far_upto uuid := v_cursor[7];
     v_far_seconds float8 := coalesce(v_cursor[8]::float8, 1);
+    v_rewinds constant int := v_cursor[9];
 
     v_look_from timestamptz := v_due_from;
     v_last_due_at timestamptz;
     v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
     v_step text;
+    v_quota int := v_limit;
+    -- of priorities: deliveries since the oldest had its turn, and how many it gets in this claim
+    v_aged_setting constant text := 'pubsub.aged_' || p_subscription_key;
+    v_since_aged int;
+    v_aged int;
     v_after uuid;
     v_upto uuid;
     v_wanted int;
@@ -76,6 +85,8 @@ declare
     v_picked tid[];
     v_last_seen uuid;
     v_places tid[] := '{}';
+    -- whether a lease that ran out is among them
+    v_lost boolean := false;
     v_taken int := 0;
     v_leased_ids uuid[];
     v_leased_attempts int[];
@@ -83,39 +94,93 @@ declare
     v_attempts int[] := '{}';
     v_consumers int[] := '{}';
 begin
-    -- 1. what is due. Wake-ups that were committed late lie below the last one processed.
-    if v_now >= v_due_all_at then
-        v_look_from := '-infinity';
-        v_due_all_at := v_now + interval '60 seconds';
-    elsif v_now >= v_due_recent_at then
-        v_look_from := v_due_from - interval '5 seconds';
-        v_due_recent_at := v_now + interval '1 second';
+    -- messages came back below what this session has read
+    if v_rewinds is distinct from p_rewinds then
+        -- rewound_to is that of the last time; who missed more is like a new connection
+        v_head := case when v_rewinds = p_rewinds - 1 and p_rewound_to is not null
+            then least(v_head, p_rewound_to) end;
+        v_near_at := '-infinity';
+        v_far_at := '-infinity';
+        v_far_upto := null;
     end if;
-    select coalesce(t.ready, '{}'), t.last_due_at into v_places, v_last_due_at
-    from pubsub.take_due(
-        p_topic_key, p_subscription_key, v_look_from, v_now, v_limit, p_max_attempts
-    ) t;
-    v_due_from := greatest(v_due_from, v_last_due_at);
-
+    v_head := greatest(v_head, p_head);
     if v_head is null then
         select r.head into v_head
         from (
-            select w.head from pubsub_data.wakeups w
+            select w.head, w.rewinds from pubsub_data.wakeups w
             where w.topic_key = p_topic_key
                 and w.subscription_key = p_subscription_key
                 and w.due_at > v_now
             order by w.due_at desc, w.wakeup_number desc
             limit 8
         ) r
+        where r.rewinds = p_rewinds
         order by r.head desc nulls last
         limit 1;
         v_head := coalesce(v_head, c_lowest);
     end if;
 
-    foreach v_step in array array['near', 'far', 'fresh'] loop
-        v_wanted := v_limit - cardinality(v_places);
-        exit when v_wanted <= 0;
+    if p_mode = 'priorities' then
+        v_since_aged := coalesce(nullif(current_setting(v_aged_setting, true), '')::int, 0);
+        v_quota := (v_since_aged + v_limit) / 10;
+    end if;
+    foreach v_step in array case p_mode
+        when 'ordered' then array['due', 'ordered']
+        when 'fair' then array['fair']
+        -- first the share of the oldest
+        when 'priorities'
+            then array['near', 'far', 'fresh', 'due', 'urgent', 'near', 'far', 'fresh']
+        else array['due', 'near', 'far', 'fresh']
+    end loop
+        if v_step = 'due' then
+            v_aged := cardinality(v_places);
+            v_quota := v_limit;
+        end if;
+        v_wanted := v_quota - cardinality(v_places);
+        continue when v_wanted <= 0 and v_step <> 'ordered';
         case v_step
+            when 'due' then
+                -- wake-ups that were committed late lie below the last one processed
+                if v_now >= v_due_all_at then
+                    v_look_from := '-infinity';
+                    v_due_all_at := v_now + interval '60 seconds';
+                elsif v_now >= v_due_recent_at then
+                    v_look_from := v_due_from - interval '5 seconds';
+                    v_due_recent_at := v_now + interval '1 second';
+                end if;
+                select coalesce(t.ready, '{}'), t.last_due_at, v_lost or coalesce(t.lost, false)
+                into v_picked, v_last_due_at, v_lost
+                from pubsub.take_due(
+                    p_topic_key, p_subscription_key, v_look_from, v_now, v_wanted, p_max_attempts
+                ) t;
+                v_due_from := greatest(v_due_from, v_last_due_at);
+                if v_places = '{}' then
+                    v_places := v_picked;
+                else
+                    v_places := v_places || array(
+                        select p.place from unnest(v_picked) as p (place)
+                        where p.place <> all(v_places));
+                end if;
+                continue;
+            when 'ordered' then
+                -- of what is due, too, only what its key allows
+                select o.places, o.head, o.lost into v_places, v_head, v_lost
+                from pubsub.choose_ordered(p_topic_key, p_subscription_key, v_now, v_limit,
+                    p_max_attempts, p_floor, p_rewinds, v_head, v_places) o;
+                continue;
+            when 'urgent' then
+                select u.places, v_lost or u.lost into v_picked, v_lost
+                from pubsub.choose_by_priority(p_topic_key, p_subscription_key, v_now, v_wanted,
+                    p_max_attempts, p_rewinds, v_head, v_places) u;
+                v_places := v_places || v_picked;
+                continue;
+            when 'fair' then
+                v_picked := pubsub.choose_fair(p_topic_key, p_subscription_key, v_now, v_wanted,
+                    p_max_attempts, p_floor, p_rewinds, p_rewound_to);
+                v_places := v_picked;
+                v_head := null;
+                v_lost := true;
+                continue;
             when 'near' then
                 continue when v_now < v_near_at or v_near_from >= v_head;
                 v_after := v_near_from;
@@ -147,10 +212,11 @@ begin
                     and v_step = 'fresh'
                 order by d.message_id desc
                 limit 1
-            ) else (array_agg(p.message_id))[v_wanted] end
-        into v_picked, v_last_seen
+            ) else (array_agg(p.message_id))[v_wanted] end,
+            v_lost or count(p.lease) > 0
+        into v_picked, v_last_seen, v_lost
         from (
-            select d.ctid as place, d.message_id
+            select d.ctid as place, d.message_id, d.lease
             from pubsub_data.deliveries d
             where d.topic_key = p_topic_key
                 and d.subscription_key = p_subscription_key
@@ -187,17 +253,32 @@ begin
         v_places := v_places || v_picked;
     end loop;
 
-    perform set_config(v_setting, concat_ws('|', v_head, v_due_from, v_due_recent_at, v_due_all_at,
-        v_near_at, v_far_at, coalesce(v_far_upto, c_highest), v_far_seconds), false);
+    perform set_config(v_setting, concat_ws('|', coalesce(v_head, c_lowest), v_due_from,
+        v_due_recent_at, v_due_all_at, v_near_at, v_far_at, coalesce(v_far_upto, c_highest),
+        v_far_seconds, p_rewinds), false);
     if v_places = '{}' then
         return;
     end if;
+    if p_mode = 'priorities' then
+        perform set_config(v_aged_setting, greatest(0, least(9,
+            v_since_aged + cardinality(v_places) - 10 * v_aged))::text, false);
+    end if;
 
+    if v_lost then
+        insert into pubsub_data.failures (
+            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
+            outcome
+        )
+        select p_topic_key, p_subscription_key, d.message_id, d.attempts, d.consumer_id,
+            d.leased_at, d.visible_at, 'consumer_lost'
+        from pubsub_data.deliveries d
+        where d.ctid = any(v_places) and d.lease is not null;
+    end if;
     for v_consumer in 1 .. cardinality(p_consumer_ids) loop
         with leased as (
             update pubsub_data.deliveries d
             set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
-                leased_at = v_now, consumer_id = p_consumer_ids[v_consumer]
+                leased_at = v_now, extended_at = null, consumer_id = p_consumer_ids[v_consumer]
             where d.ctid = any(v_places[v_taken + 1 : v_taken + p_limits[v_consumer]])
             returning d.message_id, d.attempts
         )
@@ -211,8 +292,10 @@ begin
         exit when v_taken >= cardinality(v_places);
     end loop;
 
-    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids, head)
-    values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head);
+    insert into pubsub_data.wakeups (
+        topic_key, subscription_key, due_at, message_ids, head, rewinds
+    )
+    values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head, p_rewinds);
     insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
     values (p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline),
         cardinality(v_ids));
@@ -226,7 +309,8 @@ begin
             where x.topic_key = p_topic_key and x.message_id = i.message_id
             limit 1
         ) m
-        order by i.consumer, m.message_id;
+        order by i.consumer, case when p_mode = 'priorities' then -m.priority else 0 end nulls last,
+            m.message_id;
 end
 $$;
 
@@ -239,9 +323,10 @@ comment on function pubsub.claim_deliveries is
  *
  * In       p_consumer_ids and p_batch_sizes: one element per consumer;
  *          p_ack_deadline_seconds for this claim, else the subscription's, else the default;
- *          p_head: the head of an earlier call on another connection, which spares this one reading
- *          what that one has read
- * Out      by consumer (1 is the first), then in publish order; no rows when nothing is ready
+ *          p_head and p_rewinds: those of an earlier call on another connection, which spares this
+ *          one reading what that one has read
+ * Out      by consumer (1 is the first), then in publish order, higher priorities first; no rows when
+ *          nothing is ready
  * Errors   PS404 · PS422 (consumer_id null, batch_size 1 to 1000 each,
  *          ack_deadline_seconds 1 to 43200)
  * Locks    only rows it returns; skips locked ones, never waits
@@ -252,18 +337,21 @@ create function pubsub.consume_messages_for(
     p_batch_sizes int[],
     p_ack_deadline_seconds int default null,
     p_default_ack_deadline_seconds int default 60,
-    p_head uuid default null
+    p_head uuid default null,
+    p_rewinds int default null
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
     priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz, head uuid
+    ack_deadline timestamptz, head uuid, rewinds int
 )
 language plpgsql volatile rows 10
 as $$
 declare
     v_subscription record;
     v_ack_deadline_seconds int;
+    v_mode text;
+    v_floor uuid;
 begin
     if array_position(p_consumer_ids, null) is not null or coalesce(p_consumer_ids, '{}') = '{}' then
         perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
@@ -275,7 +363,7 @@ begin
         perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
     end if;
     select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
-        s.created_at
+        s.created_at, s.rewinds, s.rewound_to, s.enable_ordering, s.fairness_key, s.has_priorities
     into v_subscription
     from pubsub_data.subscriptions s
     where s.subscription_id = p_subscription_id;
@@ -288,15 +376,46 @@ begin
         perform pubsub.fail_validation('ack_deadline_seconds',
             'ack_deadline_seconds must be 1 to 43200');
     end if;
-    return query
-        select c.*
-        from pubsub.claim_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key,
-            -- a day for clocks that disagree
-            pubsub.id_at(v_subscription.created_at - interval '1 day'),
-            p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
-            v_subscription.max_delivery_attempts, p_head
-        ) c;
+    v_mode := case
+        when v_subscription.enable_ordering then 'ordered'
+        when v_subscription.fairness_key is not null then 'fair'
+        when v_subscription.has_priorities then 'priorities'
+        else 'plain'
+    end;
+    -- a day for clocks that disagree
+    v_floor := pubsub.id_at(v_subscription.created_at - interval '1 day');
+    if v_subscription.rewinds > 0 then
+        -- replayed messages may be older than the subscription
+        select pubsub.id_at(t.created_at - interval '1 day') into v_floor
+        from pubsub_data.topics t
+        where t.topic_key = v_subscription.topic_key;
+    end if;
+    if v_mode in ('plain', 'priorities') or cardinality(p_consumer_ids) = 1 then
+        return query
+            select c.*, v_subscription.rewinds
+            from pubsub.claim_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
+                v_subscription.max_delivery_attempts,
+                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                v_subscription.rewinds, v_subscription.rewound_to
+            ) c;
+        return;
+    end if;
+    -- one after the other: what belongs together must not be dealt out to several
+    for v_consumer in 1 .. cardinality(p_consumer_ids) loop
+        return query
+            select v_consumer, c.message_id, c.payload, c.attributes, c.ordering_key, c.priority,
+                c.published_at, c.attempts, c.lease, c.ack_deadline, c.head,
+                v_subscription.rewinds
+            from pubsub.claim_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                p_consumer_ids[v_consumer:v_consumer], p_batch_sizes[v_consumer:v_consumer],
+                v_ack_deadline_seconds, v_subscription.max_delivery_attempts,
+                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                v_subscription.rewinds, v_subscription.rewound_to
+            ) c;
+    end loop;
 end
 $$;
 
@@ -307,7 +426,7 @@ comment on function pubsub.consume_messages_for is
  * consume_messages — lease up to p_batch_size ready messages of a subscription to a consumer.
  *
  * In       p_ack_deadline_seconds for this claim, else the subscription's, else the default
- * Out      in publish order; no rows when nothing is ready. lease is the fence for ack and nack
+ * Out      in publish order, higher priorities first; no rows when nothing is ready. lease is the fence for ack and nack
  * Errors   PS404 · PS422 (batch_size 1 to 1000, ack_deadline_seconds 1 to 43200, consumer_id null)
  * Locks    only rows it returns; skips locked ones, never waits
  */
@@ -331,8 +450,11 @@ begin
         from pubsub.consume_messages_for(
             p_subscription_id, array[p_consumer_id], array[p_batch_size],
             p_ack_deadline_seconds, p_default_ack_deadline_seconds
-        ) c
-        order by c.message_id;
+        ) with ordinality as c (
+            consumer, message_id, payload, attributes, ordering_key, priority, published_at,
+            attempts, lease, ack_deadline, head, rewinds, position
+        )
+        order by c.position;
 end
 $$;
 

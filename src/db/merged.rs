@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use sqlx::PgPool;
-use uuid::Uuid;
 
 use super::group::{Calls, Group};
 use super::json::JsonText;
-use super::messages::{self, Claim, Delivery, Handle};
+use super::messages::{self, Claim, Delivery, Handle, Head};
 use crate::error::Error;
 
 /// A payload of so many bytes weighs as much as a small message.
@@ -109,7 +108,7 @@ struct Claims {
     pool: PgPool,
     default_ack_deadline_seconds: i32,
     /// How far each subscription was read by the last call, on whichever connection.
-    heads: Cache<String, Uuid>,
+    heads: Cache<String, Head>,
 }
 
 impl Calls for Claims {

@@ -59,13 +59,20 @@ pub(super) async fn publish(
     Ok(())
 }
 
+/// How far a subscription has been read. It holds as long as the subscription is not rewound.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    message_id: Uuid,
+    rewinds: i32,
+}
+
 /// What consumers were handed out.
 #[derive(Debug)]
 pub(super) struct Claimed {
     /// The deliveries of each, in the order of the claims.
     pub(super) deliveries: Vec<Vec<Delivery>>,
     /// How far the subscription has been read, if anything was found.
-    pub(super) head: Option<Uuid>,
+    pub(super) head: Option<Head>,
 }
 
 /// Lease ready messages to consumers, the oldest to the first; `head` is that of an earlier call.
@@ -77,7 +84,7 @@ pub(super) async fn consume(
     subscription_id: &str,
     claims: &[Claim],
     default_ack_deadline_seconds: i32,
-    head: Option<Uuid>,
+    head: Option<Head>,
 ) -> Result<Claimed, Error> {
     let (consumer_ids, batch_sizes): (Vec<&str>, Vec<i32>) = claims
         .iter()
@@ -86,19 +93,27 @@ pub(super) async fn consume(
     // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
     let query = sqlx::query(
         "select c.consumer, c.message_id, c.payload, c.attempts, c.published_at, c.lease, \
-         c.head \
+         c.head, c.rewinds \
          from (select set_config('synchronous_commit', 'off', true)) fast, \
-         pubsub.consume_messages_for($1, $2, $3, null, $4, $5) c",
+         pubsub.consume_messages_for($1, $2, $3, null, $4, $5, $6) c",
     );
     let rows = query
         .bind(subscription_id)
         .bind(consumer_ids)
         .bind(batch_sizes)
         .bind(default_ack_deadline_seconds)
-        .bind(head)
+        .bind(head.map(|head| head.message_id))
+        .bind(head.map(|head| head.rewinds))
         .fetch_all(pool)
         .await?;
-    let head = rows.first().map(|row| row.try_get(6)).transpose()?;
+    let head = match rows.first() {
+        Some(row) => row.try_get::<Option<_>, _>(6)?.zip(row.try_get(7)?),
+        None => None,
+    };
+    let head = head.map(|(message_id, rewinds)| Head {
+        message_id,
+        rewinds,
+    });
     let mut deliveries: Vec<_> = claims.iter().map(|_| Vec::new()).collect();
     for row in rows {
         let consumer = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or_default();

@@ -39,6 +39,8 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("lanes.sql", include_str!("../../sql/lanes.sql")),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
+    ("ordering.sql", include_str!("../../sql/ordering.sql")),
+    ("priorities.sql", include_str!("../../sql/priorities.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
     (

@@ -337,7 +337,7 @@ begin
     foreach v_hints in array array[
         '', 'ffffffff-ffff-ffff-ffff-ffffffffffff', '00000000-0000-0000-0000-000000000000',
         'ffffffff-ffff-ffff-ffff-ffffffffffff|2100-01-01|2000-01-01|2000-01-01|2000-01-01|'
-            '2000-01-01|00000000-0000-0000-0000-000000000000|0.001'
+            '2000-01-01|00000000-0000-0000-0000-000000000000|0.001|0'
     ] loop
         v_ids := pg_temp.publish('hints', 2);
         perform set_config(v_setting, v_hints, false);
@@ -387,7 +387,7 @@ begin
     into v_dealt
     from pubsub.consume_messages_for('several', array['a', 'b', 'c'], array[2, 3, 100])
         with ordinality as c (consumer, message_id, payload, attributes, ordering_key, priority,
-            published_at, attempts, lease, ack_deadline, head, position);
+            published_at, attempts, lease, ack_deadline, head, rewinds, position);
 
     assert v_dealt = '1:1:2 1:2:1 2:3:1 2:4:1 2:5:1 3:6:1', c_proves || ': ' || v_dealt;
     assert array(
@@ -420,5 +420,74 @@ begin
             format('select pubsub.consume_messages_for(%L, %s)', 'several', v_arguments)
         ) = 'PS422(batch_size) batch_size must be 1 to 1000', c_proves || ': ' || v_arguments;
     end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what comes back below what was read is handed out at the next claim';
+    v_ids uuid[] := pg_temp.stock('rewound', 4);
+    v_keys record := pubsub.subscription_keys('rewound');
+    v_setting text := 'pubsub.cursor_' || v_keys.subscription_key;
+    v_fields text[];
+    v_session text;
+    v_case record;
+    v_found uuid[];
+begin
+    -- too old for a look-back to find it by chance
+    perform pg_temp.an_hour_ago(v_ids);
+    perform pg_temp.publish('rewound');
+    v_ids := pg_temp.claim('rewound');
+    perform pubsub.ack_messages('rewound', v_ids);
+    -- a session that has read all and looks for no stragglers
+    perform pg_temp.claim('rewound');
+    v_fields := string_to_array(current_setting(v_setting), '|');
+    v_fields[5] := 'infinity';
+    v_fields[6] := 'infinity';
+
+    for v_case in
+        select * from (values
+            -- by how much the subscription is ahead of the session; what the call passes
+            ('no rewind', 0, null::uuid, null::int, false),
+            ('the same session', 1, null, null, true),
+            ('a session that missed one', 2, null, null, true),
+            ('a new session', null, null, null, true),
+            ('a head of old rewinds', 1, 'ffffffff-ffff-ffff-ffff-ffffffffffff', -1, true),
+            ('a head without rewinds', 1, 'ffffffff-ffff-ffff-ffff-ffffffffffff', null, true),
+            ('no rewind, a head of these', 0, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 0, false)
+        ) as c (name, behind, head, head_behind, found)
+    loop
+        insert into pubsub_data.deliveries (topic_key, subscription_key, message_id)
+        values (v_keys.topic_key, v_keys.subscription_key, v_ids[2]);
+        update pubsub_data.subscriptions s
+        set rewinds = s.rewinds + coalesce(v_case.behind, 1),
+            -- of several, that of the last
+            rewound_to = case when v_case.behind = 2 then v_ids[5] else v_ids[1] end
+        where s.subscription_id = 'rewound';
+        v_session := array_to_string(v_fields, '|');
+        perform set_config(v_setting, case when v_case.behind is null then '' else v_session end,
+            false);
+        select coalesce(array_agg(c.message_id), '{}'), max(c.rewinds)::text
+        into v_found, v_session
+        from pubsub.consume_messages_for('rewound', array['c'], array[10],
+            p_head => v_case.head,
+            p_rewinds => (select s.rewinds + v_case.head_behind from pubsub_data.subscriptions s
+                where s.subscription_id = 'rewound')) c;
+
+        if v_case.found then
+            assert v_found = v_ids[2:2], c_proves || ': ' || v_case.name;
+            assert v_session = (select s.rewinds::text from pubsub_data.subscriptions s
+                where s.subscription_id = 'rewound'), c_proves || ': the rewinds of the head';
+        else
+            assert v_found = '{}', c_proves || ': ' || v_case.name;
+        end if;
+        delete from pubsub_data.deliveries d where d.message_id = v_ids[2];
+        v_fields[9] := (select s.rewinds from pubsub_data.subscriptions s
+            where s.subscription_id = 'rewound');
+    end loop;
+    assert exists (
+        select from pubsub_data.wakeups w
+        where w.subscription_key = v_keys.subscription_key and w.rewinds > 0 and w.head is not null
+    ), c_proves || ': wake-ups say of which rewinds their head is';
 end
 $$;

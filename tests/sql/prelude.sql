@@ -50,6 +50,48 @@ as $$
     )) p
 $$;
 
+/* publish_in_lanes — a message for each lane, in one call; their ids. */
+create function pg_temp.publish_in_lanes(p_topic text, p_lanes text[])
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_ids uuid[] := pg_temp.publish(p_topic, cardinality(p_lanes));
+begin
+    update pubsub_data.deliveries d
+    set lane = l.lane
+    from unnest(v_ids, p_lanes) as l (id, lane)
+    where d.message_id = l.id;
+    update pubsub_data.messages m
+    set ordering_key = l.lane, priority = case when l.lane ~ '^[1-9]$' then l.lane::smallint end
+    from unnest(v_ids, p_lanes) as l (id, lane)
+    where m.message_id = l.id;
+    return v_ids;
+end
+$$;
+
+/* an_hour_ago — these messages were published an hour ago; their ids. */
+create function pg_temp.an_hour_ago(p_ids uuid[])
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_then text := left(pubsub.id_at(clock_timestamp() - interval '1 hour')::text, 13);
+begin
+    update pubsub_data.messages m
+    set message_id = overlay(m.message_id::text placing v_then from 1)::uuid
+    where m.message_id = any(p_ids);
+    update pubsub_data.deliveries d
+    set message_id = overlay(d.message_id::text placing v_then from 1)::uuid
+    where d.message_id = any(p_ids);
+    return array(
+        select overlay(i.id::text placing v_then from 1)::uuid
+        from unnest(p_ids) with ordinality as i (id, position)
+        order by i.position
+    );
+end
+$$;
+
 /* claim — consume; the message ids, in the order in which they were handed out. */
 create function pg_temp.claim(p_subscription text, p_batch_size int default 1000)
 returns uuid[]
@@ -64,8 +106,9 @@ create function pg_temp.reconnect(p_subscription text)
 returns void
 language sql volatile
 as $$
-    select set_config('pubsub.cursor_' || s.subscription_key, '', false)
+    select set_config(format('pubsub.%s_%s', hints.name, s.subscription_key), '', false)
     from pubsub_data.subscriptions s
+    cross join unnest(array['cursor', 'urgent', 'aged', 'ordered']) as hints (name)
     where s.subscription_id = p_subscription
 $$;
 

@@ -47,9 +47,168 @@ begin
     perform pg_temp.later('window', '2 minutes');
 
     assert pubsub.take_due(v_keys.topic_key, v_keys.subscription_key, v_now, v_now, 1, 5)::text
-        = '(,)', c_proves;
+        = '(,,)', c_proves;
     assert pubsub.take_due(v_keys.topic_key, v_keys.subscription_key, '-infinity',
-        v_now - interval '5 minutes', 1, 5)::text = '(,)', c_proves;
+        v_now - interval '5 minutes', 1, 5)::text = '(,,)', c_proves;
     assert cardinality(pg_temp.claim('window')) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a lease that ran out is remembered when the message is leased again';
+    v_ids uuid[] := pg_temp.stock('lost', 4);
+    v_keys record := pubsub.subscription_keys('lost');
+    v_leased timestamptz;
+    v_deadline timestamptz;
+begin
+    perform pg_temp.claim('lost', 3);
+    perform pubsub.nack_messages('lost', v_ids[1:1]);
+    perform pubsub.ack_messages('lost', v_ids[2:2]);
+    perform pg_temp.later('lost', '1 hour');
+    select d.leased_at, d.visible_at into v_leased, v_deadline
+    from pubsub_data.deliveries d where d.message_id = v_ids[3];
+
+    assert array(select i.id from unnest(pg_temp.claim('lost')) as i (id) order by i.id)
+        = array[v_ids[1], v_ids[3], v_ids[4]], c_proves;
+
+    -- what nack notes of its own is not looked at here
+    assert array(
+        select format('%s %s %s %s %s %s', f.message_id, f.attempt, f.consumer_id,
+            f.delivered_at = v_leased, f.ended_at = v_deadline, f.outcome)
+        from pubsub_data.failures f
+        where f.subscription_key = v_keys.subscription_key and f.outcome <> 'nacked'
+    ) = array[format('%s 1 consumer t t consumer_lost', v_ids[3])], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a look-back that finds a lease that ran out remembers it too';
+    v_ids uuid[] := pg_temp.stock('found', 2);
+begin
+    perform pg_temp.claim('found');
+    update pubsub_data.deliveries d set visible_at = clock_timestamp()
+    where d.message_id = v_ids[1];
+    perform pg_temp.reconnect('found');
+
+    assert pg_temp.claim('found') = v_ids[1:1], c_proves;
+    assert (select count(*) from pubsub_data.failures f where f.message_id = any(v_ids)) = 1,
+        c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'expired messages are counted, remembered and gone';
+    v_ids uuid[] := pg_temp.stock('expired', 3);
+    v_keys record := pubsub.subscription_keys('expired');
+    v_claimed uuid[];
+begin
+    v_claimed := pg_temp.claim('expired', 1);
+    update pubsub_data.deliveries d set expires_at = clock_timestamp()
+    where d.message_id = any(v_ids[:2]);
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+    values (v_keys.topic_key, v_keys.subscription_key, clock_timestamp(), v_ids[2:2]);
+
+    -- the lease of the first still runs
+    assert pg_temp.claim('expired') = v_ids[3:], c_proves;
+    assert (select f.message_id = v_ids[2] and f.attempt = 0 and f.outcome = 'expired'
+        from pubsub_data.failures f where f.message_id = any(v_ids)), c_proves;
+    perform pg_temp.later('expired', '1 hour');
+    assert pg_temp.claim('expired') = v_ids[3:], c_proves;
+
+    assert (select sum(c.expired) = 2 and sum(c.backlog) = 1
+        from pubsub_data.counters c where c.subscription_key = v_keys.subscription_key), c_proves;
+    assert array(
+        select format('%s %s', f.attempt, f.consumer_id) from pubsub_data.failures f
+        where f.message_id = any(v_ids) and f.outcome = 'expired' order by f.message_id
+    ) = array['1 consumer', '0 '], c_proves;
+    assert not exists (select from pubsub.list_dlq_messages('expired')), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'expire_deliveries: dead letters where the subscription says so';
+    v_ids uuid[] := pg_temp.stock('kept', 2);
+    v_keys record := pubsub.subscription_keys('kept');
+begin
+    update pubsub_data.subscriptions s set dead_letter_expired = true
+    where s.subscription_id = 'kept';
+
+    perform pubsub.expire_deliveries(v_keys.topic_key, v_keys.subscription_key, array(
+        select d.ctid from pubsub_data.deliveries d where d.message_id = any(v_ids)));
+
+    assert array(
+        select l.message_id || l.reason from pubsub.list_dlq_messages('kept') l
+    ) = array[v_ids[1] || 'expired', v_ids[2] || 'expired'], c_proves;
+    assert not exists (select from pubsub_data.deliveries d where d.message_id = any(v_ids)),
+        c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'wake_next: the first of each key above the lowest that is gone';
+    v_ids uuid[];
+    v_keys record;
+    v_gone text;
+begin
+    perform pg_temp.stock('next');
+    v_keys := pubsub.subscription_keys('next');
+    v_ids := pg_temp.publish_in_lanes('next', array['a', 'b', 'a', 'a', null, 'b', 'c', 'a']);
+    delete from pubsub_data.deliveries d where d.message_id in (v_ids[2], v_ids[3], v_ids[7]);
+
+    foreach v_gone in array array['unordered', 'ordered'] loop
+        perform pubsub.wake_next(v_keys.topic_key, v_keys.subscription_key,
+            array[v_ids[8], v_ids[3], v_ids[2], v_ids[5], v_ids[7]], array['a', 'a', 'b', null, 'c']);
+        assert array(
+            select w.message_ids[i] from pubsub_data.wakeups w
+            cross join generate_subscripts(w.message_ids, 1) i
+            where w.subscription_key = v_keys.subscription_key and w.due_at <= clock_timestamp()
+            order by 1
+        ) = case v_gone when 'ordered' then array[v_ids[4], v_ids[6]] else '{}' end,
+            c_proves || ': ' || v_gone;
+        update pubsub_data.subscriptions s set enable_ordering = true
+        where s.subscription_id = 'next';
+    end loop;
+    perform pubsub.wake_next(v_keys.topic_key, v_keys.subscription_key, v_ids[7:7], array['c']);
+    assert not exists (
+        select from pubsub_data.wakeups w
+        where w.subscription_key = v_keys.subscription_key and w.message_ids is null
+    ), c_proves || ': no wake-up for nothing';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what take_due hands out of a lane is in order, and nothing is lost';
+    v_ids uuid[];
+    v_keys record;
+    v_due record;
+    v_left uuid[] := '{}';
+begin
+    perform pg_temp.stock('orderly');
+    v_keys := pubsub.subscription_keys('orderly');
+    v_ids := pg_temp.publish_in_lanes('orderly', array['a', 'b', 'a']);
+    -- the later one of its lane was due first
+    update pubsub_data.deliveries d
+    set visible_at = clock_timestamp() - interval '1 s' * array_position(v_ids, d.message_id)
+    where d.message_id = any(v_ids);
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+    values (v_keys.topic_key, v_keys.subscription_key, clock_timestamp(), v_ids);
+
+    for i in 1 .. 3 loop
+        v_due := pubsub.take_due(v_keys.topic_key, v_keys.subscription_key, '-infinity',
+            clock_timestamp(), 1, 5);
+        v_left := v_left || array(
+            select d.message_id from pubsub_data.deliveries d where d.ctid = any(v_due.ready));
+        update pubsub_data.deliveries d set visible_at = 'infinity'
+        where d.ctid = any(v_due.ready);
+    end loop;
+
+    assert v_left = array[v_ids[2], v_ids[1], v_ids[3]], c_proves;
+    assert not v_due.lost, c_proves;
 end
 $$;

@@ -1,0 +1,380 @@
+/*
+ * Ordering: in a subscription with enable_ordering the messages of an ordering key, which is their lane,
+ * are handed out in id order, one consumer at a time:
+ *   - none while an earlier one of its key is live (ready, in flight, waiting or parked), unless both go
+ *     to one consumer in one claim;
+ *   - none while a later one of its key is in flight, which a publisher that commits late brings about.
+ * Messages without a key are in no lane and wait for nobody.
+ *
+ * A claim gathers candidates where any claim looks (what is due, stragglers, fresh ones), and takes of
+ * each lane among them the run of ready messages that it begins with, as far as the batch goes. A
+ * candidate whose lane is held up is passed over, and found again when the holder leaves: whoever
+ * settles it calls wake_next.
+ *
+ * Why two claims never break the rule together: each first locks what it wants, then looks at its lanes
+ * with a new snapshot. Of two claims that want messages of one lane, the one that looks last sees what
+ * the other has locked or leased, and gives its own back. That needs the isolation level read committed.
+ *
+ * Lanes are read from tail on, below which nothing is live, so that entries of messages that are gone
+ * are not walked again and again while a long transaction keeps them. It follows the lowest live id, up to
+ * a mark two seconds ago, once all transactions have ended that were running when the mark was set:
+ * ids are given out when a message is published, so nothing can be committed below it any more. What
+ * comes back below it comes with a rewind, after which every session forgets its tail.
+ */
+
+/*
+ * take_runs — of candidates, those whose lanes allow it.
+ *
+ * In       p_tail: nothing is live below; p_upto: how far lanes are read;
+ *          p_ids, p_lanes: the candidates, in id order; p_taken: ctids that this claim has already
+ * Out      places: the ctids of up to p_limit deliveries in id order, which are locked now, also of
+ *          messages of those lanes that are no candidates; first_left: the lowest id that would have
+ *          been taken but for p_limit; lost: whether the consumer of any let its lease run out
+ * Locks    skips locked rows; rows that it gives back stay locked until the transaction ends
+ * Effects  a wake-up for what it gives back
+ */
+create function pubsub.take_runs(
+    p_topic_key bigint, p_subscription_key bigint, p_now timestamptz, p_limit int,
+    p_max_attempts int, p_rewinds int, p_tail uuid, p_upto uuid, p_ids uuid[], p_lanes text[],
+    p_taken tid[],
+    out places tid[], out first_left uuid, out lost boolean
+)
+language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    -- how many messages of these lanes are looked at for one in flight behind the run
+    c_look_ahead constant int := 1000;
+    v_wanted uuid[] := p_ids;
+    v_ids uuid[];
+    v_lanes text[];
+    v_given_back uuid[];
+begin
+    if array_remove(p_lanes, null) <> '{}' then
+        with lanes as materialized (
+            select c.lane, count(*) as candidates
+            from unnest(p_lanes) as c (lane)
+            where c.lane is not null
+            group by c.lane
+        ), walked as (
+            select w.message_id,
+                bool_and(w.is_free) over (partition by l.lane order by w.message_id) as is_open
+            from lanes l
+            cross join lateral (
+                select x.message_id, x.visible_at <= p_now and x.attempts < p_max_attempts
+                    and (x.expires_at is null or x.expires_at > p_now)
+                    and x.xmax <> all(array(
+                        select r.xid::xid
+                        from pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) as r (xid)
+                    )) as is_free
+                from pubsub_data.deliveries x
+                where x.topic_key = p_topic_key
+                    and x.subscription_key = p_subscription_key
+                    and x.lane = l.lane
+                    and x.message_id >= p_tail
+                    and x.message_id <= p_upto
+                    and x.ctid <> all(p_taken)
+                order by x.message_id
+                limit l.candidates + 1 + 2 * p_limit / (select count(*) from lanes)
+            ) w
+        )
+        select array_agg(o.message_id order by o.message_id) into v_wanted
+        from (
+            select w.message_id from walked w where w.is_open
+            union all
+            select c.id from unnest(p_ids, p_lanes) as c (id, lane) where c.lane is null
+        ) o;
+    end if;
+    take_runs.first_left := v_wanted[p_limit + 1];
+
+    select array_agg(d.place), array_agg(d.message_id), array_agg(d.lane), count(d.lease) > 0
+    into take_runs.places, v_ids, v_lanes, take_runs.lost
+    from unnest(v_wanted[:p_limit]) as w (id)
+    cross join lateral (
+        select x.ctid as place, x.message_id, x.lane, x.lease
+        from pubsub_data.deliveries x
+        where x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.message_id = w.id
+            and x.visible_at <= p_now
+            and x.attempts < p_max_attempts
+            and (x.expires_at is null or x.expires_at > p_now)
+            and x.ctid <> all(p_taken)
+        limit 1
+        for update skip locked
+    ) d;
+    if coalesce(array_remove(v_lanes, null), '{}') = '{}' then
+        take_runs.places := coalesce(take_runs.places, '{}');
+        return;
+    end if;
+
+    -- now that they are locked: what do their lanes look like?
+    with lanes as materialized (
+        select m.lane, array_agg(m.id order by m.id) as ids, array_agg(m.place order by m.id) as places
+        from unnest(v_ids, v_lanes, take_runs.places) as m (id, lane, place)
+        where m.lane is not null
+        group by m.lane
+    ), kept as (
+        select u.id, u.place
+        from lanes l
+        cross join lateral (
+            select case when bool_or(w.is_held) then 0
+                -- once one differs, all that follow do
+                else count(*) filter (where w.message_id = l.ids[w.position]) end as run
+            from (
+                select x.message_id, x.is_held,
+                    row_number() over (order by x.message_id) as position
+                from (
+                    select y.message_id,
+                        y.lease is not null and y.visible_at > p_now
+                        or y.xmax = any(array(
+                            select r.xid::xid
+                            from pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot())
+                                as r (xid)
+                        )) as is_held
+                    from pubsub_data.deliveries y
+                    where y.topic_key = p_topic_key
+                        and y.subscription_key = p_subscription_key
+                        and y.lane = l.lane
+                        and y.message_id >= p_tail
+                        and y.ctid <> all(p_taken)
+                    order by y.message_id
+                    limit cardinality(l.ids) + c_look_ahead / (select count(*) from lanes)
+                ) x
+            ) w
+        ) checked
+        cross join lateral unnest(l.ids[:checked.run], l.places[:checked.run]) as u (id, place)
+        where exists (
+            select from pubsub_data.subscriptions s
+            where s.topic_key = p_topic_key
+                and s.subscription_key = p_subscription_key
+                and s.rewinds = p_rewinds
+        )
+        union all
+        select m.id, m.place
+        from unnest(v_ids, v_lanes, take_runs.places) as m (id, lane, place)
+        where m.lane is null
+    )
+    select coalesce(array_agg(k.place order by k.id), '{}'), array_agg(k.id)
+    into take_runs.places, v_wanted
+    from kept k;
+
+    if cardinality(take_runs.places) < cardinality(v_ids) then
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, p_now + interval '1 second', array_agg(i.id)
+        from unnest(v_ids) as i (id)
+        where i.id <> all(coalesce(v_wanted, '{}'));
+    end if;
+end
+$$;
+
+comment on function pubsub.take_runs is
+    'Of candidates in an ordered subscription, those whose ordering keys allow it: rows, locked.';
+
+/*
+ * choose_ordered — what a claim of an ordered subscription may lease.
+ *
+ * In       p_head: how far the session has read; p_due: the ctids that are due, which are locked
+ * Out      places: the ctids of up to p_limit deliveries, which are locked now; head: how far it has
+ *          read now; lost: whether the consumer of any of them let its lease run out
+ * Locks    skips locked rows
+ */
+create function pubsub.choose_ordered(
+    p_topic_key bigint, p_subscription_key bigint, p_now timestamptz, p_limit int,
+    p_max_attempts int, p_floor uuid, p_rewinds int, p_head uuid, p_due tid[],
+    out places tid[], out head uuid, out lost boolean
+)
+language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    -- how many fresh ones a claim looks at, and when it has found nothing yet
+    c_fresh constant int := 1000;
+    c_held_up constant int := 10000;
+    v_setting constant text := 'pubsub.ordered_' || p_subscription_key;
+    v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|', '');
+    v_forget constant boolean := v_cursor[1]::int is distinct from p_rewinds;
+    -- the cursor's fields after the rewinds, in this order
+    v_tail uuid := case when not v_forget then v_cursor[2] end;
+    v_mark uuid := case when not v_forget then v_cursor[3] end;
+    v_mark_xid xid8 := v_cursor[4];
+    v_mark_at timestamptz := case when not v_forget then v_cursor[5] end;
+    v_near_at timestamptz := case when not v_forget then v_cursor[6] end;
+    v_sweep_at timestamptz := case when not v_forget then v_cursor[7] end;
+    v_sweep uuid := case when not v_forget then v_cursor[8] end;
+    v_sweep_seconds float8 := coalesce(v_cursor[9]::float8, 1);
+
+    v_near_from constant uuid := pubsub.id_at(p_now - interval '1 second');
+    v_step text;
+    v_after uuid;
+    v_upto uuid;
+    v_window int := least(c_fresh, greatest(20, 4 * p_limit));
+    v_looked_at int := 0;
+    v_started_at timestamptz;
+    v_took interval;
+    v_ids uuid[];
+    v_lanes text[];
+    v_last_seen uuid;
+    v_taken tid[];
+    v_first_left uuid;
+    v_found_lost boolean;
+begin
+    choose_ordered.head := p_head;
+    choose_ordered.places := '{}';
+    choose_ordered.lost := false;
+    v_tail := coalesce(v_tail, p_floor);
+    if v_mark is null and p_now >= coalesce(v_mark_at, '-infinity') then
+        v_mark := pubsub.id_at(p_now - interval '2 seconds');
+        v_mark_xid := pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot());
+        v_mark_at := p_now + interval '1 second';
+    end if;
+    if pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= v_mark_xid then
+        select coalesce(d.message_id, v_mark) into v_tail
+        from (values (1)) as always (row)
+        left join lateral (
+            select x.message_id
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id >= v_tail
+                and x.message_id < v_mark
+            order by x.message_id
+            limit 1
+        ) d on true;
+        v_mark := null;
+        v_mark_xid := null;
+    end if;
+
+    foreach v_step in array
+        array['due', 'near', 'sweep'] || array_fill('fresh'::text, array[c_held_up / 20])
+    loop
+        exit when cardinality(choose_ordered.places) >= p_limit;
+        v_started_at := clock_timestamp();
+        case v_step
+            when 'due' then
+                continue when p_due = '{}';
+                v_upto := c_highest;
+                select array_agg(d.message_id order by d.message_id),
+                    array_agg(d.lane order by d.message_id)
+                into v_ids, v_lanes
+                from pubsub_data.deliveries d
+                where d.ctid = any(p_due);
+            when 'near' then
+                continue when p_now < v_near_at or v_near_from >= choose_ordered.head;
+                v_after := v_near_from;
+                v_upto := choose_ordered.head;
+            when 'sweep' then
+                continue when p_now < v_sweep_at;
+                -- round and round from tail, in bites
+                v_after := greatest(v_sweep, v_tail);
+                v_upto := least(v_near_from, choose_ordered.head, pubsub.id_at(
+                    pubsub.id_time(v_after) + make_interval(secs => v_sweep_seconds)));
+                if v_upto <= v_after then
+                    v_sweep := null;
+                    v_sweep_at := p_now + interval '1 second';
+                    continue;
+                end if;
+            else
+                exit when v_looked_at >= c_held_up
+                    or v_looked_at >= c_fresh and choose_ordered.places <> '{}';
+                v_after := choose_ordered.head;
+                v_upto := c_highest;
+        end case;
+
+        if v_step <> 'due' then
+            select coalesce(array_agg(p.message_id), '{}'), array_agg(p.lane),
+                case when count(*) < v_window then (
+                    select d.message_id
+                    from pubsub_data.deliveries d
+                    where d.topic_key = p_topic_key
+                        and d.subscription_key = p_subscription_key
+                        and d.message_id > v_after
+                        and v_step = 'fresh'
+                    order by d.message_id desc
+                    limit 1
+                ) else (array_agg(p.message_id))[v_window] end
+            into v_ids, v_lanes, v_last_seen
+            from (
+                select d.message_id, d.lane
+                from pubsub_data.deliveries d
+                where d.topic_key = p_topic_key
+                    and d.subscription_key = p_subscription_key
+                    and d.message_id >= v_after
+                    and (d.message_id > v_after or v_step = 'sweep')
+                    and d.message_id <= v_upto
+                    and d.visible_at <= p_now
+                    and d.attempts < p_max_attempts
+                    and (d.expires_at is null or d.expires_at > p_now)
+                    and d.ctid <> all(choose_ordered.places)
+                order by d.message_id
+                limit v_window
+            ) p;
+        end if;
+        v_first_left := null;
+        if v_ids <> '{}' then
+            select r.places, r.first_left, r.lost into v_taken, v_first_left, v_found_lost
+            from pubsub.take_runs(
+                p_topic_key, p_subscription_key, p_now,
+                p_limit - cardinality(choose_ordered.places), p_max_attempts, p_rewinds, v_tail,
+                case v_step when 'fresh' then v_ids[cardinality(v_ids)] else c_highest end,
+                v_ids, v_lanes, choose_ordered.places
+            ) r;
+            choose_ordered.places := choose_ordered.places || v_taken;
+            choose_ordered.lost := choose_ordered.lost or v_found_lost;
+        end if;
+        v_took := clock_timestamp() - v_started_at;
+
+        case v_step
+            when 'due' then
+                -- more than the caller wants: the next claim's
+                if v_first_left is not null then
+                    insert into pubsub_data.wakeups (
+                        topic_key, subscription_key, due_at, message_ids
+                    )
+                    select p_topic_key, p_subscription_key, p_now, array_agg(d.message_id)
+                    from pubsub_data.deliveries d
+                    where d.ctid = any(p_due) and d.ctid <> all(choose_ordered.places)
+                    having count(*) > 0;
+                end if;
+            when 'near' then
+                v_near_at := p_now + 20 * v_took;
+            when 'sweep' then
+                v_sweep_at := p_now + 20 * v_took;
+                v_sweep := coalesce(v_last_seen, v_upto);
+                if v_took > interval '3 ms' then
+                    v_sweep_seconds := greatest(v_sweep_seconds / 4, 0.001);
+                elsif v_last_seen is null and v_took < interval '1 ms' then
+                    v_sweep_seconds := least(v_sweep_seconds * 2, 86400);
+                end if;
+            else
+                v_looked_at := v_looked_at + cardinality(v_ids);
+                if v_first_left is not null then
+                    -- the first one that is left comes next
+                    choose_ordered.head := coalesce((
+                        select i.id from unnest(v_ids) as i (id)
+                        where i.id < v_first_left
+                        order by i.id desc
+                        limit 1
+                    ), choose_ordered.head);
+                    exit;
+                end if;
+                choose_ordered.head := coalesce(v_last_seen, choose_ordered.head);
+                exit when cardinality(v_ids) < v_window;
+                v_window := least(c_fresh, 4 * v_window);
+        end case;
+    end loop;
+
+    perform set_config(v_setting, array_to_string(array[
+        p_rewinds::text, v_tail::text, v_mark::text, v_mark_xid::text, v_mark_at::text,
+        v_near_at::text, v_sweep_at::text, v_sweep::text, v_sweep_seconds::text
+    ], '|', ''), false);
+end
+$$;
+
+comment on function pubsub.choose_ordered is
+    'What a claim of an ordered subscription may lease: rows, locked.';
