@@ -33,6 +33,7 @@ files!(
     filter_operators,
     filter_trials,
     filters,
+    flow,
     health,
     ids,
     lanes,
