@@ -30,6 +30,7 @@ files!(
     clients,
     consume,
     dead_letters,
+    fairness,
     filter_operators,
     filter_trials,
     filters,

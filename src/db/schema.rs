@@ -39,6 +39,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("lanes.sql", include_str!("../../sql/lanes.sql")),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
+    ("fairness.sql", include_str!("../../sql/fairness.sql")),
     ("flow.sql", include_str!("../../sql/flow.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),

@@ -64,7 +64,8 @@ create function pg_temp.reconnect(p_subscription text)
 returns void
 language sql volatile
 as $$
-    select set_config('pubsub.cursor_' || s.subscription_key, '', false)
+    select concat(set_config('pubsub.cursor_' || s.subscription_key, '', false),
+        set_config('pubsub.fair_' || s.subscription_key, '', false))
     from pubsub_data.subscriptions s
     where s.subscription_id = p_subscription
 $$;
