@@ -116,7 +116,7 @@ begin
 
     foreach v_step in array case p_mode
         when 'ordered' then array['due', 'ordered']
-        when 'fair' then array['due', 'fair']
+        when 'fair' then array['fair']
         else array['due', 'near', 'far', 'fresh']
     end loop
         v_wanted := v_quota - cardinality(v_places);
@@ -140,10 +140,7 @@ begin
             when 'fair' then
                 v_picked := pubsub.choose_fair(p_topic_key, p_subscription_key, v_now, v_wanted,
                     p_max_attempts, p_floor, p_rewinds, p_rewound_to);
-                -- due ones may be among them
-                v_places := v_places || array(
-                    select f.place from unnest(v_picked) as f (place)
-                    where f.place <> all(v_places));
+                v_places := v_picked;
                 v_head := null;
                 continue;
             when 'near' then
@@ -217,9 +214,9 @@ begin
         v_places := v_places || v_picked;
     end loop;
 
-    perform set_config(v_setting, concat_ws('|', v_head, v_due_from, v_due_recent_at, v_due_all_at,
-        v_near_at, v_far_at, coalesce(v_far_upto, c_highest), v_far_seconds,
-        p_rewinds), false);
+    perform set_config(v_setting, concat_ws('|', coalesce(v_head, c_lowest), v_due_from,
+        v_due_recent_at, v_due_all_at, v_near_at, v_far_at, coalesce(v_far_upto, c_highest),
+        v_far_seconds, p_rewinds), false);
     if v_places = '{}' then
         return;
     end if;

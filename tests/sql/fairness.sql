@@ -361,3 +361,35 @@ begin
     assert cardinality(pg_temp.chosen('lists', 1)) = 1, c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'consume_messages shares fairly, several consumers in one call too';
+    v_got text[];
+begin
+    perform pg_temp.share_fairly('consumed');
+    perform pg_temp.tenant_publish('consumed', 'noisy', 100);
+    perform pg_temp.tenant_publish('consumed', 'quiet', 3);
+    perform pg_temp.tenant_publish('consumed', null, 3);
+
+    assert pg_temp.tally(pg_temp.tenants(pg_temp.claim('consumed', 6)))
+        = '{" 2","noisy 2","quiet 2"}', c_proves;
+    select array_agg(c.consumer || ' ' || d.lane order by c.consumer, d.lane) into v_got
+    from pubsub.consume_messages_for('consumed', '{a,b}', '{3,3}') c
+    join pubsub_data.deliveries d on d.message_id = c.message_id;
+    assert v_got = array['1 ', '1 noisy', '1 quiet', '2 noisy', '2 noisy', '2 noisy'],
+        c_proves || v_got::text;
+    update pubsub_data.subscriptions s set max_in_flight = 16
+    where s.subscription_id = 'consumed';
+    assert cardinality(pg_temp.claim('consumed', 100)) = 4, c_proves || ': within limits';
+    -- what was nacked comes again, and one more
+    update pubsub_data.subscriptions s set max_in_flight = 17
+    where s.subscription_id = 'consumed';
+    perform pubsub.nack_messages('consumed', array(
+        select d.message_id from pubsub_data.deliveries d where d.lane = 'quiet'));
+    perform pg_temp.later('consumed', '30 seconds');
+    v_got := pg_temp.tally(pg_temp.tenants(pg_temp.claim('consumed', 100)));
+    assert v_got = '{"noisy 1","quiet 3"}', format('%s: retries: %s', c_proves, v_got);
+    assert pubsub.recount_messages('consumed') = 0, c_proves;
+end
+$$;
