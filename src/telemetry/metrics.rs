@@ -106,6 +106,7 @@ impl Metrics {
                         ("scheduled", counts.scheduled),
                         ("acked", counts.acked),
                         ("dlq", counts.dlq),
+                        ("expired", counts.expired),
                     ] {
                         let subscription = counts.subscription_id.clone();
                         gauge!(MESSAGES, "subscription" => subscription, "state" => state)

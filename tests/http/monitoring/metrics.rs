@@ -184,6 +184,7 @@ async fn messages_of_each_subscription_are_gauges() {
         ("scheduled", 1.0),
         ("acked", 1.0),
         ("dlq", 0.0),
+        ("expired", 0.0),
     ] {
         let labels = format!(r#"{{subscription="gauged-subscription",state="{state}"}}"#);
         let series = format!("pubsub_subscription_messages{labels}");
