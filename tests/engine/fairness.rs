@@ -155,5 +155,12 @@ async fn messages_of_a_claim_that_rolled_back_are_delivered_to_others() {
     assert_eq!(consume(&mut second, "s", 10).await.len(), 1);
     claim.rollback().await.unwrap();
 
-    assert_eq!(consume_within_seconds(&mut second, 10).await.len(), 3);
+    // what lies below the end of its lane is looked for, the rest is there
+    let mut back = 0;
+    while back < 3 {
+        let found = consume_within_seconds(&mut second, 10).await.len();
+        assert!(found > 0, "{back} of 3");
+        back += found;
+    }
+    assert_eq!(back, 3);
 }
