@@ -23,10 +23,11 @@ declare
     v_spent tid[];
     v_stuck tid[];
     v_deadlines timestamptz[];
+    v_holders text[];
 begin
     -- every lease has a wake-up at or before its deadline
     with held as materialized (
-        select d.place, d.attempts, d.visible_at
+        select d.place, d.attempts, d.visible_at, d.consumer_id
         from (
             select distinct i.id
             from pubsub_data.wakeups w
@@ -37,7 +38,7 @@ begin
             order by i.id
         ) i
         cross join lateral (
-            select x.ctid as place, x.attempts, x.visible_at
+            select x.ctid as place, x.attempts, x.visible_at, x.consumer_id
             from pubsub_data.deliveries x
             where x.topic_key = p_topic_key
                 and x.subscription_key = p_subscription_key
@@ -50,8 +51,9 @@ begin
     )
     select array_agg(h.place) filter (where h.attempts >= p_max_attempts),
         array_agg(h.place) filter (where h.attempts < p_max_attempts),
-        array_agg(h.visible_at) filter (where h.attempts < p_max_attempts)
-    into v_spent, v_stuck, v_deadlines
+        array_agg(h.visible_at) filter (where h.attempts < p_max_attempts),
+        array_agg(h.consumer_id) filter (where h.attempts < p_max_attempts)
+    into v_spent, v_stuck, v_deadlines, v_holders
     from held h;
 
     if v_stuck is not null then
@@ -64,10 +66,17 @@ begin
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         select p_topic_key, p_subscription_key, v_now, array_agg(r.message_id)
         from released r;
-        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
-        select p_topic_key, p_subscription_key, pubsub.counter_time(l.deadline), -count(*)
-        from unnest(v_deadlines) as l (deadline)
-        group by pubsub.counter_time(l.deadline);
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, leased
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(l.deadline), l.holder, -count(*)
+        from (
+            select h.deadline, case when by_consumer.counted then h.consumer_id end as holder
+            from unnest(v_deadlines, v_holders) as h (deadline, consumer_id)
+            cross join pubsub.counts_by_consumer(
+                p_topic_key, p_subscription_key) as by_consumer (counted)
+        ) l
+        group by pubsub.counter_time(l.deadline), l.holder;
     end if;
     if v_spent is not null then
         perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent, 'consumer_lost');

@@ -329,7 +329,8 @@ comment on function pubsub.claim_deliveries is
  *          nothing is ready
  * Errors   PS404 · PS422 (consumer_id null, batch_size 1 to 1000 each,
  *          ack_deadline_seconds 1 to 43200)
- * Locks    only rows it returns; skips locked ones, never waits
+ * Locks    only rows it returns; skips locked ones, never waits, but for other claims where the
+ *          subscription has a limit (flow.sql)
  */
 create function pubsub.consume_messages_for(
     p_subscription_id text,
@@ -363,7 +364,8 @@ begin
         perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
     end if;
     select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
-        s.created_at, s.rewinds, s.rewound_to, s.enable_ordering, s.fairness_key, s.has_priorities
+        s.created_at, s.rewinds, s.rewound_to, s.enable_ordering, s.fairness_key, s.has_priorities,
+        s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate
     into v_subscription
     from pubsub_data.subscriptions s
     where s.subscription_id = p_subscription_id;
@@ -389,6 +391,22 @@ begin
         select pubsub.id_at(t.created_at - interval '1 day') into v_floor
         from pubsub_data.topics t
         where t.topic_key = v_subscription.topic_key;
+    end if;
+    if v_subscription.max_in_flight is not null
+        or v_subscription.max_in_flight_per_consumer is not null
+        or v_subscription.max_rate is not null
+    then
+        return query
+            select c.*, v_subscription.rewinds
+            from pubsub.claim_within_limits(
+                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
+                v_subscription.max_delivery_attempts,
+                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                v_subscription.rewinds, v_subscription.rewound_to, v_subscription.max_in_flight,
+                v_subscription.max_in_flight_per_consumer, v_subscription.max_rate
+            ) c;
+        return;
     end if;
     if v_mode in ('plain', 'priorities') or cardinality(p_consumer_ids) = 1 then
         return query

@@ -19,15 +19,17 @@ comment on function pubsub.counter_time is
 /*
  * list_subscription_metrics — counts of the first p_limit subscriptions by id, or of the one named.
  *
+ * In       p_limit: null: all
  * Out      available: can be consumed now · delivered: leased · scheduled: waiting for its time
- *          (backoff or delay) · acked: acked and still remembered · dlq: dead letters
+ *          (backoff or delay) · acked: acked and still remembered · dlq: dead letters ·
+ *          expired: never acked because their time was over, since ever
  */
 create function pubsub.list_subscription_metrics(
     p_limit int default 1000, p_subscription_id text default null
 )
 returns table (
     subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
-    dlq bigint
+    dlq bigint, expired bigint
 )
 language sql stable parallel safe
 as $$
@@ -35,13 +37,15 @@ as $$
         select c.topic_key, c.subscription_key, sum(c.backlog)::bigint as backlog,
             (sum(c.leased) filter (where c.due_at > clock_timestamp()))::bigint as leased,
             (sum(c.waiting) filter (where c.due_at > clock_timestamp()))::bigint as waiting,
-            sum(c.acked)::bigint as acked, sum(c.dlq)::bigint as dlq
+            sum(c.acked)::bigint as acked, sum(c.dlq)::bigint as dlq,
+            sum(c.expired)::bigint as expired
         from pubsub_data.counters c
         group by c.topic_key, c.subscription_key
     )
     select s.subscription_id,
         coalesce(c.backlog, 0) - coalesce(c.leased, 0) - coalesce(c.waiting, 0),
-        coalesce(c.leased, 0), coalesce(c.waiting, 0), coalesce(c.acked, 0), coalesce(c.dlq, 0)
+        coalesce(c.leased, 0), coalesce(c.waiting, 0), coalesce(c.acked, 0), coalesce(c.dlq, 0),
+        coalesce(c.expired, 0)
     from (
         select x.topic_key, x.subscription_key, x.subscription_id
         from pubsub_data.subscriptions x
@@ -65,7 +69,7 @@ comment on function pubsub.list_subscription_metrics is
 create function pubsub.subscription_metrics(p_subscription_id text)
 returns table (
     subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
-    dlq bigint
+    dlq bigint, expired bigint
 )
 language plpgsql stable parallel safe
 as $$
@@ -101,24 +105,26 @@ as $$
         using busy b
         where c.topic_key = b.topic_key and c.subscription_key = b.subscription_key
         returning c.*
-    ), split as (
-        -- what does not depend on time, and what ends later
-        select o.topic_key, o.subscription_key, '-infinity'::timestamptz as due_at, o.backlog,
-            0::bigint as leased, 0::bigint as waiting, o.acked, o.dlq
-        from old o
-        union all
-        select o.topic_key, o.subscription_key, o.due_at, 0, o.leased, o.waiting, 0, 0
-        from old o
-        where o.due_at > clock_timestamp() - interval '10 seconds'
     ), folded as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq,
+            expired
         )
-        select s.topic_key, s.subscription_key, s.due_at, sum(s.backlog), sum(s.leased),
-            sum(s.waiting), sum(s.acked), sum(s.dlq)
-        from split s
-        group by s.topic_key, s.subscription_key, s.due_at
-        having sum(s.leased) <> 0 or sum(s.waiting) <> 0 or s.due_at = '-infinity'
+        select o.topic_key, o.subscription_key, part.due_at, part.consumer_id, sum(part.backlog),
+            sum(part.leased), sum(part.waiting), sum(part.acked), sum(part.dlq),
+            sum(part.expired)
+        from old o
+        cross join lateral (
+            -- what does not depend on time, and what ends later
+            values
+                ('-infinity'::timestamptz, null, o.backlog, 0, 0, o.acked, o.dlq, o.expired),
+                (o.due_at, o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0)
+        ) as part (due_at, consumer_id, backlog, leased, waiting, acked, dlq, expired)
+        where part.due_at = '-infinity'
+            -- leases count for max_in_flight a little longer (flow.sql)
+            or part.due_at > clock_timestamp() - interval '1 second'
+        group by o.topic_key, o.subscription_key, part.due_at, part.consumer_id
+        having sum(part.leased) <> 0 or sum(part.waiting) <> 0 or part.due_at = '-infinity'
         returning 1
     )
     select (select count(*) from old) - (select count(*) from folded)
@@ -133,7 +139,7 @@ comment on function pubsub.fold_counters is
  * Out      how many messages the counts of its states were off by, in sum
  * Errors   PS404
  * Effects  nothing when they agree, as they do unless someone wrote to the tables by hand. Reads every
- *          message of the subscription.
+ *          message of the subscription. Expired messages are gone: their count is taken as it is
  */
 create function pubsub.recount_messages(p_subscription_id text)
 returns bigint
@@ -142,52 +148,55 @@ as $$
 declare
     v_keys record := pubsub.subscription_keys(p_subscription_id);
     v_now constant timestamptz := clock_timestamp();
+    v_by_consumer constant boolean :=
+        pubsub.counts_by_consumer(v_keys.topic_key, v_keys.subscription_key);
     v_off bigint;
 begin
     -- one statement: what it counts and what it compares with are of one moment
-    with actual as (
-        select '-infinity'::timestamptz as due_at, count(*) as backlog, 0 as leased, 0 as waiting,
-            0::bigint as acked, 0::bigint as dlq
+    with found as (
+        select '-infinity'::timestamptz as due_at, null as consumer_id, count(*) as backlog,
+            0 as leased, 0 as waiting, 0 as acked, 0 as dlq
         from pubsub_data.deliveries d
         where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key
         union all
-        select pubsub.counter_time(d.visible_at), 0, count(d.lease),
-            count(*) filter (where d.lease is null), 0, 0
+        select pubsub.counter_time(d.visible_at),
+            case when v_by_consumer and d.lease is not null then d.consumer_id end, 0,
+            count(d.lease), count(*) filter (where d.lease is null), 0, 0
         from pubsub_data.deliveries d
         where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key
             and d.visible_at > v_now
-        group by pubsub.counter_time(d.visible_at)
+        group by 1, 2
         union all
-        select '-infinity', 0, 0, 0, sum(cardinality(a.message_ids)), 0
+        select '-infinity', null, 0, 0, 0, sum(cardinality(a.message_ids)), 0
         from pubsub_data.acked a
         where a.topic_key = v_keys.topic_key and a.subscription_key = v_keys.subscription_key
         having count(*) > 0
         union all
-        select '-infinity', 0, 0, 0, 0, count(*)
+        select '-infinity', null, 0, 0, 0, 0, count(*)
         from pubsub_data.dead_letters l
         where l.topic_key = v_keys.topic_key and l.subscription_key = v_keys.subscription_key
         union all
-        select case when c.due_at > v_now then c.due_at else '-infinity' end, -c.backlog,
-            case when c.due_at > v_now then -c.leased else 0 end,
-            case when c.due_at > v_now then -c.waiting else 0 end, -c.acked, -c.dlq
+        select counted.*
         from pubsub_data.counters c
+        cross join lateral (
+            values
+                ('-infinity'::timestamptz, null, -c.backlog, 0, 0, -c.acked, -c.dlq),
+                (c.due_at, c.consumer_id, 0, -c.leased, -c.waiting, 0, 0)
+        ) as counted (due_at, consumer_id, backlog, leased, waiting, acked, dlq)
         where c.topic_key = v_keys.topic_key and c.subscription_key = v_keys.subscription_key
     ), difference as (
-        -- backlog, acked and dlq of a due_at that lies ahead count like any other
-        select a.due_at, sum(a.backlog) as backlog, sum(a.leased) as leased,
-            sum(a.waiting) as waiting, sum(a.acked) as acked, sum(a.dlq) as dlq
-        from (
-            select x.due_at, 0 as backlog, x.leased, x.waiting, 0 as acked, 0 as dlq from actual x
-            union all
-            select '-infinity', x.backlog, 0, 0, x.acked, x.dlq from actual x
-        ) a
-        group by a.due_at
+        select f.due_at, f.consumer_id, sum(f.backlog) as backlog, sum(f.leased) as leased,
+            sum(f.waiting) as waiting, sum(f.acked) as acked, sum(f.dlq) as dlq
+        from found f
+        -- what has ended is not counted any more
+        where f.due_at = '-infinity' or f.due_at > v_now
+        group by f.due_at, f.consumer_id
     ), corrected as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq
         )
-        select v_keys.topic_key, v_keys.subscription_key, d.due_at, d.backlog, d.leased, d.waiting,
-            d.acked, d.dlq
+        select v_keys.topic_key, v_keys.subscription_key, d.due_at, d.consumer_id, d.backlog,
+            d.leased, d.waiting, d.acked, d.dlq
         from difference d
         where (d.backlog, d.leased, d.waiting, d.acked, d.dlq) <> (0, 0, 0, 0, 0)
         returning abs(backlog) + abs(leased) + abs(waiting) + abs(acked) + abs(dlq) as off

@@ -33,10 +33,11 @@ create view pubsub.subscriptions as
 select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
     s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
     m.available + m.delivered + m.scheduled as backlog, m.available, m.delivered as in_flight,
-    m.scheduled, m.dlq, clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age
+    m.scheduled, m.dlq, m.expired,
+    clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age
 from pubsub_data.subscriptions s
 join pubsub_data.topics t on t.topic_key = s.topic_key
-join pubsub.list_subscription_metrics(2147483647) m on m.subscription_id = s.subscription_id
+join pubsub.list_subscription_metrics(null) m on m.subscription_id = s.subscription_id
 left join lateral (
     select d.message_id
     from pubsub_data.deliveries d

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::config::Settings;
 use crate::db;
 use crate::db::maintenance::{
-    cleanup_acked_messages, dead_letter_spent_messages, fold_counters, rotate, try_lead,
+    cleanup_acked_messages, cleanup_fair_lanes, cleanup_handed_out, dead_letter_spent_messages,
+    fold_counters, rotate, try_lead,
 };
 use crate::telemetry::health::Warnings;
 
@@ -60,6 +61,7 @@ async fn work(
     let within = (!rotation_is_due).then_some(SPENT_WITHIN_SECONDS);
     dead_letter_spent_messages(pool, within).await?;
     fold_counters(pool).await?;
+    cleanup_handed_out(&mut *pool.acquire().await?).await?;
     if rotation_is_due {
         // first: what fails below may be what it warns of
         match db::health::list(pool).await {
@@ -69,6 +71,7 @@ async fn work(
         let retention = settings.cleanup_acked_messages_older_than_seconds;
         let mut connection = pool.acquire().await?;
         cleanup_acked_messages(&mut connection, retention).await?;
+        cleanup_fair_lanes(&mut connection).await?;
         rotate(&mut connection, retention).await?;
     }
     Ok(())

@@ -78,3 +78,36 @@ async fn of_two_servers_one_does_the_work_and_partitions_are_made() {
     assert!(made);
     assert_eq!(leaders, 1);
 }
+
+#[tokio::test]
+async fn what_flow_control_needs_no_more_is_forgotten() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+    sqlx::raw_sql(
+        "insert into pubsub_data.handed_out \
+             (topic_key, subscription_key, handed_out_at, messages) \
+         select topic_key, subscription_key, now() - make_interval(secs => n), 1 \
+         from pubsub_data.subscriptions, generate_series(6, 12000) n; \
+         insert into pubsub_data.fair_lanes (topic_key, subscription_key, lane, created_at) \
+         select topic_key, subscription_key, n::text, now() - interval '2 hours' \
+         from pubsub_data.subscriptions, generate_series(1, 1200) n; \
+         insert into pubsub_data.fair_lanes (topic_key, subscription_key, lane) \
+         select topic_key, subscription_key, 'young' from pubsub_data.subscriptions",
+    )
+    .execute(&app.pool())
+    .await
+    .unwrap();
+
+    let stop = CancellationToken::new();
+    let work = tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone()));
+    let forgotten = within_seconds(
+        "select not exists (select from pubsub_data.handed_out) \
+         and (select array_agg(lane) = '{young}' from pubsub_data.fair_lanes)",
+        &app,
+    )
+    .await;
+    stop.cancel();
+    work.await.unwrap();
+
+    assert!(forgotten);
+}

@@ -1,5 +1,6 @@
-//! Maintenance: `cleanup_acked_messages`, `cleanup_stuck_messages`, `dead_letter_spent_messages`,
-//! `fold_counters`, `purge_deleted_subscriptions`, partitions and leadership.
+//! Maintenance: `cleanup_acked_messages`, `cleanup_stuck_messages`, `cleanup_handed_out`,
+//! `cleanup_fair_lanes`, `dead_letter_spent_messages`, `fold_counters`,
+//! `purge_deleted_subscriptions`, partitions and leadership.
 
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -64,6 +65,36 @@ pub async fn fold_counters(executor: impl PgExecutor<'_>) -> Result<(), sqlx::Er
         .execute(executor)
         .await?;
     Ok(())
+}
+
+/// Forget what rate limits do not look at any more, batch by batch.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cleanup_handed_out(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    until_nothing_is_left(connection, "select pubsub.cleanup_handed_out()").await
+}
+
+/// Take lanes without messages off the lists of fair subscriptions, batch by batch.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cleanup_fair_lanes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    until_nothing_is_left(connection, "select pubsub.cleanup_fair_lanes()").await
+}
+
+async fn until_nothing_is_left(
+    connection: &mut PgConnection,
+    batch: &'static str,
+) -> Result<(), sqlx::Error> {
+    loop {
+        let done: i64 = sqlx::query_scalar(batch)
+            .fetch_one(&mut *connection)
+            .await?;
+        if done == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Forget acked messages older than a threshold, batch by batch; returns how many.

@@ -41,6 +41,8 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
     ("ordering.sql", include_str!("../../sql/ordering.sql")),
     ("priorities.sql", include_str!("../../sql/priorities.sql")),
+    ("fairness.sql", include_str!("../../sql/fairness.sql")),
+    ("flow.sql", include_str!("../../sql/flow.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
     (

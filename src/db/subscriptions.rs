@@ -69,6 +69,8 @@ pub struct SubscriptionMetrics {
     pub dlq: i64,
     /// Waiting for their time: backoff or delay.
     pub scheduled: i64,
+    /// Never acked because their time was over, since the subscription was created.
+    pub expired: i64,
 }
 
 /// Create a subscription.

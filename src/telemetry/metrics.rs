@@ -111,6 +111,7 @@ async fn count_messages(pool: &PgPool) {
                     ("scheduled", counts.scheduled),
                     ("acked", counts.acked),
                     ("dlq", counts.dlq),
+                    ("expired", counts.expired),
                 ] {
                     let subscription = counts.subscription_id.clone();
                     gauge!(MESSAGES, "subscription" => subscription, "state" => state)

@@ -2,8 +2,10 @@
 
 mod dead_letters;
 mod delivery;
+mod fairness;
 mod filters;
 mod flatness;
+mod flow;
 mod model;
 mod plans;
 mod stragglers;
@@ -133,7 +135,8 @@ async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
 
 /// Make a connection as good as new.
 async fn forget_hints(connection: &mut PgConnection) {
-    let sql = "select set_config('pubsub.cursor_' || s.subscription_key, '', false) \
+    let sql = "select set_config('pubsub.cursor_' || s.subscription_key, '', false), \
+            set_config('pubsub.fair_' || s.subscription_key, '', false) \
         from pubsub_data.subscriptions s";
     execute(connection, sql).await;
 }

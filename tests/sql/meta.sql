@@ -112,7 +112,7 @@ begin
         select b.name
         from bodies b
         where b.body ~* ('\m(insert\s+into|update\s+[a-z_]+|delete\s+from|merge\s+into|execute|lock'
-            '|truncate|nextval|setval|set_config|for\s+(no\s+key\s+)?update'
+            '|truncate|nextval|setval|set_config|pg_advisory_xact_lock|for\s+(no\s+key\s+)?update'
             '|for\s+(key\s+)?share)\M')
         union
         select b.name

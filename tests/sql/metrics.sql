@@ -111,6 +111,74 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'expired messages are counted, and folded with the rest';
+    v_keys record := pubsub.subscription_keys('fold');
+    v_before bigint := (select m.expired from pubsub.subscription_metrics('fold') m);
+begin
+    insert into pubsub_data.counters (topic_key, subscription_key, expired)
+    values (v_keys.topic_key, v_keys.subscription_key, 2),
+        (v_keys.topic_key, v_keys.subscription_key, 3);
+
+    assert (select m.expired from pubsub.subscription_metrics('fold') m) = v_before + 5, c_proves;
+    assert pubsub.fold_counters(0) > 0, c_proves;
+    assert (select m.expired from pubsub.subscription_metrics('fold') m) = v_before + 5, c_proves;
+    assert pubsub.recount_messages('fold') = 0, c_proves || ': nothing to recount them by';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what consumers hold is folded and recounted by consumer';
+    v_keys record;
+    v_held text[];
+begin
+    perform pg_temp.stock('holders');
+    v_keys := pubsub.subscription_keys('holders');
+    update pubsub_data.subscriptions s set max_in_flight_per_consumer = 3
+    where s.subscription_id = 'holders';
+    perform pg_temp.publish('holders', 10);
+    perform count(*) from pubsub.consume_messages_for('holders', '{a,b,a}', '{2,5,2}', 60);
+    v_held := pg_temp.held_counts('holders');
+
+    assert v_held = '{a 3,b 3}', c_proves || v_held::text;
+    assert pubsub.recount_messages('holders') = 0, c_proves;
+    perform pubsub.fold_counters(0);
+    assert pg_temp.held_counts('holders') = v_held, c_proves;
+    assert (
+        select count(*) from pubsub_data.counters c
+        where c.subscription_key = v_keys.subscription_key
+    ) = 3, c_proves || ': a row each, and one for the rest';
+    assert pubsub.recount_messages('holders') = 0, c_proves;
+    delete from pubsub_data.counters c
+    where c.subscription_key = v_keys.subscription_key and c.consumer_id = 'a';
+    assert pubsub.recount_messages('holders') = 3, c_proves;
+    assert pg_temp.held_counts('holders') = v_held, c_proves || ': mended';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'leases that have just ended are not folded away';
+    v_keys record;
+    v_ended timestamptz := pubsub.counter_time(clock_timestamp());
+begin
+    perform pg_temp.stock('ending');
+    v_keys := pubsub.subscription_keys('ending');
+    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+    select v_keys.topic_key, v_keys.subscription_key, v_ended - ended.ago, 1
+    from (values (interval '0 s'), (interval '1 hour')) as ended (ago);
+
+    perform pubsub.fold_counters(0);
+
+    assert array(
+        select c.due_at::text from pubsub_data.counters c
+        where c.subscription_key = v_keys.subscription_key and c.leased <> 0
+    ) = array[v_ended::text], c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'recount_messages mends counts that do not agree with the messages';
     v_keys record := pubsub.subscription_keys('fold');
     v_before text := (select m::text from pubsub.subscription_metrics('fold') m);
@@ -135,7 +203,7 @@ declare
 begin
     perform pg_temp.stock('empty');
 
-    assert (select m::text from pubsub.subscription_metrics('empty') m) = '(empty,0,0,0,0,0)',
+    assert (select m::text from pubsub.subscription_metrics('empty') m) = '(empty,0,0,0,0,0,0)',
         c_proves;
     assert pg_temp.refusal($q$select pubsub.subscription_metrics('none')$q$)
         = 'PS404 Subscription not found', c_proves;
@@ -151,9 +219,9 @@ begin
     perform pg_temp.publish('apart', 3);
     perform pubsub.ack_messages('apart', pg_temp.claim('apart', 1));
 
-    assert (select m::text from pubsub.subscription_metrics('apart') m) = '(apart,2,0,0,1,0)',
+    assert (select m::text from pubsub.subscription_metrics('apart') m) = '(apart,2,0,0,1,0,0)',
         c_proves;
-    assert (select m::text from pubsub.subscription_metrics('apart-2') m) = '(apart-2,3,0,0,0,0)',
+    assert (select m::text from pubsub.subscription_metrics('apart-2') m) = '(apart-2,3,0,0,0,0,0)',
         c_proves;
 end
 $$;

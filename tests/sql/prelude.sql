@@ -108,7 +108,7 @@ language sql volatile
 as $$
     select set_config(format('pubsub.%s_%s', hints.name, s.subscription_key), '', false)
     from pubsub_data.subscriptions s
-    cross join unnest(array['cursor', 'urgent', 'aged', 'ordered']) as hints (name)
+    cross join unnest(array['cursor', 'urgent', 'aged', 'ordered', 'fair']) as hints (name)
     where s.subscription_id = p_subscription
 $$;
 
@@ -132,6 +132,23 @@ begin
     where c.topic_key = v_keys.topic_key and c.subscription_key = v_keys.subscription_key;
     perform pg_temp.reconnect(p_subscription);
 end
+$$;
+
+/* held_counts — what the counters say that consumers hold: "consumer count". */
+create function pg_temp.held_counts(p_subscription text)
+returns text[]
+language sql volatile
+as $$
+    select array_agg(concat_ws(' ', h.consumer_id, h.held) order by h.consumer_id)
+    from (
+        select c.consumer_id, sum(c.leased) as held
+        from pubsub_data.counters c
+        cross join pubsub.subscription_keys(p_subscription) k
+        where c.topic_key = k.topic_key and c.subscription_key = k.subscription_key
+            and c.due_at > clock_timestamp()
+        group by c.consumer_id
+        having sum(c.leased) <> 0
+    ) h
 $$;
 
 /* come_of_age — the first partition to come takes what is stored now, as if its time had come. */

@@ -146,7 +146,7 @@ async fn a_deleted_subscription_is_gone_with_its_messages() {
         app.get("/subscriptions/s/metrics").await.expect(200).json(),
         json!({
             "subscription_id": "s", "available": 0, "delivered": 0, "scheduled": 0, "acked": 0,
-            "dlq": 0,
+            "dlq": 0, "expired": 0,
         })
     );
     assert_eq!(app.consume("s").await, Vec::<Value>::new());
