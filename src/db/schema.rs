@@ -41,6 +41,8 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
+    ("extend.sql", include_str!("../../sql/extend.sql")),
+    ("settlements.sql", include_str!("../../sql/settlements.sql")),
     (
         "dead_letters.sql",
         include_str!("../../sql/dead_letters.sql"),

@@ -138,7 +138,7 @@ begin
         from pg_proc p
         where p.pronamespace = 'pubsub'::regnamespace
             and p.proname in ('publish_to_topic', 'claim_deliveries', 'take_due', 'ack_deliveries',
-                'nack_deliveries', 'dead_letter_deliveries')
+                'retry_deliveries', 'dead_letter_deliveries')
     ), c_proves;
 end
 $$;
