@@ -76,6 +76,9 @@ create function pubsub.extend_messages(
 )
 returns bigint
 language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();

@@ -254,6 +254,9 @@ create function pubsub.nack_deliveries(
 )
 returns bigint
 language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_retry tid[];
