@@ -97,10 +97,15 @@ begin
     if v_held is null then
         return 0;
     end if;
+    if p_enable_ordering then
+        select array_agg(d.message_id), array_agg(d.lane) into v_ids, v_lanes
+        from pubsub_data.deliveries d
+        where d.ctid = any(v_held) and d.lane is not null;
+    end if;
     with acked as (
         delete from pubsub_data.deliveries d
         where d.ctid = any(v_held)
-        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane
+        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.leased_at
     ), remembered as (
         insert into pubsub_data.acked (
             topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
@@ -113,20 +118,12 @@ begin
         insert into pubsub_data.counters (
             topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
         )
-        select p_topic_key, p_subscription_key, c.due_at, c.consumer_id, -count(*), -count(*),
-            count(*)
-        from (
-            select pubsub.counter_time(a.visible_at) as due_at,
-                case when p_per_consumer then a.consumer_id end as consumer_id
-            from acked a
-        ) c
-        group by c.due_at, c.consumer_id
+        select p_topic_key, p_subscription_key, pubsub.counter_time(a.visible_at),
+            case when p_per_consumer then a.consumer_id end, -count(*), -count(*), count(*)
+        from acked a
+        group by pubsub.counter_time(a.visible_at), case when p_per_consumer then a.consumer_id end
     )
-    select count(*),
-        array_agg(a.message_id) filter (where p_enable_ordering and a.lane is not null),
-        array_agg(a.lane) filter (where p_enable_ordering and a.lane is not null)
-    into v_acked, v_ids, v_lanes
-    from acked a;
+    select count(*) into v_acked from acked;
     if v_lanes is not null then
         perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
     end if;

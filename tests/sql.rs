@@ -48,6 +48,7 @@ files!(
     subscriptions,
     topics,
     views,
+    waiting,
     wakeups,
 );
 
