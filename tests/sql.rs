@@ -30,6 +30,7 @@ files!(
     clients,
     consume,
     dead_letters,
+    extend,
     fairness,
     filter_operators,
     filter_trials,
@@ -46,10 +47,12 @@ files!(
     priorities,
     publish,
     settle,
+    settlements,
     states,
     subscriptions,
     topics,
     views,
+    waiting,
     wakeups,
 );
 

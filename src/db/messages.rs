@@ -22,6 +22,18 @@ pub struct Delivery {
     /// The lease that fences this delivery; none for a dead letter.
     #[sqlx(default)]
     pub lease: Option<i64>,
+    /// Its attributes, if it has any.
+    #[sqlx(default)]
+    pub attributes: Option<JsonText>,
+    /// Its ordering key, if it has one.
+    #[sqlx(default)]
+    pub ordering_key: Option<String>,
+    /// Its priority, if it has one.
+    #[sqlx(default)]
+    pub priority: Option<i16>,
+    /// When the lease ends; never for a dead letter.
+    #[sqlx(default)]
+    pub ack_deadline: Option<Timestamp>,
 }
 
 /// A delivery as a client names it: with its lease, or whichever holds the message now.
@@ -40,6 +52,8 @@ pub struct Claim {
     pub consumer_id: String,
     /// Most messages to lease.
     pub batch_size: i32,
+    /// For how long; none: as long as the subscription says.
+    pub ack_deadline_seconds: Option<i32>,
 }
 
 /// Publish all payloads, or none.
@@ -75,7 +89,8 @@ pub(super) struct Claimed {
     pub(super) head: Option<Head>,
 }
 
-/// Lease ready messages to consumers, the oldest to the first; `head` is that of an earlier call.
+/// Lease ready messages to consumers, the oldest to the first, for as long as the first one asks;
+/// `head` is that of an earlier call.
 ///
 /// # Errors
 /// 404 for an unknown subscription.
@@ -92,22 +107,23 @@ pub(super) async fn consume(
         .unzip();
     // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
     let query = sqlx::query(
-        "select c.consumer, c.message_id, c.payload, c.attempts, c.published_at, c.lease, \
-         c.head, c.rewinds \
-         from (select set_config('synchronous_commit', 'off', true)) fast, \
-         pubsub.consume_messages_for($1, $2, $3, null, $4, $5, $6) c",
+        "select c.* from (select set_config('synchronous_commit', 'off', true)) fast, \
+         pubsub.consume_messages_for($1, $2, $3, $4, $5, $6, $7) c",
     );
     let rows = query
         .bind(subscription_id)
         .bind(consumer_ids)
         .bind(batch_sizes)
+        .bind(claims.first().and_then(|claim| claim.ack_deadline_seconds))
         .bind(default_ack_deadline_seconds)
         .bind(head.map(|head| head.message_id))
         .bind(head.map(|head| head.rewinds))
         .fetch_all(pool)
         .await?;
     let head = match rows.first() {
-        Some(row) => row.try_get::<Option<_>, _>(6)?.zip(row.try_get(7)?),
+        Some(row) => row
+            .try_get::<Option<_>, _>("head")?
+            .zip(row.try_get("rewinds")?),
         None => None,
     };
     let head = head.map(|(message_id, rewinds)| Head {
@@ -116,16 +132,12 @@ pub(super) async fn consume(
     });
     let mut deliveries: Vec<_> = claims.iter().map(|_| Vec::new()).collect();
     for row in rows {
-        let consumer = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or_default();
-        if let Some(of_consumer) = deliveries.get_mut(consumer.wrapping_sub(1)) {
-            of_consumer.push(Delivery {
-                message_id: row.try_get(1)?,
-                payload: row.try_get(2)?,
-                attempts: row.try_get(3)?,
-                published_at: row.try_get(4)?,
-                lease: row.try_get(5)?,
-            });
-        }
+        let consumer: i32 = row.try_get("consumer")?;
+        usize::try_from(consumer)
+            .ok()
+            .and_then(|consumer| deliveries.get_mut(consumer.checked_sub(1)?))
+            .ok_or_else(|| sqlx::Error::Protocol(format!("no consumer {consumer} was asked for")))?
+            .push(Delivery::from_row(&row)?);
     }
     Ok(Claimed { deliveries, head })
 }
@@ -152,7 +164,11 @@ pub(super) async fn ack(
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub async fn nack(pool: &PgPool, subscription_id: &str, handles: &[Handle]) -> Result<i64, Error> {
+pub(super) async fn nack(
+    pool: &PgPool,
+    subscription_id: &str,
+    handles: &[Handle],
+) -> Result<i64, Error> {
     let (message_ids, leases) = columns(handles.iter());
     Ok(
         sqlx::query_scalar("select pubsub.nack_messages($1, $2, $3)")

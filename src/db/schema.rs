@@ -45,6 +45,9 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("flow.sql", include_str!("../../sql/flow.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
+    ("extend.sql", include_str!("../../sql/extend.sql")),
+    ("settlements.sql", include_str!("../../sql/settlements.sql")),
+    ("waiting.sql", include_str!("../../sql/waiting.sql")),
     (
         "dead_letters.sql",
         include_str!("../../sql/dead_letters.sql"),
