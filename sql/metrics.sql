@@ -20,14 +20,15 @@ comment on function pubsub.counter_time is
  * list_subscription_metrics — counts of the first p_limit subscriptions by id, or of the one named.
  *
  * Out      available: can be consumed now · delivered: leased · scheduled: waiting for its time
- *          (backoff or delay) · acked: acked and still remembered · dlq: dead letters
+ *          (backoff or delay) · acked: acked and still remembered · dlq: dead letters · expired: how
+ *          many have expired, ever
  */
 create function pubsub.list_subscription_metrics(
     p_limit int default 1000, p_subscription_id text default null
 )
 returns table (
     subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
-    dlq bigint
+    dlq bigint, expired bigint
 )
 language sql stable parallel safe
 as $$
@@ -35,13 +36,15 @@ as $$
         select c.topic_key, c.subscription_key, sum(c.backlog)::bigint as backlog,
             (sum(c.leased) filter (where c.due_at > clock_timestamp()))::bigint as leased,
             (sum(c.waiting) filter (where c.due_at > clock_timestamp()))::bigint as waiting,
-            sum(c.acked)::bigint as acked, sum(c.dlq)::bigint as dlq
+            sum(c.acked)::bigint as acked, sum(c.dlq)::bigint as dlq,
+            sum(c.expired)::bigint as expired
         from pubsub_data.counters c
         group by c.topic_key, c.subscription_key
     )
     select s.subscription_id,
         coalesce(c.backlog, 0) - coalesce(c.leased, 0) - coalesce(c.waiting, 0),
-        coalesce(c.leased, 0), coalesce(c.waiting, 0), coalesce(c.acked, 0), coalesce(c.dlq, 0)
+        coalesce(c.leased, 0), coalesce(c.waiting, 0), coalesce(c.acked, 0), coalesce(c.dlq, 0),
+        coalesce(c.expired, 0)
     from (
         select x.topic_key, x.subscription_key, x.subscription_id
         from pubsub_data.subscriptions x
@@ -65,7 +68,7 @@ comment on function pubsub.list_subscription_metrics is
 create function pubsub.subscription_metrics(p_subscription_id text)
 returns table (
     subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
-    dlq bigint
+    dlq bigint, expired bigint
 )
 language plpgsql stable parallel safe
 as $$
@@ -103,21 +106,24 @@ as $$
         returning c.*
     ), split as (
         -- what does not depend on time, and what ends later
-        select o.topic_key, o.subscription_key, '-infinity'::timestamptz as due_at, o.backlog,
-            0::bigint as leased, 0::bigint as waiting, o.acked, o.dlq
+        select o.topic_key, o.subscription_key, '-infinity'::timestamptz as due_at,
+            null::text as consumer_id, o.backlog, 0::bigint as leased, 0::bigint as waiting, o.acked,
+            o.dlq, o.expired
         from old o
         union all
-        select o.topic_key, o.subscription_key, o.due_at, 0, o.leased, o.waiting, 0, 0
+        select o.topic_key, o.subscription_key, o.due_at, o.consumer_id, 0, o.leased, o.waiting, 0,
+            0, 0
         from old o
         where o.due_at > clock_timestamp() - interval '10 seconds'
     ), folded as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq,
+            expired
         )
-        select s.topic_key, s.subscription_key, s.due_at, sum(s.backlog), sum(s.leased),
-            sum(s.waiting), sum(s.acked), sum(s.dlq)
+        select s.topic_key, s.subscription_key, s.due_at, s.consumer_id, sum(s.backlog),
+            sum(s.leased), sum(s.waiting), sum(s.acked), sum(s.dlq), sum(s.expired)
         from split s
-        group by s.topic_key, s.subscription_key, s.due_at
+        group by s.topic_key, s.subscription_key, s.due_at, s.consumer_id
         having sum(s.leased) <> 0 or sum(s.waiting) <> 0 or s.due_at = '-infinity'
         returning 1
     )
@@ -142,52 +148,59 @@ as $$
 declare
     v_keys record := pubsub.subscription_keys(p_subscription_id);
     v_now constant timestamptz := clock_timestamp();
+    v_limits_consumers boolean;
     v_off bigint;
 begin
+    select s.max_in_flight_per_consumer is not null into v_limits_consumers
+    from pubsub_data.subscriptions s
+    where s.topic_key = v_keys.topic_key and s.subscription_key = v_keys.subscription_key;
     -- one statement: what it counts and what it compares with are of one moment
     with actual as (
-        select '-infinity'::timestamptz as due_at, count(*) as backlog, 0 as leased, 0 as waiting,
-            0::bigint as acked, 0::bigint as dlq
+        select '-infinity'::timestamptz as due_at, null::text as consumer_id, count(*) as backlog,
+            0 as leased, 0 as waiting, 0::bigint as acked, 0::bigint as dlq
         from pubsub_data.deliveries d
         where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key
         union all
-        select pubsub.counter_time(d.visible_at), 0, count(d.lease),
-            count(*) filter (where d.lease is null), 0, 0
+        select pubsub.counter_time(d.visible_at),
+            case when v_limits_consumers and d.lease is not null then d.consumer_id end, 0,
+            count(d.lease), count(*) filter (where d.lease is null), 0, 0
         from pubsub_data.deliveries d
         where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key
             and d.visible_at > v_now
-        group by pubsub.counter_time(d.visible_at)
+        group by 1, 2
         union all
-        select '-infinity', 0, 0, 0, sum(cardinality(a.message_ids)), 0
+        select '-infinity', null, 0, 0, 0, sum(cardinality(a.message_ids)), 0
         from pubsub_data.acked a
         where a.topic_key = v_keys.topic_key and a.subscription_key = v_keys.subscription_key
         having count(*) > 0
         union all
-        select '-infinity', 0, 0, 0, 0, count(*)
+        select '-infinity', null, 0, 0, 0, 0, count(*)
         from pubsub_data.dead_letters l
         where l.topic_key = v_keys.topic_key and l.subscription_key = v_keys.subscription_key
         union all
-        select case when c.due_at > v_now then c.due_at else '-infinity' end, -c.backlog,
+        select case when c.due_at > v_now then c.due_at else '-infinity' end,
+            case when v_limits_consumers and c.due_at > v_now then c.consumer_id end, -c.backlog,
             case when c.due_at > v_now then -c.leased else 0 end,
             case when c.due_at > v_now then -c.waiting else 0 end, -c.acked, -c.dlq
         from pubsub_data.counters c
         where c.topic_key = v_keys.topic_key and c.subscription_key = v_keys.subscription_key
     ), difference as (
         -- backlog, acked and dlq of a due_at that lies ahead count like any other
-        select a.due_at, sum(a.backlog) as backlog, sum(a.leased) as leased,
+        select a.due_at, a.consumer_id, sum(a.backlog) as backlog, sum(a.leased) as leased,
             sum(a.waiting) as waiting, sum(a.acked) as acked, sum(a.dlq) as dlq
         from (
-            select x.due_at, 0 as backlog, x.leased, x.waiting, 0 as acked, 0 as dlq from actual x
+            select x.due_at, x.consumer_id, 0 as backlog, x.leased, x.waiting, 0 as acked, 0 as dlq
+            from actual x
             union all
-            select '-infinity', x.backlog, 0, 0, x.acked, x.dlq from actual x
+            select '-infinity', null, x.backlog, 0, 0, x.acked, x.dlq from actual x
         ) a
-        group by a.due_at
+        group by a.due_at, a.consumer_id
     ), corrected as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq
         )
-        select v_keys.topic_key, v_keys.subscription_key, d.due_at, d.backlog, d.leased, d.waiting,
-            d.acked, d.dlq
+        select v_keys.topic_key, v_keys.subscription_key, d.due_at, d.consumer_id, d.backlog,
+            d.leased, d.waiting, d.acked, d.dlq
         from difference d
         where (d.backlog, d.leased, d.waiting, d.acked, d.dlq) <> (0, 0, 0, 0, 0)
         returning abs(backlog) + abs(leased) + abs(waiting) + abs(acked) + abs(dlq) as off

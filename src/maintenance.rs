@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::config::Settings;
 use crate::db;
 use crate::db::maintenance::{
-    cleanup_acked_messages, dead_letter_spent_messages, fold_counters, rotate, try_lead,
+    cleanup_acked_messages, cleanup_failures, dead_letter_spent_messages, fold_counters, rotate,
+    try_lead,
 };
 use crate::telemetry::health::Warnings;
 
@@ -69,6 +70,7 @@ async fn work(
         let retention = settings.cleanup_acked_messages_older_than_seconds;
         let mut connection = pool.acquire().await?;
         cleanup_acked_messages(&mut connection, retention).await?;
+        cleanup_failures(&mut connection, retention).await?;
         rotate(&mut connection, retention).await?;
     }
     Ok(())

@@ -41,6 +41,7 @@ files!(
     metrics,
     partitions,
     publish,
+    redrive,
     settle,
     states,
     subscriptions,

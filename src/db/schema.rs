@@ -45,6 +45,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
         "dead_letters.sql",
         include_str!("../../sql/dead_letters.sql"),
     ),
+    ("redrive.sql", include_str!("../../sql/redrive.sql")),
     ("partitions.sql", include_str!("../../sql/partitions.sql")),
     ("cleanup.sql", include_str!("../../sql/cleanup.sql")),
     ("metrics.sql", include_str!("../../sql/metrics.sql")),

@@ -67,8 +67,10 @@ pub struct SubscriptionMetrics {
     pub acked: i64,
     /// Dead letters.
     pub dlq: i64,
-    /// Waiting for their time: backoff or delay.
+    /// Waiting for their time: backoff or delay; or parked.
     pub scheduled: i64,
+    /// How many have expired, ever.
+    pub expired: i64,
 }
 
 /// Create a subscription.

@@ -1,4 +1,4 @@
-/* Dead letters: listing and reprocessing. */
+/* Dead letters: listing, reprocessing, redriving, purging. */
 
 do $$
 declare
@@ -151,29 +151,6 @@ begin
     perform pubsub.reprocess_dlq_messages('expired', array[v_id]);
 
     assert pg_temp.claim('expired') = array[v_id], c_proves;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text :=
-        'dead_letter_deliveries moves what is there, counts it, keeps the rest';
-    v_ids uuid[] := pg_temp.stock('moved', 3);
-    v_keys record := pubsub.subscription_keys('moved');
-begin
-    perform pg_temp.claim('moved', 2);
-
-    assert pubsub.dead_letter_deliveries(v_keys.topic_key, v_keys.subscription_key, array(
-        select d.ctid from pubsub_data.deliveries d where d.message_id = v_ids[1]
-    ), 'attempts') = 1, c_proves;
-
-    assert (
-        select count(*) = 1 and bool_and(l.message_id = v_ids[1] and l.consumer_id = 'consumer'
-            and l.attempts = 1 and l.reason = 'attempts')
-        from pubsub_data.dead_letters l where l.topic_key = v_keys.topic_key
-    ), c_proves;
-    assert (select count(*) from pubsub_data.deliveries d where d.topic_key = v_keys.topic_key) = 2,
-        c_proves;
 end
 $$;
 
