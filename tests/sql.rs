@@ -39,6 +39,7 @@ files!(
     leadership,
     meta,
     metrics,
+    parking,
     partitions,
     publish,
     redrive,

@@ -46,6 +46,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
         include_str!("../../sql/dead_letters.sql"),
     ),
     ("redrive.sql", include_str!("../../sql/redrive.sql")),
+    ("parking.sql", include_str!("../../sql/parking.sql")),
     ("partitions.sql", include_str!("../../sql/partitions.sql")),
     ("cleanup.sql", include_str!("../../sql/cleanup.sql")),
     ("metrics.sql", include_str!("../../sql/metrics.sql")),
