@@ -46,6 +46,7 @@ files!(
     settle,
     states,
     subscriptions,
+    timeline,
     topics,
     views,
     wakeups,
