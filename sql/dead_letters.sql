@@ -124,7 +124,9 @@ begin
             array_agg(m.payload order by d.message_id) as payloads,
             array_agg(coalesce(m.attributes, '{}') || v_marks || jsonb_build_object(
                 'dead_letter_message_id', d.message_id,
-                'dead_letter_attempts', d.attempts::text) order by d.message_id) as attributes
+                'dead_letter_attempts', d.attempts::text) order by d.message_id) as attributes,
+            array_agg(m.ordering_key order by d.message_id) as ordering_keys,
+            array_agg(m.priority order by d.message_id) as priorities
         into v_published
         from unnest(p_places) as p (place)
         cross join lateral (
@@ -134,15 +136,16 @@ begin
             limit 1
         ) d
         cross join lateral (
-            select x.payload, x.attributes
+            select x.payload, x.attributes, x.ordering_key, x.priority
             from pubsub_data.messages x
             where x.topic_key = p_topic_key and x.message_id = d.message_id
             limit 1
         ) m
         where not coalesce(m.attributes, '{}') ? 'dead_letter_message_id';
         if v_published.places is not null then
-            perform pubsub.publish_to_topic(
-                v_dead_letter_topic_key, v_published.payloads, v_published.attributes);
+            perform pubsub.publish_to_topic(v_dead_letter_topic_key, v_published.payloads,
+                v_published.attributes, null, null, v_published.ordering_keys,
+                v_published.priorities);
             perform pubsub.drop_deliveries(
                 p_topic_key, p_subscription_key, v_published.places);
             v_kept := array(

@@ -48,6 +48,7 @@ files!(
     subscriptions,
     timeline,
     topics,
+    transactions,
     views,
     wakeups,
 );

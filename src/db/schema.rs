@@ -48,6 +48,10 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("redrive.sql", include_str!("../../sql/redrive.sql")),
     ("parking.sql", include_str!("../../sql/parking.sql")),
     ("partitions.sql", include_str!("../../sql/partitions.sql")),
+    (
+        "transactions.sql",
+        include_str!("../../sql/transactions.sql"),
+    ),
     ("timeline.sql", include_str!("../../sql/timeline.sql")),
     ("cleanup.sql", include_str!("../../sql/cleanup.sql")),
     ("metrics.sql", include_str!("../../sql/metrics.sql")),
