@@ -7,6 +7,7 @@ mod flatness;
 mod model;
 mod plans;
 mod stragglers;
+mod transactions;
 
 use serde_json::Value;
 use sqlx::postgres::PgConnection;

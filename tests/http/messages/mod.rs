@@ -5,14 +5,17 @@ mod dead_letters;
 mod filters;
 mod leases;
 mod merged;
+mod parked;
 mod publish;
 mod settle;
+mod timeline;
+mod transactions;
 mod upkeep;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{Answer, TestApp};
 
 /// Topic `t` with subscription `s`.
 async fn app_with(fields: Value) -> TestApp {
@@ -34,6 +37,18 @@ fn payloads(messages: &[Value]) -> Vec<Value> {
         .iter()
         .map(|message| message["payload"].clone())
         .collect()
+}
+
+/// Where the first fault is that an answer names.
+#[track_caller]
+fn fault_place(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    answer.json()["detail"][0]["loc"].clone()
+}
+
+/// A receipt that never was.
+fn receipt() -> String {
+    fastpubsub::http::receipts::receipt(uuid::Uuid::now_v7(), 7)
 }
 
 /// Consume the one message there is.
@@ -61,7 +76,7 @@ async fn dead_letters(app: &TestApp, query: &str) -> Vec<Value> {
 async fn counts(app: &TestApp) -> [u64; 5] {
     let metrics = app.get("/subscriptions/s/metrics").await.expect(200).json();
     assert_eq!(metrics["subscription_id"], "s");
-    assert_eq!(metrics.as_object().unwrap().len(), 6, "{metrics}");
+    assert_eq!(metrics.as_object().unwrap().len(), 7, "{metrics}");
     ["available", "delivered", "scheduled", "acked", "dlq"]
         .map(|state| metrics[state].as_u64().unwrap())
 }
