@@ -20,14 +20,14 @@ set enable_seqscan = off
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
+    v_by_consumer constant boolean :=
+        pubsub.counts_by_consumer(p_topic_key, p_subscription_key);
     v_spent tid[];
     v_stuck tid[];
-    v_deadlines timestamptz[];
-    v_holders text[];
 begin
     -- every lease has a wake-up at or before its deadline
     with held as materialized (
-        select d.place, d.attempts, d.visible_at, d.consumer_id
+        select d.place, d.attempts
         from (
             select distinct i.id
             from pubsub_data.wakeups w
@@ -38,7 +38,7 @@ begin
             order by i.id
         ) i
         cross join lateral (
-            select x.ctid as place, x.attempts, x.visible_at, x.consumer_id
+            select x.ctid as place, x.attempts
             from pubsub_data.deliveries x
             where x.topic_key = p_topic_key
                 and x.subscription_key = p_subscription_key
@@ -51,33 +51,47 @@ begin
         ) d
     )
     select array_agg(h.place) filter (where h.attempts >= p_max_attempts),
-        array_agg(h.place) filter (where h.attempts < p_max_attempts),
-        array_agg(h.visible_at) filter (where h.attempts < p_max_attempts),
-        array_agg(h.consumer_id) filter (where h.attempts < p_max_attempts)
-    into v_spent, v_stuck, v_deadlines, v_holders
+        array_agg(h.place) filter (where h.attempts < p_max_attempts)
+    into v_spent, v_stuck
     from held h;
 
     if v_stuck is not null then
-        with released as (
+        -- one snapshot: what is noted and counted is what they were before
+        with lost as (
+            select d.*
+            from unnest(v_stuck) as p (place)
+            cross join lateral (
+                select x.message_id, x.attempts, x.consumer_id, x.leased_at, x.visible_at
+                from pubsub_data.deliveries x
+                where x.ctid = p.place
+                limit 1
+            ) d
+        ), noted as (
+            insert into pubsub_data.failures (
+                topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at,
+                ended_at, outcome
+            )
+            select p_topic_key, p_subscription_key, l.message_id, l.attempts, l.consumer_id,
+                l.leased_at, v_now, 'consumer_lost'
+            from lost l
+        ), counted as (
+            insert into pubsub_data.counters (
+                topic_key, subscription_key, due_at, consumer_id, leased
+            )
+            select p_topic_key, p_subscription_key, pubsub.counter_time(l.visible_at),
+                case when v_by_consumer then l.consumer_id end, -count(*)
+            from lost l
+            group by 3, 4
+        ), released as (
             update pubsub_data.deliveries d
-            set visible_at = v_now, lease = null, leased_at = null, consumer_id = null
+            set visible_at = v_now, lease = null, leased_at = null, consumer_id = null,
+                extended_at = null
             where d.ctid = any(v_stuck)
             returning d.message_id
         )
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         select p_topic_key, p_subscription_key, v_now, array_agg(r.message_id)
         from released r;
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, leased
-        )
-        select p_topic_key, p_subscription_key, pubsub.counter_time(l.deadline), l.holder, -count(*)
-        from (
-            select h.deadline, case when by_consumer.counted then h.consumer_id end as holder
-            from unnest(v_deadlines, v_holders) as h (deadline, consumer_id)
-            cross join pubsub.counts_by_consumer(
-                p_topic_key, p_subscription_key) as by_consumer (counted)
-        ) l
-        group by pubsub.counter_time(l.deadline), l.holder;
     end if;
     if v_spent is not null then
         perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent, 'consumer_lost');
@@ -240,6 +254,46 @@ comment on function pubsub.cleanup_acked_messages is
     'Forget acked messages older than a threshold, a batch a call; returns how many.';
 
 /*
+ * cleanup_failures — forget deliveries that failed before a threshold, the oldest first.
+ *
+ * Out      how many were forgotten, at most p_limit
+ * Errors   PS422 (older_than_seconds 0 to 2147483647, limit 1 to 1000000)
+ */
+create function pubsub.cleanup_failures(
+    p_older_than_seconds int default 3600, p_limit int default 10000
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_removed bigint;
+begin
+    if p_older_than_seconds is null or p_older_than_seconds < 0 then
+        perform pubsub.fail_validation('older_than_seconds',
+            'older_than_seconds must be 0 to 2147483647');
+    end if;
+    if p_limit is null or p_limit not between 1 and 1000000 then
+        perform pubsub.fail_validation('limit', 'limit must be 1 to 1000000');
+    end if;
+    delete from pubsub_data.failures f
+    where f.ctid = any(array(
+        select x.ctid
+        from pubsub_data.failures x
+        where x.ended_at < clock_timestamp() - make_interval(secs => p_older_than_seconds)
+        order by x.ended_at
+        limit p_limit
+        for update skip locked
+    ));
+    get diagnostics v_removed = row_count;
+    return v_removed;
+end
+$$;
+
+comment on function pubsub.cleanup_failures is
+    'Forget failed deliveries older than a threshold, a batch a call; returns how many.';
+
+/*
  * purge_deleted_subscriptions — remove a batch of what deleted subscriptions left behind.
  *
  * Out      how many rows were removed
@@ -291,7 +345,7 @@ begin
                 )
             returning 1
         )
-        -- acked rows leave by age, like those of living subscriptions
+        -- acked rows and failures leave by age, like those of living subscriptions
         select (select count(*) from gone) + (select count(*) from woken)
             + (select count(*) from dead)
         into v_rows;

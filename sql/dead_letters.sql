@@ -1,14 +1,24 @@
 /*
- * The dead letters of a subscription: messages whose attempts are spent, with the reason. They stay
- * until they are reprocessed or the subscription is deleted.
+ * What becomes of a message that a subscription will not deliver any more: its attempts are spent, its
+ * consumer rejected it, its time is over. dead_letter_deliveries decides; nobody else does.
+ *
+ *   kept        a dead letter of the subscription, with a copy of the message and its deliveries
+ *   published   to the dead letter topic, where the subscription has one. A message that came out of
+ *               one is kept instead, so that two topics that are each other's cannot send it round
+ *   parked      stays where it is and holds its ordering key until an operator acts (parking.sql)
+ *   skipped     dropped, so that its ordering key goes on
+ *
+ * The last two are for messages with an ordering key whose attempts are spent, where the subscription
+ * orders and its ordering_failure says so. What a consumer rejects is a dead letter: it asked for that.
  */
 
 /*
- * dead_letter_deliveries — move deliveries of a subscription to its dead letters.
+ * dead_letter_deliveries — end deliveries of a subscription for good.
  *
- * In       p_places: the ctids of the rows, which the caller has locked; per place p_errors, what the
- *          consumer said, null as a whole when nobody did
- * Out      how many were moved
+ * In       p_places: the ctids of the rows, which the caller has locked; p_reason: attempts, rejected,
+ *          expired or consumer_lost; p_errors: what the consumer said, null or one per place
+ * Out      how many there were
+ * Effects  notes the end of each lease in failures; counts
  */
 create function pubsub.dead_letter_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text,
@@ -19,130 +29,287 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
-    v_moved bigint;
+    -- parked and skipped, or null when neither applies
+    v_held_as text;
+    v_held tid[];
 begin
-    with dead as (
-        delete from pubsub_data.deliveries d
-        using unnest(p_places, p_errors) as e (place, error)
-        where d.ctid = e.place
-        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.lease, e.error
-    ), counted as (
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, backlog, leased, waiting, dlq
+    if p_reason in ('attempts', 'consumer_lost') then
+        select case s.ordering_failure when 'park' then 'parked' when 'skip' then 'skipped' end
+        into v_held_as
+        from pubsub_data.subscriptions s
+        where s.topic_key = p_topic_key
+            and s.subscription_key = p_subscription_key
+            and s.enable_ordering;
+    end if;
+
+    with ended as (
+        select d.*, p.error, d.lane is not null and v_held_as is not null as is_held
+        from unnest(p_places, p_errors) as p (place, error)
+        cross join lateral (
+            select x.ctid as place, x.message_id, x.attempts, x.consumer_id, x.lease, x.leased_at,
+                x.lane
+            from pubsub_data.deliveries x
+            where x.ctid = p.place
+            limit 1
+        ) d
+    ), noted as (
+        insert into pubsub_data.failures (
+            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
+            outcome, reason
         )
-        select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), -count(*),
-            -count(d.lease), -count(*) filter (where d.lease is null), count(*)
-        from dead d
-        group by pubsub.counter_time(d.visible_at)
+        select p_topic_key, p_subscription_key, e.message_id, e.attempts, e.consumer_id, e.leased_at,
+            clock_timestamp(),
+            case when e.is_held then v_held_as when p_reason = 'attempts' then 'nacked'
+                else p_reason end,
+            e.error
+        from ended e
+        -- without a lease no delivery ends here; how a message expired or was held is told all the same
+        where e.lease is not null or e.is_held or p_reason = 'expired'
     )
-    insert into pubsub_data.dead_letters (
-        topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
-        published_at, attempts, consumer_id, reason, last_error
-    )
-    select p_topic_key, p_subscription_key, d.message_id, coalesce(m.payload, 'null'), m.attributes,
-        m.ordering_key, m.priority, coalesce(m.published_at, pubsub.id_time(d.message_id)),
-        d.attempts, d.consumer_id, p_reason, d.error
-    from dead d
-    -- a message that someone removed by hand still ends in the books
-    left join lateral (
-        select x.payload, x.attributes, x.ordering_key, x.priority, x.published_at
-        from pubsub_data.messages x
-        where x.topic_key = p_topic_key and x.message_id = d.message_id
-        limit 1
-    ) m on true;
-    get diagnostics v_moved = row_count;
-    return v_moved;
+    select array_agg(e.place) into v_held from ended e where e.is_held;
+
+    if p_reason = 'expired' then
+        insert into pubsub_data.counters (topic_key, subscription_key, expired)
+        values (p_topic_key, p_subscription_key, cardinality(p_places));
+    end if;
+    if v_held is null then
+        perform pubsub.bury_deliveries(p_topic_key, p_subscription_key, p_places, p_reason);
+        return cardinality(p_places);
+    end if;
+    if v_held_as = 'parked' then
+        perform pubsub.park_deliveries(p_topic_key, p_subscription_key, v_held);
+    else
+        perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_held);
+    end if;
+    if cardinality(v_held) < cardinality(p_places) then
+        perform pubsub.bury_deliveries(p_topic_key, p_subscription_key, array(
+            select p.place from unnest(p_places) as p (place) where p.place <> all(v_held)
+        ), p_reason);
+    end if;
+    return cardinality(p_places);
 end
 $$;
 
 comment on function pubsub.dead_letter_deliveries is
-    'Move deliveries to the dead letters with a reason, copying their messages.';
+    'End deliveries for good: keep, publish, park or skip them, as their subscription says.';
 
 /*
- * list_dlq_messages — a page of dead letters, in publish order.
+ * bury_deliveries — make deliveries dead letters, or publish them to the dead letter topic.
  *
- * Errors   PS404
+ * In       p_places: the ctids of the rows, which the caller has locked
  */
-create function pubsub.list_dlq_messages(
-    p_subscription_id text, p_offset bigint default 0, p_limit int default 10
+create function pubsub.bury_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text
 )
-returns table (
-    message_id uuid, payload jsonb, attributes jsonb, published_at timestamptz, attempts int,
-    reason text, dead_at timestamptz
-)
-language plpgsql stable parallel safe
-as $$
-declare
-    v_keys record;
-begin
-    v_keys := pubsub.subscription_keys(p_subscription_id);
-    return query
-        select l.message_id, l.payload, l.attributes, l.published_at, l.attempts, l.reason,
-            l.dead_at
-        from pubsub_data.dead_letters l
-        where l.topic_key = v_keys.topic_key and l.subscription_key = v_keys.subscription_key
-        order by l.message_id
-        offset p_offset limit p_limit;
-end
-$$;
-
-comment on function pubsub.list_dlq_messages is 'A page of the dead letters of a subscription.';
-
-/*
- * reprocess_dlq_messages — make dead letters available again, with no attempts spent.
- *
- * Out      how many were moved; unknown ids are not
- * Errors   PS404
- * Locks    the dead letters and their messages
- */
-create function pubsub.reprocess_dlq_messages(p_subscription_id text, p_message_ids uuid[])
-returns bigint
+returns void
 language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
-    v_keys record;
-    v_moved bigint;
+    v_dead_letter_topic_key bigint;
+    v_marks jsonb;
+    v_published record;
+    v_kept tid[] := p_places;
 begin
-    v_keys := pubsub.subscription_keys(p_subscription_id);
-    with back as materialized (
-        delete from pubsub_data.dead_letters l
-        where l.topic_key = v_keys.topic_key
-            and l.subscription_key = v_keys.subscription_key
-            and l.message_id = any(p_message_ids)
-        returning l.*
-    ), stored as (
-        -- the message may be gone, or about to be cleaned up: an update locks it, nothing would not
-        insert into pubsub_data.messages (
-            topic_key, message_id, payload, attributes, ordering_key, priority, published_at
+    select s.dead_letter_topic_key, jsonb_build_object(
+        'dead_letter_subscription', s.subscription_id, 'dead_letter_topic', t.topic_id,
+        'dead_letter_reason', p_reason)
+    into v_dead_letter_topic_key, v_marks
+    from pubsub_data.subscriptions s
+    join pubsub_data.topics t on t.topic_key = s.topic_key
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+
+    if v_dead_letter_topic_key is not null then
+        select array_agg(d.place) as places,
+            array_agg(m.payload order by d.message_id) as payloads,
+            array_agg(coalesce(m.attributes, '{}') || v_marks || jsonb_build_object(
+                'dead_letter_message_id', d.message_id,
+                'dead_letter_attempts', d.attempts::text) order by d.message_id) as attributes,
+            array_agg(m.ordering_key order by d.message_id) as ordering_keys,
+            array_agg(m.priority order by d.message_id) as priorities
+        into v_published
+        from unnest(p_places) as p (place)
+        cross join lateral (
+            select x.ctid as place, x.message_id, x.attempts
+            from pubsub_data.deliveries x
+            where x.ctid = p.place
+            limit 1
+        ) d
+        cross join lateral (
+            select x.payload, x.attributes, x.ordering_key, x.priority
+            from pubsub_data.messages x
+            where x.topic_key = p_topic_key and x.message_id = d.message_id
+            limit 1
+        ) m
+        where not coalesce(m.attributes, '{}') ? 'dead_letter_message_id';
+        if v_published.places is not null then
+            perform pubsub.publish_to_topic(v_dead_letter_topic_key, v_published.payloads,
+                v_published.attributes, null, null, v_published.ordering_keys,
+                v_published.priorities);
+            perform pubsub.drop_deliveries(
+                p_topic_key, p_subscription_key, v_published.places);
+            v_kept := array(
+                select p.place from unnest(p_places) as p (place)
+                where p.place <> all(v_published.places)
+            );
+        end if;
+    end if;
+    if v_kept = '{}' then
+        return;
+    end if;
+
+    with buried as (
+        insert into pubsub_data.dead_letters (
+            topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
+            published_at, attempts, consumer_id, reason, last_error, deliveries
         )
-        select b.topic_key, b.message_id, b.payload, b.attributes, b.ordering_key, b.priority,
-            b.published_at
-        from back b
-        on conflict (topic_key, message_id) do update set published_at = excluded.published_at
-    ), delivered as (
-        insert into pubsub_data.deliveries (topic_key, subscription_key, message_id, lane)
-        select b.topic_key, b.subscription_key, b.message_id, pubsub.delivery_lane(
-            s.enable_ordering, s.fairness_key, b.ordering_key, b.attributes, b.priority)
-        from back b
-        join pubsub_data.subscriptions s
-            on s.topic_key = b.topic_key and s.subscription_key = b.subscription_key
-    ), noted as (
-        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select v_keys.topic_key, v_keys.subscription_key, clock_timestamp(),
-            array_agg(b.message_id)
-        from back b
-        having count(*) > 0
-    ), counted as (
-        insert into pubsub_data.counters (topic_key, subscription_key, backlog, dlq)
-        select v_keys.topic_key, v_keys.subscription_key, count(*), -count(*)
-        from back b
-        having count(*) > 0
+        select p_topic_key, p_subscription_key, d.message_id, coalesce(m.payload, 'null'), m.attributes,
+            m.ordering_key, m.priority, coalesce(m.published_at, pubsub.id_time(d.message_id)),
+            d.attempts, d.consumer_id, p_reason, f.last_error, coalesce(f.deliveries, '[]')
+        from unnest(v_kept) as p (place)
+        cross join lateral (
+            select x.message_id, x.attempts, x.consumer_id
+            from pubsub_data.deliveries x
+            where x.ctid = p.place
+            limit 1
+        ) d
+        -- a message that someone removed by hand still ends in the books
+        left join lateral (
+            select x.payload, x.attributes, x.ordering_key, x.priority, x.published_at
+            from pubsub_data.messages x
+            where x.topic_key = p_topic_key and x.message_id = d.message_id
+            limit 1
+        ) m on true
+        cross join lateral (
+            select jsonb_agg(jsonb_build_object('attempt', l.attempt, 'consumer_id', l.consumer_id,
+                    'delivered_at', l.delivered_at, 'ended_at', l.ended_at, 'outcome', l.outcome,
+                    'reason', l.reason) order by l.ended_at) as deliveries,
+                (array_agg(l.reason order by l.ended_at desc))[1] as last_error
+            from (
+                select x.*
+                from pubsub_data.failures x
+                where x.topic_key = p_topic_key
+                    and x.subscription_key = p_subscription_key
+                    and x.message_id = d.message_id
+                order by x.ended_at desc
+                limit 100
+            ) l
+        ) f
+        -- seeking back may have brought a dead letter to life beside itself
+        on conflict (topic_key, subscription_key, message_id) do update
+        set attempts = excluded.attempts, consumer_id = excluded.consumer_id, reason = excluded.reason,
+            last_error = excluded.last_error, deliveries = excluded.deliveries,
+            dead_at = excluded.dead_at
+        returning xmax = 0 as is_new
     )
-    select count(*) into v_moved from back;
-    return v_moved;
+    insert into pubsub_data.counters (topic_key, subscription_key, dlq)
+    select p_topic_key, p_subscription_key, count(*) filter (where b.is_new) from buried b;
+    perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_kept);
 end
 $$;
 
-comment on function pubsub.reprocess_dlq_messages is
-    'Make dead letters available again with no attempts spent; returns how many were.';
+comment on function pubsub.bury_deliveries is
+    'Make deliveries dead letters, or publish them to the dead letter topic.';
+
+/*
+ * drop_deliveries — delete deliveries, with their counts; what waited behind them is looked at.
+ *
+ * In       p_places: the ctids of the rows, which the caller has locked
+ */
+create function pubsub.drop_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[]
+)
+returns void
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_subscription record;
+    v_message_ids uuid[];
+    v_lanes text[];
+begin
+    select s.enable_ordering, s.max_in_flight_per_consumer is not null as limits_consumers
+    into v_subscription
+    from pubsub_data.subscriptions s
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+
+    with dropped as (
+        delete from pubsub_data.deliveries d
+        where d.ctid = any(p_places)
+        returning d.message_id, d.visible_at, d.lease, d.lane,
+            case when v_subscription.limits_consumers and d.lease is not null then d.consumer_id end
+                as counted_for
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), d.counted_for,
+            -count(*), -count(d.lease), -count(*) filter (where d.lease is null)
+        from dropped d
+        group by pubsub.counter_time(d.visible_at), d.counted_for
+    )
+    select array_agg(d.message_id order by d.message_id), array_agg(d.lane order by d.message_id)
+    into v_message_ids, v_lanes
+    from dropped d
+    where d.lane is not null;
+
+    if v_subscription.enable_ordering and v_message_ids is not null then
+        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_message_ids, v_lanes);
+    end if;
+end
+$$;
+
+comment on function pubsub.drop_deliveries is
+    'Delete deliveries, with their counts; what waited behind them in their lanes is woken.';
+
+/*
+ * park_deliveries — keep deliveries from everybody until an operator acts. They do not expire.
+ *
+ * In       p_places: the ctids of the rows, which the caller has locked
+ */
+create function pubsub.park_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[]
+)
+returns void
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_limits_consumers boolean;
+begin
+    select s.max_in_flight_per_consumer is not null into v_limits_consumers
+    from pubsub_data.subscriptions s
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+
+    -- one snapshot: what is counted is what they were before
+    with held as (
+        select d.*
+        from unnest(p_places) as p (place)
+        cross join lateral (
+            select x.visible_at, x.lease,
+                case when v_limits_consumers and x.lease is not null then x.consumer_id end
+                    as counted_for
+            from pubsub_data.deliveries x
+            where x.ctid = p.place
+            limit 1
+        ) d
+    ), parked as (
+        update pubsub_data.deliveries d
+        set visible_at = 'infinity', lease = null, leased_at = null, consumer_id = null,
+            extended_at = null, expires_at = null
+        where d.ctid = any(p_places)
+    )
+    insert into pubsub_data.counters (
+        topic_key, subscription_key, due_at, consumer_id, leased, waiting
+    )
+    select p_topic_key, p_subscription_key, pubsub.counter_time(h.visible_at), h.counted_for,
+        -count(h.lease), -count(*) filter (where h.lease is null)
+    from held h
+    group by pubsub.counter_time(h.visible_at), h.counted_for
+    union all
+    select p_topic_key, p_subscription_key, 'infinity', null, 0, cardinality(p_places);
+end
+$$;
+
+comment on function pubsub.park_deliveries is
+    'Keep deliveries from every consumer until an operator acts.';

@@ -2,7 +2,8 @@
  * delivery_state — the state of a delivery at a time.
  *
  * Out      delivered: leased, also while a spent lease awaits its move to the dead letters ·
- *          scheduled: its time lies ahead · expired: never to be delivered · available
+ *          parked: held until an operator acts · scheduled: its time lies ahead · expired: never to
+ *          be delivered · available
  */
 create function pubsub.delivery_state(
     p_visible_at timestamptz, p_lease bigint, p_attempts int, p_expires_at timestamptz,
@@ -14,6 +15,7 @@ as $$
     select case
         when p_lease is not null and (p_visible_at > p_now or p_attempts >= p_max_attempts)
             then 'delivered'
+        when p_visible_at = 'infinity' then 'parked'
         when p_expires_at <= p_now then 'expired'
         when p_visible_at > p_now then 'scheduled'
         else 'available'
@@ -21,4 +23,4 @@ as $$
 $$;
 
 comment on function pubsub.delivery_state is
-    'The state of a delivery at a time: available, delivered, scheduled or expired.';
+    'The state of a delivery at a time: available, delivered, scheduled, parked or expired.';

@@ -84,4 +84,4 @@ cross join lateral (
 
 comment on view pubsub.subscription_messages is
     'Every message of a subscription with its state: available, delivered (holder, ack deadline), '
-    'scheduled (due time), expired, dlq (reason) or acked. Filter by subscription_id.';
+    'scheduled (due time), parked, expired, dlq (reason) or acked. Filter by subscription_id.';

@@ -88,7 +88,9 @@ begin
         ) d
     ), again as (
         -- extended, leased again or not yet at its time; and, soon, what another transaction holds
-        select l.visible_at as due_at, l.message_id from locked l where l.fate = 'later'
+        select l.visible_at as due_at, l.message_id from locked l
+        -- what is parked comes back by hand only
+        where l.fate = 'later' and l.visible_at < 'infinity'
         union all
         select p_now + interval '100 ms', i.id from unnest(v_live) as i (id)
         where i.id not in (select l.message_id from locked l)

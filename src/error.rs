@@ -46,6 +46,14 @@ pub enum Error {
         /// What is wrong, for people.
         message: String,
     },
+    /// The engine refuses because of some of what the request names.
+    #[error("{message}")]
+    Conflict {
+        /// What is wrong, for people.
+        message: String,
+        /// What it is about.
+        about: Vec<Value>,
+    },
     /// The database cannot be reached or is too busy; the client may retry.
     #[error("database is unavailable")]
     Unavailable(#[source] Arc<sqlx::Error>),
@@ -107,6 +115,7 @@ impl Error {
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Refused { status, .. } => *status,
+            Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -137,15 +146,19 @@ impl From<sqlx::Error> for Error {
         {
             let message = database.message().to_owned();
             let field = database.column();
-            // where the fault is inside the field
-            let path = database
+            // where the fault is inside the field, or what a conflict is about
+            let detail: Vec<Value> = database
                 .detail()
                 .and_then(|detail| serde_json::from_str(detail).ok())
                 .unwrap_or_default();
             return match (field, StatusCode::from_u16(status)) {
                 (Some(field), Ok(StatusCode::UNPROCESSABLE_ENTITY)) => {
-                    Self::field(field, path, &message)
+                    Self::field(field, detail, &message)
                 }
+                (_, Ok(StatusCode::CONFLICT)) if !detail.is_empty() => Self::Conflict {
+                    message,
+                    about: detail,
+                },
                 (_, Ok(status)) => Self::Refused { status, message },
                 (_, Err(_)) => Self::Internal(Arc::new(error)),
             };
@@ -184,6 +197,9 @@ impl IntoResponse for Error {
         let status = self.status();
         let mut response = match &self {
             Self::Invalid(faults) => (status, Json(Detail { detail: faults })).into_response(),
+            Self::Conflict { message, about } => {
+                (status, Json(json!({"detail": message, "about": about}))).into_response()
+            }
             other => (
                 status,
                 Json(Detail {

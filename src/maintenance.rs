@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::config::Settings;
 use crate::db;
 use crate::db::maintenance::{
-    cleanup_acked_messages, cleanup_fair_lanes, cleanup_handed_out, dead_letter_spent_messages,
-    fold_counters, rotate, try_lead,
+    cleanup_acked_messages, cleanup_failures, cleanup_fair_lanes, cleanup_handed_out,
+    dead_letter_spent_messages, fold_counters, rotate, try_lead,
 };
 use crate::telemetry::health::Warnings;
 
@@ -71,6 +71,7 @@ async fn work(
         let retention = settings.cleanup_acked_messages_older_than_seconds;
         let mut connection = pool.acquire().await?;
         cleanup_acked_messages(&mut connection, retention).await?;
+        cleanup_failures(&mut connection, retention).await?;
         cleanup_fair_lanes(&mut connection).await?;
         rotate(&mut connection, retention).await?;
     }

@@ -56,12 +56,7 @@ impl<S: Scope> FromRequestParts<App> for Caller<S> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        if let Some(tokens) = app.tokens.as_ref().filter(|_| app.settings.auth_enabled) {
-            let token = bearer_token(parts).ok_or(Error::Unauthorized("Invalid jwt token"))?;
-            let Identity { client_id, scopes } = tokens.verify(&app.pool, &token).await?;
-            if let Some(known) = parts.extensions.get::<ClientId>() {
-                known.set(client_id);
-            }
+        if let Some(scopes) = granted(parts, app).await? {
             let params = RawPathParams::from_request_parts(parts, app).await.ok();
             let object = params
                 .iter()
@@ -73,6 +68,61 @@ impl<S: Scope> FromRequestParts<App> for Caller<S> {
         }
         Ok(Self(PhantomData))
     }
+}
+
+/// Proof that the caller has the scope `S` on some object; the body names which, and
+/// [`BodyCaller::allow`] must be asked for each.
+#[derive(Debug)]
+pub struct BodyCaller<S> {
+    /// None when anything goes.
+    scopes: Option<String>,
+    scope: PhantomData<S>,
+}
+
+impl<S: Scope> BodyCaller<S> {
+    /// Check one object that the body names.
+    ///
+    /// # Errors
+    /// 403 when the caller lacks the scope on it.
+    pub fn allow(&self, object: &str) -> Result<(), Error> {
+        match &self.scopes {
+            Some(scopes) if !scopes::allow(scopes, S::RESOURCE, S::ACTION, Some(object)) => {
+                Err(Error::Forbidden)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<S: Scope> FromRequestParts<App> for BodyCaller<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let scopes = granted(parts, app).await?;
+        let allowed = scopes
+            .as_deref()
+            .is_none_or(|scopes| scopes::allow_some(scopes, S::RESOURCE, S::ACTION));
+        if !allowed {
+            return Err(Error::Forbidden);
+        }
+        Ok(Self {
+            scopes,
+            scope: PhantomData,
+        })
+    }
+}
+
+/// The scopes of the caller; none when authentication is off.
+async fn granted(parts: &mut Parts, app: &App) -> Result<Option<String>, Error> {
+    let Some(tokens) = app.tokens.as_ref().filter(|_| app.settings.auth_enabled) else {
+        return Ok(None);
+    };
+    let token = bearer_token(parts).ok_or(Error::Unauthorized("Invalid jwt token"))?;
+    let Identity { client_id, scopes } = tokens.verify(&app.pool, &token).await?;
+    if let Some(known) = parts.extensions.get::<ClientId>() {
+        known.set(client_id);
+    }
+    Ok(Some(scopes))
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750, section 2.1).

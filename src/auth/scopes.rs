@@ -59,6 +59,19 @@ pub fn allow(granted: &str, resource: &str, action: &str, object: Option<&str>) 
     })
 }
 
+/// Whether granted scopes allow an action on at least one object.
+#[must_use]
+pub fn allow_some(granted: &str, resource: &str, action: &str) -> bool {
+    granted.split_whitespace().any(|scope| {
+        let mut parts = scope.splitn(3, ':');
+        match (parts.next(), parts.next()) {
+            (Some("*"), None) => true,
+            (Some(r), Some(a)) => r == resource && a == action,
+            _ => false,
+        }
+    })
+}
+
 /// Whether every requested scope is covered by what a client has been granted.
 #[must_use]
 pub fn cover(granted: &str, requested: &str) -> bool {
@@ -122,6 +135,19 @@ mod tests {
         assert!(!allow("topics:read:a", "topics", "read", None));
         assert!(!allow("topics:read", "topics", "delete", Some("a")));
         assert!(!allow("", "topics", "read", None));
+    }
+
+    #[test]
+    fn any_object_will_do_where_the_body_names_it() {
+        assert!(allow_some("*", "topics", "publish"));
+        assert!(allow_some("topics:publish", "topics", "publish"));
+        assert!(allow_some(
+            "topics:read topics:publish:a",
+            "topics",
+            "publish"
+        ));
+        assert!(!allow_some("topics:read:a", "topics", "publish"));
+        assert!(!allow_some("", "topics", "publish"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Maintenance: `cleanup_acked_messages`, `cleanup_stuck_messages`, `cleanup_handed_out`,
-//! `cleanup_fair_lanes`, `dead_letter_spent_messages`, `fold_counters`,
+//! Maintenance: `cleanup_acked_messages`, `cleanup_failures`, `cleanup_stuck_messages`,
+//! `cleanup_handed_out`, `cleanup_fair_lanes`, `dead_letter_spent_messages`, `fold_counters`,
 //! `purge_deleted_subscriptions`, partitions and leadership.
 
 use sqlx::PgExecutor;
@@ -119,6 +119,25 @@ pub async fn cleanup_acked_messages(
         total += removed;
         if removed == 0 {
             return Ok(total);
+        }
+    }
+}
+
+/// Forget failed deliveries older than a threshold, batch by batch.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cleanup_failures(
+    connection: &mut PgConnection,
+    older_than_seconds: i32,
+) -> Result<(), sqlx::Error> {
+    loop {
+        let removed: i64 = sqlx::query_scalar("select pubsub.cleanup_failures($1)")
+            .bind(older_than_seconds)
+            .fetch_one(&mut *connection)
+            .await?;
+        if removed == 0 {
+            return Ok(());
         }
     }
 }

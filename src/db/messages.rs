@@ -1,14 +1,13 @@
-//! Messages: `publish_messages`, `consume_messages_for`, `ack_messages`, `nack_messages`,
-//! `list_dlq_messages`, `reprocess_dlq_messages`.
+//! Messages: `publish_messages`, `consume_messages_for`, `ack_messages`, `nack_messages`.
 
 use sqlx::{FromRow, PgPool, Row};
 use uuid::Uuid;
 
+use super::Timestamp;
 use super::json::JsonText;
-use super::{Page, Timestamp};
 use crate::error::Error;
 
-/// A delivery of a message, or a dead letter.
+/// A delivery of a message.
 #[derive(Debug, FromRow)]
 pub struct Delivery {
     /// The message.
@@ -19,8 +18,7 @@ pub struct Delivery {
     pub attempts: i32,
     /// When it was published.
     pub published_at: Timestamp,
-    /// The lease that fences this delivery; none for a dead letter.
-    #[sqlx(default)]
+    /// The lease that fences this delivery.
     pub lease: Option<i64>,
     /// Its attributes, if it has any.
     #[sqlx(default)]
@@ -175,45 +173,6 @@ pub(super) async fn nack(
             .bind(subscription_id)
             .bind(message_ids)
             .bind(leases)
-            .fetch_one(pool)
-            .await?,
-    )
-}
-
-/// A page of dead letters.
-///
-/// # Errors
-/// 404 for an unknown subscription.
-pub async fn list_dlq(
-    pool: &PgPool,
-    subscription_id: &str,
-    page: Page,
-) -> Result<Vec<Delivery>, Error> {
-    let query = sqlx::query_as(
-        "select message_id, payload, attempts, published_at \
-         from pubsub.list_dlq_messages($1, $2, $3)",
-    );
-    Ok(query
-        .bind(subscription_id)
-        .bind(page.offset)
-        .bind(page.limit)
-        .fetch_all(pool)
-        .await?)
-}
-
-/// Make dead letters available again; returns how many were.
-///
-/// # Errors
-/// 404 for an unknown subscription.
-pub async fn reprocess_dlq(
-    pool: &PgPool,
-    subscription_id: &str,
-    message_ids: &[Uuid],
-) -> Result<i64, Error> {
-    Ok(
-        sqlx::query_scalar("select pubsub.reprocess_dlq_messages($1, $2)")
-            .bind(subscription_id)
-            .bind(message_ids)
             .fetch_one(pool)
             .await?,
     )

@@ -1,6 +1,7 @@
 //! The only place that speaks SQL: one function per call of an SQL function, by concept.
 
 pub mod clients;
+pub mod dead_letters;
 pub mod filters;
 mod group;
 pub mod health;
@@ -11,14 +12,16 @@ pub mod messages;
 pub mod schema;
 pub mod settlements;
 pub mod subscriptions;
+pub mod timeline;
 pub mod topics;
+pub mod transactions;
 mod waiting;
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tracing::log::LevelFilter;
@@ -37,7 +40,7 @@ const SESSION: &str = "set search_path = ''; set jit = off; set timezone = 'UTC'
     set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'";
 
 /// A time as the API shows it: RFC 3339, UTC, microseconds.
-#[derive(Clone, Copy, Debug, sqlx::Type, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, sqlx::Type, utoipa::ToSchema)]
 #[sqlx(transparent)]
 #[schema(value_type = String, format = DateTime)]
 pub struct Timestamp(pub DateTime<Utc>);

@@ -67,7 +67,7 @@ pub struct SubscriptionMetrics {
     pub acked: i64,
     /// Dead letters.
     pub dlq: i64,
-    /// Waiting for their time: backoff or delay.
+    /// Waiting for their time: backoff or delay; or parked.
     pub scheduled: i64,
     /// Never acked because their time was over, since the subscription was created.
     pub expired: i64,

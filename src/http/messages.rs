@@ -1,22 +1,22 @@
-//! `/subscriptions/{id}`: consume, acks, nacks, dead letters.
+//! `/subscriptions/{id}`: consume, acks, nacks.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::extract::{JsonBody, PageParams, PathId, QueryValues};
+use super::extract::{JsonBody, PathId, QueryValues};
+use super::handles::handles;
 use super::openapi::{CommonErrors, NotFound, TooLarge};
-use super::receipts::{parse_handle, receipt};
-use super::validation::{Fields, MAX_FAULTS, TEXT_MAX_LENGTH, fault, fault_with};
+use super::receipts::receipt;
+use super::validation::{Fields, TEXT_MAX_LENGTH};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
+use crate::db::Timestamp;
 use crate::db::json::JsonText;
-use crate::db::messages::{Claim, Delivery, Handle};
-use crate::db::{self, Page, Timestamp};
+use crate::db::messages::{Claim, Delivery};
 use crate::error::Error;
 
 /// A message, as one subscription receives it.
@@ -118,40 +118,6 @@ pub async fn nack_messages(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// List dead letters
-#[utoipa::path(get, path = "/subscriptions/{id}/dlq", tag = "messages",
-    params(("id" = String, Path), PageParams),
-    responses((status = 200, body = MessageList), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
-pub async fn list_dlq_messages(
-    _: Caller<SubscriptionsConsume>,
-    State(app): State<App>,
-    PathId(id): PathId,
-    page: Page,
-) -> Result<Json<MessageList>, Error> {
-    let dead_letters = db::messages::list_dlq(&app.pool, &id, page).await?;
-    Ok(Json(message_list(&id, dead_letters)))
-}
-
-/// Make dead letters available again, with no attempts spent
-#[utoipa::path(post, path = "/subscriptions/{id}/dlq/reprocess", tag = "messages",
-    params(("id" = String, Path)), request_body = Vec<Uuid>,
-    responses((status = 204), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
-pub async fn reprocess_dlq_messages(
-    _: Caller<SubscriptionsConsume>,
-    State(app): State<App>,
-    PathId(id): PathId,
-    JsonBody(body): JsonBody,
-) -> Result<StatusCode, Error> {
-    let ids: Vec<Uuid> = handles(&body)?
-        .iter()
-        .map(|handle| handle.message_id)
-        .collect();
-    db::messages::reprocess_dlq(&app.pool, &id, &ids).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 fn message_list(subscription_id: &str, deliveries: Vec<Delivery>) -> MessageList {
     let message = |delivery: Delivery| Message {
         id: delivery.message_id,
@@ -165,43 +131,5 @@ fn message_list(subscription_id: &str, deliveries: Vec<Delivery>) -> MessageList
     };
     MessageList {
         data: deliveries.into_iter().map(message).collect(),
-    }
-}
-
-fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
-    let Some(values) = body.as_array() else {
-        let loc = vec![json!("body")];
-        let fault = fault(
-            "list_type",
-            loc,
-            "Input should be a valid list",
-            body.clone(),
-        );
-        return Err(Error::Invalid(vec![fault]));
-    };
-    let mut faults = Vec::new();
-    let mut handles = Vec::with_capacity(values.len());
-    for (position, value) in values.iter().enumerate() {
-        if faults.len() == MAX_FAULTS {
-            break;
-        }
-        let loc = || vec![json!("body"), json!(position)];
-        match value.as_str().map(parse_handle) {
-            Some(Ok(handle)) => handles.push(handle),
-            Some(Err(error)) => {
-                let msg = format!("Input should be a valid UUID, {error}");
-                let ctx = json!({"error": error.to_string()});
-                faults.push(fault_with("uuid_parsing", loc(), &msg, value.clone(), ctx));
-            }
-            None => {
-                let msg = "UUID input should be a string, bytes or UUID object";
-                faults.push(fault("uuid_type", loc(), msg, value.clone()));
-            }
-        }
-    }
-    if faults.is_empty() {
-        Ok(handles)
-    } else {
-        Err(Error::Invalid(faults))
     }
 }

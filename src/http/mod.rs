@@ -1,21 +1,26 @@
 //! The HTTP front door: the table of routes, the layers around them, and serving.
 
 pub mod clients;
+pub mod dead_letters;
 pub mod docs;
 pub mod extract;
 pub mod filter_preview;
 pub mod filters;
+pub mod handles;
 pub mod messages;
 pub mod monitoring;
 pub mod oauth;
 pub mod openapi;
+pub mod parked;
 pub mod payload;
 pub mod pull;
 pub mod receipts;
 pub mod serve;
 pub mod settle;
 pub mod subscriptions;
+pub mod timeline;
 pub mod topics;
+pub mod transactions;
 pub mod validation;
 
 use std::sync::Arc;
@@ -56,8 +61,15 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(messages::nack_messages))
         .routes(routes!(pull::pull_messages))
         .routes(routes!(settle::settle_messages))
-        .routes(routes!(messages::list_dlq_messages))
-        .routes(routes!(messages::reprocess_dlq_messages))
+        .routes(routes!(
+            dead_letters::list_dlq_messages,
+            dead_letters::purge_dlq_messages
+        ))
+        .routes(routes!(dead_letters::reprocess_dlq_messages))
+        .routes(routes!(parked::list_parked_messages))
+        .routes(routes!(parked::resume_messages))
+        .routes(routes!(timeline::message_timeline))
+        .routes(routes!(transactions::apply_transaction))
         .routes(routes!(clients::create_client, clients::list_clients))
         .routes(routes!(
             clients::get_client,
@@ -99,9 +111,11 @@ fn not_found() -> Error {
 
 /// Not found, or, for a known path with a slash too many, a redirect to the path without it.
 async fn unknown_route(request: Request) -> Response {
-    const FIRST_SEGMENTS: [&str; 9] = [
+    const FIRST_SEGMENTS: [&str; 11] = [
         "topics",
         "subscriptions",
+        "messages",
+        "transactions",
         "clients",
         "oauth",
         "liveness",

@@ -31,6 +31,16 @@ pub struct OAuthErrorBody {
     error_description: String,
 }
 
+/// Why a transaction was not applied.
+#[derive(Serialize, ToSchema)]
+pub struct StaleReceiptsBody {
+    /// What is wrong.
+    #[schema(example = "1 of 2 leases to ack are stale; nothing was done")]
+    detail: String,
+    /// The receipts that are stale.
+    about: Vec<String>,
+}
+
 /// What any route may answer.
 #[derive(IntoResponses)]
 pub enum CommonErrors {
@@ -63,6 +73,11 @@ pub struct NotFound(#[to_schema] pub ErrorBody);
 #[derive(IntoResponses)]
 #[response(status = 409)]
 pub struct Conflict(#[to_schema] pub ErrorBody);
+
+/// A receipt is stale: nothing was done
+#[derive(IntoResponses)]
+#[response(status = 409)]
+pub struct StaleReceipts(#[to_schema] pub StaleReceiptsBody);
 
 /// The body, or a message in it, is too large
 #[derive(IntoResponses)]

@@ -221,6 +221,31 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A list of UUIDs.
+    pub fn uuids(&mut self, name: &str) -> Vec<Uuid> {
+        let Some(value) = self.required(name) else {
+            return Vec::new();
+        };
+        let Some(values) = value.as_array() else {
+            self.refuse(name, "list_type", "Input should be a valid list", None);
+            return Vec::new();
+        };
+        let mut ids = Vec::with_capacity(values.len());
+        for (position, value) in values.iter().enumerate() {
+            match value.as_str().map(Uuid::parse_str) {
+                Some(Ok(id)) => ids.push(id),
+                _ if self.faults.len() >= MAX_FAULTS => break,
+                _ => {
+                    let loc = vec![json!(self.place), json!(name), json!(position)];
+                    let msg = "Input should be a valid UUID";
+                    self.faults
+                        .push(fault("uuid_parsing", loc, msg, value.clone()));
+                }
+            }
+        }
+        ids
+    }
+
     /// A whole number from `min` to `max`, or the default: 7, 7.0, "7" and true (1) are taken.
     pub fn integer(&mut self, name: &str, default: i64, min: i64, max: i64) -> i64 {
         let Some(value) = self.values.get(name) else {

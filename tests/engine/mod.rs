@@ -9,6 +9,7 @@ mod flow;
 mod model;
 mod plans;
 mod stragglers;
+mod transactions;
 
 use serde_json::Value;
 use sqlx::postgres::PgConnection;

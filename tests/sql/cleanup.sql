@@ -316,3 +316,67 @@ begin
     ), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a lease that cleanup ends is remembered as a lost consumer';
+    v_ids uuid[] := pg_temp.stock('lost', 2, 2);
+begin
+    perform pg_temp.claim('lost');
+    update pubsub_data.deliveries d set attempts = 2 where d.message_id = v_ids[2];
+    perform pg_temp.later('lost', '1 hour');
+
+    perform pubsub.cleanup_stuck_messages(null);
+
+    assert array(
+        select format('%s %s %s %s', f.attempt, f.consumer_id, f.outcome,
+            f.ended_at - f.delivered_at between interval '1 hour' and interval '61 minutes')
+        from pubsub_data.failures f where f.message_id = any(v_ids) order by f.message_id
+    ) = array['1 consumer consumer_lost t', '2 consumer consumer_lost t'], c_proves;
+    assert pubsub.recount_messages('lost') = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a lease that was extended lately is not stuck, however old it is';
+    v_ids uuid[] := pg_temp.stock('extended', 1);
+begin
+    perform pubsub.consume_messages('extended', 'consumer', 10, 600);
+    perform pg_temp.later('extended', '100 seconds');
+    update pubsub_data.deliveries d set extended_at = clock_timestamp() - interval '10 seconds'
+    where d.message_id = v_ids[1];
+
+    perform pubsub.cleanup_stuck_messages(60);
+    assert (select m.delivered from pubsub.subscription_metrics('extended') m) = 1, c_proves;
+    perform pubsub.cleanup_stuck_messages(10);
+    assert (select m.available from pubsub.subscription_metrics('extended') m) = 1, c_proves;
+    assert (
+        select d.extended_at is null from pubsub_data.deliveries d where d.message_id = v_ids[1]
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'failures are forgotten by age, the oldest first, batch by batch';
+    v_ids uuid[] := pg_temp.stock('failures', 5);
+begin
+    delete from pubsub_data.failures;
+    insert into pubsub_data.failures (
+        topic_key, subscription_key, message_id, attempt, ended_at, outcome
+    )
+    select 1, 1, i.id, 1, clock_timestamp() - make_interval(hours => 6 - i.n::int), 'nacked'
+    from unnest(v_ids) with ordinality i (id, n);
+
+    assert pubsub.cleanup_failures(3 * 3600, 2) = 2, c_proves;
+    assert array(select f.message_id from pubsub_data.failures f order by 1) = v_ids[3:5], c_proves;
+    assert pubsub.cleanup_failures(3 * 3600, 2) = 1, c_proves;
+    assert pubsub.cleanup_failures(3 * 3600, 2) = 0, c_proves;
+    assert pubsub.cleanup_failures(0) = 2, c_proves;
+    assert pg_temp.refusal('select pubsub.cleanup_failures(-1)') =
+        'PS422(older_than_seconds) older_than_seconds must be 0 to 2147483647', c_proves;
+    assert pg_temp.refusal('select pubsub.cleanup_failures(0, 0)') =
+        'PS422(limit) limit must be 1 to 1000000', c_proves;
+end
+$$;

@@ -242,3 +242,34 @@ begin
     ) = array['apart', 'apart-2'], c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text :=
+        'folding keeps what expired, and who holds how much where consumers are limited';
+    v_keys record;
+begin
+    perform pubsub.create_topic('folded-holders');
+    perform pubsub.create_subscription('folded-holders', 'folded-holders',
+        p_max_in_flight_per_consumer => 10);
+    perform pg_temp.publish('folded-holders', 3);
+    perform pubsub.consume_messages('folded-holders', 'first', 2);
+    perform pubsub.consume_messages('folded-holders', 'second', 1);
+    perform pubsub.recount_messages('folded-holders');
+    v_keys := pubsub.subscription_keys('folded-holders');
+    insert into pubsub_data.counters (topic_key, subscription_key, expired)
+    select v_keys.topic_key, v_keys.subscription_key, 2 from generate_series(1, 2);
+
+    perform pubsub.fold_counters(0);
+
+    assert array(
+        select format('%s %s', c.consumer_id, sum(c.leased))
+        from pubsub_data.counters c
+        where c.topic_key = v_keys.topic_key and c.due_at > clock_timestamp()
+        group by c.consumer_id having sum(c.leased) <> 0
+        order by c.consumer_id
+    ) = array['first 2', 'second 1'], c_proves;
+    assert (select m.expired from pubsub.subscription_metrics('folded-holders') m) = 4, c_proves;
+    assert pubsub.recount_messages('folded-holders') = 0, c_proves;
+end
+$$;

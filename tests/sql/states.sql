@@ -29,7 +29,10 @@ begin
             ('2026-01-01 12:00:01Z', null, 1, '2026-01-01 11:00:00Z', 'expired'),
             ('2026-01-01 11:59:59Z', 7, 1, '2026-01-01 11:00:00Z', 'expired'),
             ('2026-01-01 12:00:01Z', 7, 1, '2026-01-01 11:00:00Z', 'delivered'),
-            ('2026-01-01 12:00:01Z', null, 1, '2026-01-01 13:00:00Z', 'scheduled')
+            ('2026-01-01 12:00:01Z', null, 1, '2026-01-01 13:00:00Z', 'scheduled'),
+            -- until an operator acts, whatever else it is
+            ('infinity', null, 5, null, 'parked'),
+            ('infinity', null, 5, '2026-01-01 11:00:00Z', 'parked')
         ) c (visible_at, lease, attempts, expires_at, state)
     loop
         assert pubsub.delivery_state(v_case.visible_at, v_case.lease, v_case.attempts,

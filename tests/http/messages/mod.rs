@@ -5,16 +5,19 @@ mod dead_letters;
 mod filters;
 mod leases;
 mod merged;
+mod parked;
 mod publish;
 mod settle;
 mod settlements;
+mod timeline;
+mod transactions;
 mod upkeep;
 mod waiting;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{Answer, TestApp};
 
 /// Topic `t` with subscription `s`.
 async fn app_with(fields: Value) -> TestApp {
@@ -36,6 +39,18 @@ fn payloads(messages: &[Value]) -> Vec<Value> {
         .iter()
         .map(|message| message["payload"].clone())
         .collect()
+}
+
+/// Where the first fault is that an answer names.
+#[track_caller]
+fn fault_place(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    answer.json()["detail"][0]["loc"].clone()
+}
+
+/// A receipt that never was.
+fn receipt() -> String {
+    fastpubsub::http::receipts::receipt(uuid::Uuid::now_v7(), 7)
 }
 
 /// Consume the one message there is.

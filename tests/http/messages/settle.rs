@@ -83,6 +83,10 @@ async fn one_bad_id_refuses_the_whole_list() {
         );
         let msg = detail[0]["msg"].as_str().unwrap();
         assert!(msg.starts_with("Input should be a valid UUID, "), "{msg}");
+        // an object says which dead letters come back
+        if verb == "dlq/reprocess" {
+            continue;
+        }
         let refused = app.post(&path, json!({"id": id})).await.expect(422).json();
         assert_eq!(refused["detail"][0]["type"], "list_type", "{verb}");
         assert_eq!(refused["detail"][0]["loc"], json!(["body"]), "{verb}");

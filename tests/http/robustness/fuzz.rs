@@ -22,6 +22,10 @@ const PATHS: &[&str] = &[
     "/subscriptions/ID/nacks",
     "/subscriptions/ID/dlq",
     "/subscriptions/ID/dlq/reprocess",
+    "/subscriptions/ID/parked",
+    "/subscriptions/ID/parked/resume",
+    "/messages/ID",
+    "/transactions",
     "/subscriptions/ID/metrics",
     "/subscriptions/ID/filter-preview",
     "/clients",
@@ -148,6 +152,15 @@ const FORMS: &[&str] = &[
     r#"[{"a":X},{"b":[X,{"c":X}]}]"#,
     "[X]",
     "[]",
+    r#"{"all":X,"limit":X,"per_second":X}"#,
+    r#"{"filter":X,"limit":1}"#,
+    r#"{"message_ids":[X],"action":X}"#,
+    r#"{"message_ids":X,"action":"retry"}"#,
+    r#"{"acks":[{"subscription_id":X,"receipt":X}]}"#,
+    r#"{"publishes":[{"topic_id":"t","messages":[{"payload":{"a":X},"attributes":{"a":X}}]}]}"#,
+    r#"{"acks":X,"publishes":[{"topic_id":X,"messages":[X]}]}"#,
+    r#"{"publishes":[{"topic_id":"t","messages":[{"payload":{},"payload":X}]}]}"#,
+    r#"{"publishes":[],"publishes":X}"#,
 ];
 
 fn pick<'a>(random: &mut StdRng, pool: &[&'a str]) -> &'a str {

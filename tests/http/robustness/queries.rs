@@ -48,6 +48,7 @@ async fn hostile_pages_are_422() {
             "/subscriptions",
             "/clients",
             "/subscriptions/s/dlq",
+            "/subscriptions/s/parked",
         ] {
             let target = format!("{list}?{query}");
             let answer = send(&app, request("GET", &target, "", b"")).await;
@@ -85,6 +86,7 @@ async fn odd_queries_that_mean_something_are_answered() {
             "/subscriptions",
             "/clients",
             "/subscriptions/s/dlq",
+            "/subscriptions/s/parked",
         ] {
             let target = format!("{list}?{query}");
             let answer = send(&app, request("GET", &target, "", b"")).await;

@@ -1,0 +1,39 @@
+//! What became of a message: `message_timeline`.
+
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use super::Timestamp;
+use crate::error::Error;
+
+/// One event, with the message and the subscription it belongs to.
+#[derive(Debug, FromRow)]
+pub struct Event {
+    /// The topic of the message.
+    pub topic_id: String,
+    /// When the message was published.
+    pub published_at: Timestamp,
+    /// The subscription; none when the topic has none, and so has everything below.
+    pub subscription_id: Option<String>,
+    /// What the message is there now.
+    pub state: Option<String>,
+    /// When it happened.
+    pub at: Option<Timestamp>,
+    /// What happened.
+    pub event: Option<String>,
+    /// Which delivery it was.
+    pub attempt: Option<i32>,
+    /// Who had the message.
+    pub consumer_id: Option<String>,
+    /// Why it happened.
+    pub reason: Option<String>,
+}
+
+/// What became of a message, by subscription, then in the order of time; at least one row.
+///
+/// # Errors
+/// 404 for a message that nothing remembers.
+pub async fn get(pool: &PgPool, message_id: Uuid) -> Result<Vec<Event>, Error> {
+    let query = sqlx::query_as("select * from pubsub.message_timeline($1)");
+    Ok(query.bind(message_id).fetch_all(pool).await?)
+}

@@ -1,0 +1,137 @@
+//! `/subscriptions/{id}/parked`: messages that hold their ordering keys until an operator acts.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::extract::{JsonBody, PageParams, PathId};
+use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::validation::Fields;
+use crate::app::App;
+use crate::auth::caller::{Caller, SubscriptionsConsume};
+use crate::db::json::JsonText;
+use crate::db::{self, Page, Timestamp};
+use crate::error::Error;
+
+/// What can become of a parked message.
+const ACTIONS: [&str; 3] = ["retry", "dead_letter", "skip"];
+
+/// A message that holds its ordering key until an operator acts.
+#[derive(Serialize, ToSchema)]
+pub struct ParkedMessage {
+    /// Its id.
+    id: Uuid,
+    /// The subscription.
+    subscription_id: String,
+    /// What was published; null when someone removed it by hand.
+    #[schema(value_type = Option<Object>)]
+    payload: Option<JsonText>,
+    /// How often it was delivered.
+    delivery_attempts: i32,
+    /// When it was published.
+    created_at: Option<Timestamp>,
+    /// Its attributes; null when it has none.
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<JsonText>,
+    /// The key that it holds.
+    ordering_key: String,
+    /// Who had it last; null when that is forgotten.
+    consumer_id: Option<String>,
+    /// What the consumer said of the last attempt, if it did.
+    last_error: Option<String>,
+    /// Since when it is parked; null when that is forgotten.
+    parked_at: Option<Timestamp>,
+    /// How many messages of its key wait for it.
+    behind: i64,
+}
+
+/// Parked messages of a subscription.
+#[derive(Serialize, ToSchema)]
+pub struct ParkedMessageList {
+    /// In publish order.
+    data: Vec<ParkedMessage>,
+}
+
+/// What to do with which parked messages.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct Resume {
+    /// The messages. What is not parked is ignored.
+    message_ids: Vec<Uuid>,
+    /// retry: deliver it again, with no attempts spent; `dead_letter`: make it a dead letter; skip:
+    /// drop it.
+    #[schema(example = "retry")]
+    action: String,
+}
+
+/// How many parked messages there were.
+#[derive(Serialize, ToSchema)]
+pub struct Resumed {
+    /// How many.
+    resumed: i64,
+}
+
+/// List parked messages
+///
+/// They are there where a subscription orders and its `ordering_failure` is park.
+#[utoipa::path(get, path = "/subscriptions/{id}/parked", tag = "messages",
+    params(("id" = String, Path), PageParams),
+    responses((status = 200, body = ParkedMessageList), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:consume"])))]
+pub async fn list_parked_messages(
+    _: Caller<SubscriptionsConsume>,
+    State(app): State<App>,
+    PathId(id): PathId,
+    page: Page,
+) -> Result<Json<ParkedMessageList>, Error> {
+    let parked = db::dead_letters::list_parked(&app.pool, &id, page).await?;
+    let shown = |message: db::dead_letters::ParkedMessage| ParkedMessage {
+        id: message.message_id,
+        subscription_id: id.clone(),
+        payload: message.payload,
+        delivery_attempts: message.attempts,
+        created_at: message.published_at,
+        attributes: message.attributes,
+        ordering_key: message.ordering_key,
+        consumer_id: message.consumer_id,
+        last_error: message.last_error,
+        parked_at: message.parked_at,
+        behind: message.behind,
+    };
+    Ok(Json(ParkedMessageList {
+        data: parked.into_iter().map(shown).collect(),
+    }))
+}
+
+/// Let the ordering keys of parked messages go on
+#[utoipa::path(post, path = "/subscriptions/{id}/parked/resume", tag = "messages",
+    params(("id" = String, Path)), request_body = Resume,
+    responses((status = 200, body = Resumed), NotFound, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:consume"])))]
+pub async fn resume_messages(
+    _: Caller<SubscriptionsConsume>,
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Resumed>, Error> {
+    let (message_ids, action) = resume(&body)?;
+    let resumed = db::dead_letters::resume(&app.pool, &id, &message_ids, &action).await?;
+    Ok(Json(Resumed { resumed }))
+}
+
+fn resume(body: &Value) -> Result<(Vec<Uuid>, String), Error> {
+    let mut fields = Fields::of_body(body)?;
+    let message_ids = fields.uuids("message_ids");
+    let action = fields.text("action", 0, 20);
+    if body.get("action").is_some_and(Value::is_string) && !ACTIONS.contains(&action.as_str()) {
+        let msg = "Input should be 'retry', 'dead_letter' or 'skip'";
+        let ctx = Some(json!({"expected": "'retry', 'dead_letter' or 'skip'"}));
+        fields.refuse("action", "literal_error", msg, ctx);
+    }
+    fields.refuse_others(&["message_ids", "action"]);
+    fields.finish()?;
+    Ok((message_ids, action))
+}

@@ -1,0 +1,377 @@
+//! `/transactions`: acks and publishes in one step.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::extract::{JsonBytes, parse_json};
+use super::openapi::{CommonErrors, NotFound, StaleReceipts, TooLarge};
+use super::payload::checked_size;
+use super::receipts;
+use super::validation::{Fields, MAX_FAULTS, fault_with};
+use crate::app::App;
+use crate::auth::caller::{BodyCaller, SubscriptionsConsume, TopicsPublish};
+use crate::db;
+use crate::db::json::JsonText;
+use crate::db::transactions::{Acks, Messages};
+use crate::error::{Error, Fault};
+
+/// Most acks and messages of a transaction, in sum.
+const MAX_ITEMS: usize = 1000;
+
+/// What is done together.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct Transaction {
+    /// What to ack. With the messages at most 1000.
+    acks: Option<Vec<TransactionAck>>,
+    /// What to publish.
+    publishes: Option<Vec<TransactionPublish>>,
+}
+
+/// A delivery to ack.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct TransactionAck {
+    /// Its subscription.
+    subscription_id: String,
+    /// Its receipt.
+    receipt: String,
+}
+
+/// Messages to publish to one topic.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct TransactionPublish {
+    /// The topic.
+    topic_id: String,
+    /// The messages, at least one.
+    messages: Vec<TransactionMessage>,
+}
+
+/// A message to publish.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct TransactionMessage {
+    /// What to publish.
+    #[schema(value_type = Object)]
+    payload: Value,
+    /// Strings by name, which filters can look at.
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<Value>,
+}
+
+/// What was published.
+#[derive(Serialize, ToSchema)]
+pub struct TransactionApplied {
+    /// The ids of the messages, a list for each element of `publishes`.
+    message_ids: Vec<Vec<Uuid>>,
+}
+
+/// Ack and publish in one step: all of it, or nothing
+///
+/// A single stale receipt undoes everything; the answer then names all that are stale. Needs the scope
+/// `subscriptions:consume` for each subscription and `topics:publish` for each topic.
+#[utoipa::path(post, path = "/transactions", tag = "messages", request_body = Transaction,
+    responses((status = 201, body = TransactionApplied), NotFound, StaleReceipts, TooLarge,
+        CommonErrors),
+    security((), ("oauth2" = ["subscriptions:consume", "topics:publish"])))]
+pub async fn apply_transaction(
+    consumer: BodyCaller<SubscriptionsConsume>,
+    publisher: BodyCaller<TopicsPublish>,
+    State(app): State<App>,
+    JsonBytes(body): JsonBytes,
+) -> Result<(StatusCode, Json<TransactionApplied>), Error> {
+    let values = parse_json(&body)?;
+    let (receipts, acks, publishes) = transaction(&values)?;
+    for subscription_id in &acks.subscription_ids {
+        consumer.allow(subscription_id)?;
+    }
+    for topic_id in publishes.iter().map(topic_id) {
+        publisher.allow(topic_id)?;
+    }
+    let messages = messages(&body, publishes, app.settings.api_max_message_bytes)?;
+    let applied = db::transactions::apply(&app.pool, &acks, &messages).await;
+    let mut ids = applied
+        .map_err(|error| named(error, &receipts))?
+        .into_iter();
+    let message_ids = publishes
+        .iter()
+        .map(|publish| {
+            ids.by_ref()
+                .take(items(publish, "messages").len())
+                .collect()
+        })
+        .collect();
+    Ok((
+        StatusCode::CREATED,
+        Json(TransactionApplied { message_ids }),
+    ))
+}
+
+fn topic_id(publish: &Value) -> &str {
+    publish
+        .get("topic_id")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The list of a field, empty when it is absent.
+fn items<'a>(body: &'a Value, name: &str) -> &'a [Value] {
+    body.get(name)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// The receipts, what they stand for, and what is to be published, all but the messages checked.
+fn transaction(body: &Value) -> Result<(Vec<&str>, Acks, &[Value]), Error> {
+    let mut fields = Fields::of_body(body)?;
+    fields.refuse_others(&["acks", "publishes"]);
+    for name in ["acks", "publishes"] {
+        if fields.optional(name).is_some_and(|value| !value.is_array()) {
+            fields.refuse(name, "list_type", "Input should be a valid list", None);
+        }
+    }
+    let publishes = items(body, "publishes");
+    let count = items(body, "acks").len()
+        + publishes
+            .iter()
+            .map(|publish| items(publish, "messages").len())
+            .sum::<usize>();
+    if count > MAX_ITEMS {
+        let msg = format!("Value error, at most {MAX_ITEMS} acks and messages in sum, not {count}");
+        fields.refuse("publishes", "value_error", &msg, Some(json!({"error": {}})));
+    }
+    fields.finish()?;
+
+    let mut faults = Vec::new();
+    let mut acks = Acks::default();
+    let mut given = Vec::new();
+    for (position, value) in items(body, "acks").iter().enumerate() {
+        let place = [json!("acks"), json!(position)];
+        if let Some((subscription_id, receipt)) = within(&place, &mut faults, || ack(value)) {
+            let (message_id, lease) = receipts::parse(receipt).unwrap_or_default();
+            given.push(receipt);
+            acks.subscription_ids.push(subscription_id);
+            acks.message_ids.push(message_id);
+            acks.leases.push(lease);
+        }
+    }
+    for (position, value) in publishes.iter().enumerate() {
+        let place = [json!("publishes"), json!(position)];
+        within(&place, &mut faults, || publish(value));
+    }
+    if faults.is_empty() {
+        Ok((given, acks, publishes))
+    } else {
+        faults.truncate(MAX_FAULTS);
+        Err(Error::Invalid(faults))
+    }
+}
+
+fn ack(value: &Value) -> Result<(String, &str), Error> {
+    let mut fields = Fields::of_body(value)?;
+    let subscription_id = fields.id("subscription_id");
+    fields.text("receipt", 0, 100);
+    let receipt = value.get("receipt").and_then(Value::as_str);
+    if receipt.is_some_and(|receipt| receipts::parse(receipt).is_none()) {
+        let ctx = Some(json!({"error": {}}));
+        fields.refuse("receipt", "value_error", "Value error, not a receipt", ctx);
+    }
+    fields.refuse_others(&["subscription_id", "receipt"]);
+    fields.finish()?;
+    Ok((subscription_id, receipt.unwrap_or_default()))
+}
+
+fn publish(value: &Value) -> Result<(), Error> {
+    let mut fields = Fields::of_body(value)?;
+    fields.id("topic_id");
+    match fields.required("messages") {
+        None => {}
+        Some(Value::Array(messages)) if !messages.is_empty() => {}
+        Some(Value::Array(_)) => {
+            let msg = "List should have at least 1 item after validation, not 0";
+            let ctx = Some(json!({"min_length": 1, "actual_length": 0}));
+            fields.refuse("messages", "too_short", msg, ctx);
+        }
+        Some(_) => fields.refuse(
+            "messages",
+            "list_type",
+            "Input should be a valid list",
+            None,
+        ),
+    }
+    fields.refuse_others(&["topic_id", "messages"]);
+    fields.finish()
+}
+
+/// The messages of a body whose publishes have the right form.
+fn messages(
+    body: &Bytes,
+    publishes: &[Value],
+    max_message_bytes: usize,
+) -> Result<Messages, Error> {
+    /// The texts of the payloads and attributes, which must reach Postgres as they came.
+    #[derive(Deserialize)]
+    struct Texts<'a> {
+        #[serde(borrow, default)]
+        publishes: Option<Vec<PublishTexts<'a>>>,
+    }
+    #[derive(Deserialize)]
+    struct PublishTexts<'a> {
+        #[serde(borrow)]
+        messages: Vec<&'a RawValue>,
+    }
+
+    let texts: Texts<'_> = serde_json::from_slice(body).map_err(|error| {
+        let loc = vec![json!("body"), json!("publishes")];
+        let msg = format!("Value error, {error}");
+        let ctx = json!({"error": {}});
+        Error::Invalid(vec![fault_with("value_error", loc, &msg, Value::Null, ctx)])
+    })?;
+    let mut faults = Vec::new();
+    let mut messages = Messages::default();
+    let texts = texts.publishes.unwrap_or_default();
+    for (number, (publish, texts)) in publishes.iter().zip(texts).enumerate() {
+        let topic_id = topic_id(publish);
+        let values = items(publish, "messages");
+        for (position, (value, text)) in values.iter().zip(texts.messages).enumerate() {
+            let place = [
+                json!("publishes"),
+                json!(number),
+                json!("messages"),
+                json!(position),
+            ];
+            let parsed = message(body, value, text, max_message_bytes);
+            if let Err(refused @ Error::Refused { .. }) = parsed {
+                return Err(refused);
+            }
+            if let Some((payload, attributes)) = within(&place, &mut faults, || parsed) {
+                messages.topic_ids.push(topic_id.to_owned());
+                messages.payloads.push(payload);
+                messages.attributes.push(attributes);
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(messages)
+    } else {
+        faults.truncate(MAX_FAULTS);
+        Err(Error::Invalid(faults))
+    }
+}
+
+/// One message: its payload, and its attributes.
+fn message(
+    body: &Bytes,
+    value: &Value,
+    text: &RawValue,
+    max_message_bytes: usize,
+) -> Result<(JsonText, Option<JsonText>), Error> {
+    #[derive(Deserialize)]
+    struct Texts<'a> {
+        #[serde(borrow)]
+        payload: &'a RawValue,
+        #[serde(borrow, default)]
+        attributes: Option<&'a RawValue>,
+    }
+
+    let mut fields = Fields::of_body(value)?;
+    if fields
+        .required("payload")
+        .is_some_and(|payload| !payload.is_object())
+    {
+        let msg = "Input should be a valid dictionary";
+        fields.refuse("payload", "dict_type", msg, None);
+    }
+    if fields.optional("attributes").is_some_and(|attributes| {
+        attributes
+            .as_object()
+            .is_none_or(|attributes| !attributes.values().all(Value::is_string))
+    }) {
+        let msg = "Input should be a valid dictionary of strings";
+        fields.refuse("attributes", "dict_type", msg, None);
+    }
+    fields.refuse_others(&["payload", "attributes"]);
+    fields.finish()?;
+
+    let mut fields = Fields::of_body(value)?;
+    let texts: Texts<'_> = match serde_json::from_str(text.get()) {
+        Ok(texts) => texts,
+        // such as a field that is there twice
+        Err(error) => {
+            let msg = format!("Value error, {error}");
+            fields.refuse("payload", "value_error", &msg, Some(json!({"error": {}})));
+            fields.finish()?;
+            return Err(Error::Invalid(Vec::new()));
+        }
+    };
+    let mut bytes = 0;
+    for (name, part) in [
+        ("payload", Some(texts.payload)),
+        ("attributes", texts.attributes),
+    ] {
+        match part.map_or(Ok(0), |part| checked_size(part.get())) {
+            Ok(size) => bytes += size,
+            Err(reason) => {
+                let msg = format!("Value error, {reason}");
+                fields.refuse(name, "value_error", &msg, Some(json!({"error": {}})));
+            }
+        }
+    }
+    fields.finish()?;
+    if bytes > max_message_bytes {
+        return Err(Error::Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            message: format!(
+                "a message has {bytes} bytes, the limit is {max_message_bytes} \
+                 (FASTPUBSUB_API_MAX_MESSAGE_BYTES)"
+            ),
+        });
+    }
+    let attributes = texts
+        .attributes
+        .filter(|attributes| attributes.get() != "null");
+    Ok((
+        JsonText::part_of(body, texts.payload),
+        attributes.map(|attributes| JsonText::part_of(body, attributes)),
+    ))
+}
+
+/// What a part of the body gives; its faults are noted with the place of the part.
+fn within<T>(
+    place: &[Value],
+    faults: &mut Vec<Fault>,
+    parse: impl FnOnce() -> Result<T, Error>,
+) -> Option<T> {
+    match parse() {
+        Ok(parsed) => Some(parsed),
+        Err(Error::Invalid(inner)) => {
+            faults.extend(inner.into_iter().map(|mut fault| {
+                fault.loc.splice(1..1, place.iter().cloned());
+                fault
+            }));
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The refusal of stale leases, which the engine names by position, with their receipts.
+fn named(error: Error, given: &[&str]) -> Error {
+    let Error::Conflict { message, about } = error else {
+        return error;
+    };
+    let receipt = |stale: &Value| {
+        let position = usize::try_from(stale.get("position")?.as_u64()?).ok()?;
+        given.get(position).map(|receipt| json!(receipt))
+    };
+    let about = about.iter().filter_map(receipt).collect();
+    Error::Conflict { message, about }
+}
