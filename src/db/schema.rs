@@ -37,6 +37,14 @@ pub const ROUTINES: &[(&str, &str)] = &[
         include_str!("../../sql/filter_trials.sql"),
     ),
     ("lanes.sql", include_str!("../../sql/lanes.sql")),
+    (
+        "message_limits.sql",
+        include_str!("../../sql/message_limits.sql"),
+    ),
+    (
+        "idempotency.sql",
+        include_str!("../../sql/idempotency.sql"),
+    ),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
