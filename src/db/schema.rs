@@ -45,6 +45,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
         "idempotency.sql",
         include_str!("../../sql/idempotency.sql"),
     ),
+    ("deliveries.sql", include_str!("../../sql/deliveries.sql")),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
