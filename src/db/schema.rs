@@ -37,6 +37,15 @@ pub const ROUTINES: &[(&str, &str)] = &[
         include_str!("../../sql/filter_trials.sql"),
     ),
     ("lanes.sql", include_str!("../../sql/lanes.sql")),
+    (
+        "message_limits.sql",
+        include_str!("../../sql/message_limits.sql"),
+    ),
+    (
+        "idempotency.sql",
+        include_str!("../../sql/idempotency.sql"),
+    ),
+    ("deliveries.sql", include_str!("../../sql/deliveries.sql")),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
     ("ordering.sql", include_str!("../../sql/ordering.sql")),

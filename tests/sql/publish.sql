@@ -238,7 +238,7 @@ begin
         select p.message_id
         from pubsub.publish_messages('expiring', array['{"n": 1}', '{"n": 2}', '{"n": 3}']::jsonb[],
             p_expires_at => array[clock_timestamp() + interval '1 hour', null,
-                clock_timestamp() - interval '1 hour']) p
+                clock_timestamp() + interval '1 minute']) p
     );
 
     perform pg_temp.later('expiring', '1 hour');
@@ -270,25 +270,6 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a message that expires before its deliver_at is never handed out';
-begin
-    perform pg_temp.stock('pointless');
-    perform pubsub.publish_messages('pointless', array['{}']::jsonb[],
-        p_deliver_at => array[clock_timestamp() + interval '2 hours'],
-        p_expires_at => array[clock_timestamp() + interval '1 hour']);
-
-    perform pg_temp.later('pointless', '90 minutes');
-    assert pg_temp.claim('pointless') = '{}', c_proves;
-    perform pg_temp.later('pointless', '31 minutes');
-    assert pg_temp.claim('pointless') = '{}', c_proves;
-    assert (
-        select s.backlog from pubsub.subscriptions s where s.subscription_id = 'pointless'
-    ) = 0, c_proves;
-end
-$$;
-
-do $$
-declare
     c_proves constant text := 'delays and expiries are noted only for subscriptions that match';
 begin
     perform pubsub.create_topic('noted');
@@ -304,5 +285,224 @@ begin
             and s.topic_key = w.topic_key
         where s.subscription_id like 'noted-%'
     ) = array['noted-yes 2'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an array of another length than the messages is refused by name';
+    v_argument record;
+begin
+    perform pg_temp.stock('lengths');
+    for v_argument in
+        select * from (
+            values ('attributes', 'p_attributes => array[''{}'', ''{}'', ''{}'']::jsonb[]'),
+                ('deliver_at', 'p_deliver_at => array[null]::timestamptz[]'),
+                ('expires_at', 'p_expires_at => ''{}'''),
+                ('ordering_key', 'p_ordering_keys => array[''k'']'),
+                ('priority', 'p_priorities => ''{1,2,3}'''),
+                ('idempotency_key', 'p_idempotency_keys => ''{a,b,c}''')
+        ) as v (field, argument)
+    loop
+        assert pg_temp.refusal(format(
+            $q$select pubsub.publish_messages('lengths', array['{}', '{}']::jsonb[], %s)$q$,
+            v_argument.argument
+        )) like format('PS422(%1$s) %1$s must be null or have one element per message: %%',
+            v_argument.field), format('%s: %s', c_proves, v_argument.field);
+    end loop;
+    assert pg_temp.refusal($q$select pubsub.check_cardinality('priority', 2, 2)$q$) is null,
+        c_proves;
+    assert pg_temp.refusal($q$select pubsub.check_cardinality('priority', null, 2)$q$) is null,
+        c_proves;
+    assert pg_temp.claim('lengths') = '{}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what a message carries is stored with it';
+    v_until constant timestamptz := clock_timestamp() + interval '1 hour';
+begin
+    perform pg_temp.stock('carried');
+    perform pubsub.publish_messages('carried', array['{"n": 1}', '{"n": 2}']::jsonb[],
+        array['{"a": "b"}', null]::jsonb[], array[v_until, null], array[null, v_until],
+        array[null, 'k'], array[9, null]::smallint[]);
+
+    assert array(
+        select format('%s %s %s %s', m.attributes, m.ordering_key, m.priority,
+            m.expires_at = v_until)
+        from pubsub_data.messages m
+        join pubsub_data.topics t on t.topic_key = m.topic_key
+        where t.topic_id = 'carried'
+        order by m.message_id
+    ) = array['{"a": "b"}  9 ', ' k  t'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a delivery has the lane that its subscription asks for';
+begin
+    perform pubsub.create_topic('lanes');
+    perform pubsub.create_subscription('lanes-1-none', 'lanes');
+    perform pubsub.create_subscription('lanes-2-ordered', 'lanes', p_enable_ordering => true);
+    perform pubsub.create_subscription('lanes-3-fair', 'lanes', p_fairness_key => 'tenant');
+    perform pubsub.publish_messages('lanes', array['{}', '{}']::jsonb[],
+        array['{"tenant": "a"}', null]::jsonb[], p_ordering_keys => array['k', null],
+        p_priorities => array[null, 3]::smallint[]);
+    perform pg_temp.publish('lanes');
+
+    assert array(
+        select format('%s %s', s.subscription_id, string_agg(coalesce('<' || d.lane || '>', '-'),
+            '' order by d.message_id))
+        from pubsub_data.deliveries d
+        join pubsub_data.subscriptions s
+            on s.topic_key = d.topic_key and s.subscription_key = d.subscription_key
+        where s.subscription_id like 'lanes-%'
+        group by s.subscription_id
+        order by 1
+    ) = array['lanes-1-none -<3>-', 'lanes-2-ordered <k>--', 'lanes-3-fair <a><><>'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the first priority above 0 is noted in the subscriptions it reaches';
+begin
+    perform pubsub.create_topic('ranked');
+    perform pubsub.create_subscription('ranked-1-yes', 'ranked', '{"n": [1]}');
+    perform pubsub.create_subscription('ranked-2-unmatched', 'ranked', '{"n": [2]}');
+    perform pubsub.create_subscription('ranked-3-ordered', 'ranked', p_enable_ordering => true);
+    perform pubsub.create_subscription('ranked-4-fair', 'ranked', p_fairness_key => 'n');
+
+    perform pubsub.publish_messages('ranked', array['{"n": 1}']::jsonb[],
+        p_priorities => array[0]::smallint[]);
+    assert not exists (
+        select from pubsub_data.subscriptions s
+        where s.subscription_id like 'ranked-%' and s.has_priorities
+    ), c_proves;
+    perform pubsub.publish_messages('ranked', array['{"n": 1}']::jsonb[],
+        p_priorities => array[1]::smallint[]);
+
+    assert array(
+        select s.subscription_id from pubsub_data.subscriptions s
+        where s.subscription_id like 'ranked-%' and s.has_priorities
+    ) = '{ranked-1-yes}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a subscription that has had priorities is not written again';
+    v_row tid;
+begin
+    perform pg_temp.stock('settled');
+    perform pubsub.publish_messages('settled', array['{}']::jsonb[],
+        p_priorities => array[1]::smallint[]);
+    select s.ctid into v_row
+    from pubsub_data.subscriptions s where s.subscription_id = 'settled';
+
+    perform pubsub.publish_messages('settled', array['{}']::jsonb[],
+        p_priorities => array[1]::smallint[]);
+
+    assert v_row = (
+        select s.ctid from pubsub_data.subscriptions s where s.subscription_id = 'settled'
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the values of a fairness key are noted once each';
+begin
+    perform pubsub.create_topic('tenants');
+    perform pubsub.create_subscription('tenants', 'tenants', p_fairness_key => 'tenant');
+    perform pg_temp.publish('tenants', 2);
+    perform pubsub.publish_messages('tenants', array['{}', '{}', '{}']::jsonb[],
+        array['{"tenant": "a"}', '{"tenant": "b"}', '{"tenant": "a"}']::jsonb[]);
+    perform pubsub.publish_messages('tenants', array['{}']::jsonb[],
+        array['{"tenant": "b"}']::jsonb[]);
+
+    assert array(
+        select l.lane from pubsub_data.fair_lanes l
+        join pubsub_data.subscriptions s
+            on s.topic_key = l.topic_key and s.subscription_key = l.subscription_key
+        where s.subscription_id = 'tenants'
+        order by l.lane
+    ) = array['', 'a', 'b'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'message_ttl_seconds counts from when a message can be consumed; its own expiry may be earlier';
+begin
+    perform pubsub.create_topic('short');
+    perform pubsub.create_subscription('short', 'short', p_message_ttl_seconds => 60);
+    perform pubsub.publish_messages('short', array['{"n": 1}', '{"n": 2}', '{"n": 3}']::jsonb[],
+        p_deliver_at => array[clock_timestamp() + interval '1 hour', null, null],
+        p_expires_at => array[null, clock_timestamp() + interval '10 s',
+            clock_timestamp() + interval '1 day']);
+    perform pg_temp.publish('short', 1);
+
+    assert array(
+        select round(extract(epoch from d.expires_at - m.published_at))
+        from pubsub_data.deliveries d
+        join pubsub_data.messages m on m.topic_key = d.topic_key and m.message_id = d.message_id
+        join pubsub_data.subscriptions s
+            on s.topic_key = d.topic_key and s.subscription_key = d.subscription_key
+        where s.subscription_id = 'short'
+        order by d.message_id
+    ) = '{3660,10,60,60}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a plain message leaves a subscription at its message_ttl_seconds';
+begin
+    perform pubsub.create_topic('leaving');
+    perform pubsub.create_subscription('leaving', 'leaving', p_message_ttl_seconds => 60);
+    perform pubsub.create_subscription('leaving-not', 'leaving');
+    perform pg_temp.publish('leaving', 2);
+    assert cardinality(pg_temp.claim('leaving', 1)) = 1, c_proves;
+
+    perform pg_temp.later('leaving', '61 seconds');
+    perform pg_temp.later('leaving-not', '61 seconds');
+
+    assert pg_temp.claim('leaving') = '{}', c_proves;
+    assert cardinality(pg_temp.claim('leaving-not')) = 2, c_proves;
+    assert (
+        select s.backlog from pubsub.subscriptions s where s.subscription_id = 'leaving'
+    ) = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a server learns the ids, the duplicates and who got any';
+    v_answer record;
+begin
+    perform pubsub.create_topic('told');
+    perform pubsub.create_subscription('told-1', 'told', '{"n": [1]}');
+    perform pubsub.create_subscription('told-2', 'told', '{"n": [2]}');
+    perform pubsub.create_subscription('told-3', 'told');
+
+    select * into v_answer from pubsub.publish_messages_for('told', array['{"n": 1}']::jsonb[]);
+    assert cardinality(v_answer.message_ids) = 1 and v_answer.duplicates is null, c_proves;
+    assert array(select unnest(v_answer.subscription_ids) order by 1) = '{told-1,told-3}', c_proves;
+
+    select * into v_answer from pubsub.publish_messages_for('told', array['{"n": 2}']::jsonb[],
+        p_idempotency_keys => '{a}');
+    assert array(select unnest(v_answer.subscription_ids) order by 1) = '{told-2,told-3}', c_proves;
+    select * into v_answer from pubsub.publish_messages_for('told', array['{"n": 2}']::jsonb[],
+        p_idempotency_keys => '{a}');
+    assert v_answer.duplicates = '{t}' and v_answer.subscription_ids = '{}',
+        c_proves;
+    assert pg_temp.refusal($q$select pubsub.publish_messages_for('none', '{}')$q$)
+        = 'PS404 Topic not found', c_proves;
+    assert (select b.message_ids = '{}' from pubsub.publish_batch('told', '{}', '{}', '{}', null,
+        null, null, null, null, null, null) b), c_proves;
 end
 $$;

@@ -10,7 +10,10 @@ begin
     perform pubsub.consume_messages('where', 'worker-1', 4, 600);
     perform pubsub.publish_messages('where', array['{"n": 6}', '{"n": 7}']::jsonb[],
         p_deliver_at => array[clock_timestamp() + interval '1 hour', null],
-        p_expires_at => array[null, clock_timestamp() - interval '1 hour']);
+        p_expires_at => array[null, clock_timestamp() + interval '1 hour']);
+    update pubsub_data.deliveries d
+    set expires_at = clock_timestamp()
+    where d.expires_at is not null and d.message_id > v_ids[5];
     v_until := clock_timestamp();
     perform pubsub.ack_messages('where', v_ids[1:1]);
     perform pubsub.nack_messages('where', v_ids[2:2]);

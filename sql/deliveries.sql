@@ -1,0 +1,247 @@
+/*
+ * Where messages come in: a message is stored once, and every subscription that it is for gets a
+ * delivery of it, in one statement.
+ */
+
+/*
+ * new_message_ids — ids for messages that are about to be published, in order.
+ */
+create function pubsub.new_message_ids(p_count int)
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_prefix constant text := '0' || to_hex(
+        ((date_part('epoch', clock_timestamp()) * 1000000)::bigint / 1000 << 16) | 28672);
+begin
+    return array(
+        select (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid
+        from generate_series(1, p_count)
+    );
+end
+$$;
+
+comment on function pubsub.new_message_ids is
+    'Ids for messages about to be published, in order: UUIDv7 of the present time.';
+
+/*
+ * note_deliveries — let claims know of new deliveries that the order of ids does not tell them: those
+ * that wait or expire, of a fairness value not seen before, or with a priority.
+ *
+ * In       p_subscription_keys, p_message_ids: where the new deliveries are
+ * Locks    a fairness value, or a subscription, at its first use; waits for another's first use
+ */
+create function pubsub.note_deliveries(
+    p_topic_key bigint, p_subscription_keys bigint[], p_message_ids uuid[]
+)
+returns void
+language sql volatile
+set enable_seqscan = off
+as $$
+    with added as materialized (
+        select d.subscription_key, d.message_id, d.visible_at, d.expires_at, d.lane
+        from unnest(p_subscription_keys) as s (subscription_key)
+        cross join unnest(p_message_ids) as i (id)
+        cross join lateral (
+            select x.subscription_key, x.message_id, x.visible_at, x.expires_at, x.lane
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = s.subscription_key
+                and x.message_id = i.id
+            limit 1
+        ) d
+    ), woken as (
+        -- a claim that has read past a waiting message finds it again only by its wake-up
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, a.subscription_key, due.due_at,
+            array_agg(a.message_id order by a.message_id)
+        from added a
+        cross join lateral (
+            values (nullif(a.visible_at, '-infinity')), (a.expires_at)
+        ) as due (due_at)
+        where due.due_at is not null
+        group by a.subscription_key, due.due_at
+    ), lanes as materialized (
+        select distinct s.subscription_key, s.fairness_key is not null as fair, s.has_priorities,
+            a.lane
+        from added a
+        join pubsub_data.subscriptions s
+            on s.topic_key = p_topic_key and s.subscription_key = a.subscription_key
+        where a.lane is not null and not s.enable_ordering
+    ), seen as (
+        insert into pubsub_data.fair_lanes (topic_key, subscription_key, lane)
+        select p_topic_key, l.subscription_key, l.lane
+        from lanes l
+        where l.fair
+            and not exists (
+                select from pubsub_data.fair_lanes x
+                where x.topic_key = p_topic_key
+                    and x.subscription_key = l.subscription_key
+                    and x.lane = l.lane
+            )
+        order by l.subscription_key, l.lane collate "C"
+        on conflict (topic_key, subscription_key, lane) do nothing
+    ), lacking as materialized (
+        select s.subscription_key
+        from pubsub_data.subscriptions s
+        where s.topic_key = p_topic_key
+            and s.subscription_key in (
+                select l.subscription_key from lanes l where not l.fair and not l.has_priorities
+            )
+            and not s.has_priorities
+        order by s.subscription_key
+        for no key update
+    )
+    update pubsub_data.subscriptions s
+    set has_priorities = true
+    where s.topic_key = p_topic_key
+        and s.subscription_key in (select k.subscription_key from lacking k)
+$$;
+
+comment on function pubsub.note_deliveries is
+    'Let claims know of new deliveries that wait, expire or have a lane.';
+
+/*
+ * publish_to_topic — store and deliver messages whose extras were checked.
+ *
+ * In       the arrays: null, or one element per payload; p_message_ids: of new_message_ids
+ * Out      message_ids: in the order of p_payloads; subscription_keys: who got any
+ * Errors   PS422 (messages) not an object
+ * Locks    nothing that another publish or claim waits for, but for what note_deliveries says
+ */
+create function pubsub.publish_to_topic(
+    p_topic_key bigint,
+    p_payloads jsonb[],
+    p_attributes jsonb[] default null,
+    p_deliver_at timestamptz[] default null,
+    p_expires_at timestamptz[] default null,
+    p_ordering_keys text[] default null,
+    p_priorities smallint[] default null,
+    p_message_ids uuid[] default null,
+    out message_ids uuid[],
+    out subscription_keys bigint[]
+)
+language plpgsql volatile
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_now timestamptz := clock_timestamp();
+    -- the first 64 bits of a UUIDv7: milliseconds, version 7, twelve zero bits; a float
+    -- holds microseconds exactly and is faster than a numeric
+    v_prefix text := '0' || to_hex(
+        ((date_part('epoch', v_now) * 1000000)::bigint / 1000 << 16) | 28672);
+    v_objects bigint;
+    v_to_note boolean;
+begin
+    -- twice the same, once for payloads alone: each array more costs ordinary publishes some percent
+    if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
+        p_message_ids) = 0
+    then
+        with fresh as materialized (
+            select (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid
+                    as message_id,
+                m.payload
+            from unnest(p_payloads) as m (payload)
+            where m.payload is not null
+        ), stored as (
+            insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
+            select p_topic_key, f.message_id, f.payload, v_now
+            from fresh f
+        ), delivered as (
+            insert into pubsub_data.deliveries (
+                topic_key, subscription_key, message_id, expires_at, lane
+            )
+            select p_topic_key, s.subscription_key, f.message_id,
+                v_now + make_interval(secs => s.message_ttl_seconds),
+                pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null)
+            from pubsub_data.subscriptions s
+            join fresh f on (s.filter_path is null or f.payload @@ s.filter_path)
+                and (s.attribute_filter_path is null or '{}' @@ s.attribute_filter_path)
+            where s.topic_key = p_topic_key
+            returning subscription_key, expires_at, lane
+        ), counted as (
+            insert into pubsub_data.counters (topic_key, subscription_key, backlog)
+            select p_topic_key, d.subscription_key, count(*)
+            from delivered d
+            group by d.subscription_key
+            returning subscription_key
+        )
+        select coalesce(array_agg(f.message_id), '{}'),
+            count(*) filter (where jsonb_typeof(f.payload) = 'object'),
+            array(select c.subscription_key from counted c),
+            exists (
+                select from delivered d where d.lane is not null or d.expires_at is not null
+            )
+        into publish_to_topic.message_ids, v_objects, publish_to_topic.subscription_keys, v_to_note
+        from fresh f;
+    else
+        with fresh as materialized (
+            select coalesce(m.message_id,
+                    (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid)
+                    as message_id,
+                m.payload, m.attributes, m.deliver_at, m.expires_at, m.ordering_key, m.priority
+            from unnest(p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
+                    p_priorities, p_message_ids)
+                as m (payload, attributes, deliver_at, expires_at, ordering_key, priority,
+                    message_id)
+            where m.payload is not null
+        ), stored as (
+            insert into pubsub_data.messages (
+                topic_key, message_id, payload, attributes, ordering_key, priority, published_at,
+                expires_at
+            )
+            select p_topic_key, f.message_id, f.payload, f.attributes, f.ordering_key, f.priority,
+                v_now, f.expires_at
+            from fresh f
+        ), delivered as (
+            insert into pubsub_data.deliveries (
+                topic_key, subscription_key, message_id, visible_at, expires_at, lane
+            )
+            select p_topic_key, s.subscription_key, f.message_id,
+                coalesce(f.deliver_at, '-infinity'),
+                least(f.expires_at, greatest(v_now, f.deliver_at)
+                    + make_interval(secs => s.message_ttl_seconds)),
+                pubsub.delivery_lane(
+                    s.enable_ordering, s.fairness_key, f.ordering_key, f.attributes, f.priority)
+            from pubsub_data.subscriptions s
+            join fresh f on (s.filter_path is null or f.payload @@ s.filter_path)
+                and (s.attribute_filter_path is null
+                    or coalesce(f.attributes, '{}') @@ s.attribute_filter_path)
+            where s.topic_key = p_topic_key
+            returning subscription_key, visible_at, expires_at, lane
+        ), counted as (
+            insert into pubsub_data.counters (
+                topic_key, subscription_key, due_at, backlog, waiting
+            )
+            select p_topic_key, d.subscription_key, pubsub.counter_time(d.visible_at), count(*),
+                count(*) filter (where d.visible_at > v_now)
+            from delivered d
+            group by d.subscription_key, pubsub.counter_time(d.visible_at)
+            returning subscription_key
+        )
+        select coalesce(array_agg(f.message_id), '{}'),
+            count(*) filter (where jsonb_typeof(f.payload) = 'object'),
+            array(select distinct c.subscription_key from counted c),
+            exists (
+                select from delivered d
+                where d.lane is not null or d.expires_at is not null
+                    or d.visible_at > '-infinity'
+            )
+        into publish_to_topic.message_ids, v_objects, publish_to_topic.subscription_keys, v_to_note
+        from fresh f;
+    end if;
+
+    -- looked at last, in passing: nothing is kept of a publish that is refused
+    if v_objects <> cardinality(p_payloads) then
+        perform pubsub.check_payloads(p_payloads, null);
+    end if;
+    if v_to_note then
+        perform pubsub.note_deliveries(
+            p_topic_key, publish_to_topic.subscription_keys, publish_to_topic.message_ids);
+    end if;
+end
+$$;
+
+comment on function pubsub.publish_to_topic is
+    'Publish checked messages by topic key: the form that can be routed to the node of a topic.';
