@@ -43,6 +43,7 @@ files!(
     publish,
     settle,
     states,
+    subscription_settings,
     subscriptions,
     topics,
     views,

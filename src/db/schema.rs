@@ -29,6 +29,10 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("states.sql", include_str!("../../sql/states.sql")),
     ("topics.sql", include_str!("../../sql/topics.sql")),
     (
+        "subscription_settings.sql",
+        include_str!("../../sql/subscription_settings.sql"),
+    ),
+    (
         "subscriptions.sql",
         include_str!("../../sql/subscriptions.sql"),
     ),
