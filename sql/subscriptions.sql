@@ -9,7 +9,7 @@
  * create_subscription
  *
  * In       p_start_from: also the retained messages that were published at or after it, as
- *          seek_subscription brings them
+ *          start_subscription brings them
  * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) a value out of range, or an
  *          unknown dead-letter topic
  */
@@ -98,6 +98,9 @@ begin
     on conflict (subscription_id) do nothing;
     if not found then
         raise exception 'This subscription already exists' using errcode = 'PS409';
+    end if;
+    if p_start_from is not null then
+        perform pubsub.start_subscription(p_subscription_id, p_start_from);
     end if;
     return query select g.* from pubsub.get_subscription(p_subscription_id) g;
 end
