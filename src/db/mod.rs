@@ -4,11 +4,14 @@ pub mod clients;
 pub mod filters;
 mod group;
 pub mod health;
+pub mod jobs;
 pub mod json;
 pub mod maintenance;
 pub mod merged;
 pub mod messages;
 pub mod schema;
+pub mod seek;
+pub mod snapshots;
 pub mod subscriptions;
 pub mod topics;
 
