@@ -2,7 +2,11 @@
  * messages and acked leave by whole partitions, never by mass delete. Partitions are made ahead of
  * time; what none covers goes to the default partition and leaves it by row. A partition is as long
  * as a quarter of the retention, at least 15 minutes, so about seven live at a time; while unacked
- * messages keep old ones alive, no more than eight are made and the default partition takes the rest.
+ * messages keep old ones alive, no more than eight of that length are made and the default partition
+ * takes the rest.
+ *
+ * Topics share the partitions, so those of messages go by the longest retention of all topics: a topic
+ * keeps its messages at least as long as it says. What is in the default partition goes by topic.
  *
  * Locks: making and dropping a partition lock the table for an instant. They wait for it at most
  * 50 ms, then give up and are tried again by the next call.
@@ -43,7 +47,12 @@ begin
         where p.parent = p_parent and p.from_at < v_until and p.until_at > v_from;
         continue when v_from >= v_until
             or v_from < clock_timestamp() + interval '5 seconds'
-            or (select count(*) from pubsub_data.partitions p where p.parent = p_parent) >= 8;
+            -- after the retention was raised, many short ones may have to stay for long
+            or (
+                select count(*) from pubsub_data.partitions p
+                where p.parent = p_parent
+                    and p.until_at - p.from_at >= make_interval(secs => v_seconds / 2)
+            ) >= 8;
 
         v_name := format('%s_%s', p_parent,
             to_char(v_from at time zone 'UTC', 'YYYYMMDD"t"HH24MISS'));
@@ -116,6 +125,21 @@ comment on function pubsub.drop_acked_partition is
     'Drop the oldest partition of acked that ended before a time; returns how many messages it held.';
 
 /*
+ * longest_retention — for how many seconds partitions of messages are kept.
+ *
+ * In       p_default_seconds: of topics that do not say
+ */
+create function pubsub.longest_retention(p_default_seconds int)
+returns int
+language sql stable parallel safe
+as $$
+    select greatest(p_default_seconds, max(t.message_retention_seconds)) from pubsub_data.topics t
+$$;
+
+comment on function pubsub.longest_retention is
+    'The longest message retention of all topics, in seconds, given that of topics without one.';
+
+/*
  * messages_are_needed — whether a delivery of any subscription refers to an id in [p_from, p_until).
  */
 create function pubsub.messages_are_needed(p_from uuid, p_until uuid)
@@ -179,6 +203,8 @@ comment on function pubsub.drop_message_partitions is
 /*
  * cleanup_default_messages — delete unneeded messages that no partition covers, a batch a call.
  *
+ * In       p_before: messages published before it, or, of a topic with a retention of its own, before
+ *          that
  * Out      how many were deleted
  * Locks    the messages, first, so that no reprocess of them is under way when they are looked at
  */
@@ -194,7 +220,13 @@ begin
     with old as materialized (
         select m.topic_key, m.message_id
         from pubsub_data.messages_default m
-        where m.message_id < pubsub.id_at(p_before)
+        left join (
+            select t.topic_key, pubsub.id_at(clock_timestamp()
+                - make_interval(secs => t.message_retention_seconds)) as before
+            from pubsub_data.topics t
+            where t.message_retention_seconds is not null
+        ) r on r.topic_key = m.topic_key
+        where m.message_id < coalesce(r.before, pubsub.id_at(p_before))
             and not exists (
                 select 1
                 from pubsub_data.subscriptions s

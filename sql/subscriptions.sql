@@ -1,12 +1,17 @@
 /*
  * A subscription receives every message that is published to its topic after its creation and
- * matches its filter. It carries the retry policy: attempts, backoff, ack deadline.
+ * matches its filter. It carries the retry policy: attempts, backoff, ack deadline; and how its
+ * messages are handed out: order, fairness, limits. What settings may be, subscription_settings.sql
+ * decides.
  */
 
 /*
  * create_subscription
  *
- * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) a value out of range
+ * In       p_start_from: also the retained messages that were published at or after it, as
+ *          start_subscription brings them
+ * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) a value out of range, or an
+ *          unknown dead-letter topic
  */
 create function pubsub.create_subscription(
     p_subscription_id text,
@@ -24,11 +29,15 @@ create function pubsub.create_subscription(
     p_max_rate int default null,
     p_message_ttl_seconds int default null,
     p_dead_letter_expired boolean default false,
-    p_dead_letter_topic_id text default null
+    p_dead_letter_topic_id text default null,
+    p_start_from timestamptz default null
 )
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
-    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz
+    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
+    enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
+    max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
+    dead_letter_expired boolean, dead_letter_topic_id text
 )
 language plpgsql volatile
 as $$
@@ -42,22 +51,21 @@ begin
         perform pubsub.fail_validation('id',
             'subscription id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
     end if;
-    if p_max_delivery_attempts is null or p_max_delivery_attempts < 1 then
-        perform pubsub.fail_validation('max_delivery_attempts',
-            'max_delivery_attempts must be 1 to 2147483647');
-    end if;
-    if p_backoff_min_seconds is null or p_backoff_min_seconds < 1 then
-        perform pubsub.fail_validation('backoff_min_seconds',
-            'backoff_min_seconds must be 1 to 2147483647');
-    end if;
-    if p_backoff_max_seconds is null or p_backoff_max_seconds < p_backoff_min_seconds then
-        perform pubsub.fail_validation('backoff_max_seconds',
-            'backoff_max_seconds must be backoff_min_seconds to 2147483647');
-    end if;
-    if p_ack_deadline_seconds not between 1 and 43200 then
-        perform pubsub.fail_validation('ack_deadline_seconds',
-            'ack_deadline_seconds must be 1 to 43200');
-    end if;
+    perform pubsub.check_subscription_settings(jsonb_build_object(
+        'max_delivery_attempts', p_max_delivery_attempts,
+        'backoff_min_seconds', p_backoff_min_seconds,
+        'backoff_max_seconds', p_backoff_max_seconds,
+        'ack_deadline_seconds', p_ack_deadline_seconds,
+        'enable_ordering', p_enable_ordering,
+        'ordering_failure', p_ordering_failure,
+        'fairness_key', p_fairness_key,
+        'max_in_flight', p_max_in_flight,
+        'max_in_flight_per_consumer', p_max_in_flight_per_consumer,
+        'max_rate', p_max_rate,
+        'message_ttl_seconds', p_message_ttl_seconds,
+        'dead_letter_expired', p_dead_letter_expired,
+        'dead_letter_topic_id', p_dead_letter_topic_id
+    ));
 
     -- a taken id is reported before a missing topic
     if exists (
@@ -71,35 +79,30 @@ begin
     if not found then
         raise exception 'Topic not found' using errcode = 'PS404';
     end if;
-    if p_dead_letter_topic_id is not null then
-        select t.topic_key into v_dead_letter_topic_key
-        from pubsub_data.topics t where t.topic_id = p_dead_letter_topic_id for key share;
-        if not found then
-            raise exception 'Topic not found' using errcode = 'PS404';
-        end if;
-    end if;
+    v_dead_letter_topic_key := pubsub.dead_letter_topic(v_topic_key, p_dead_letter_topic_id);
 
-    return query
-        insert into pubsub_data.subscriptions as s (
-            topic_key, subscription_id, filter, filter_path, attribute_filter_path,
-            max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds,
-            enable_ordering, ordering_failure, fairness_key, max_in_flight,
-            max_in_flight_per_consumer, max_rate, message_ttl_seconds, dead_letter_expired,
-            dead_letter_topic_key
-        )
-        values (
-            v_topic_key, p_subscription_id, p_filter, v_filter_path, v_attribute_filter_path,
-            p_max_delivery_attempts, p_backoff_min_seconds, p_backoff_max_seconds,
-            p_ack_deadline_seconds, p_enable_ordering, p_ordering_failure, p_fairness_key,
-            p_max_in_flight, p_max_in_flight_per_consumer, p_max_rate, p_message_ttl_seconds,
-            p_dead_letter_expired, v_dead_letter_topic_key
-        )
-        on conflict (subscription_id) do nothing
-        returning s.subscription_id, p_topic_id, s.filter, s.max_delivery_attempts,
-            s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at;
+    insert into pubsub_data.subscriptions (
+        topic_key, subscription_id, filter, filter_path, attribute_filter_path,
+        max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds,
+        enable_ordering, ordering_failure, fairness_key, max_in_flight,
+        max_in_flight_per_consumer, max_rate, message_ttl_seconds, dead_letter_expired,
+        dead_letter_topic_key
+    )
+    values (
+        v_topic_key, p_subscription_id, p_filter, v_filter_path, v_attribute_filter_path,
+        p_max_delivery_attempts, p_backoff_min_seconds, p_backoff_max_seconds,
+        p_ack_deadline_seconds, p_enable_ordering, p_ordering_failure, p_fairness_key,
+        p_max_in_flight, p_max_in_flight_per_consumer, p_max_rate, p_message_ttl_seconds,
+        p_dead_letter_expired, v_dead_letter_topic_key
+    )
+    on conflict (subscription_id) do nothing;
     if not found then
         raise exception 'This subscription already exists' using errcode = 'PS409';
     end if;
+    if p_start_from is not null then
+        perform pubsub.start_subscription(p_subscription_id, p_start_from);
+    end if;
+    return query select g.* from pubsub.get_subscription(p_subscription_id) g;
 end
 $$;
 
@@ -112,14 +115,20 @@ comment on function pubsub.create_subscription is
 create function pubsub.list_subscriptions(p_offset bigint default 0, p_limit int default 10)
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
-    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz
+    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
+    enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
+    max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
+    dead_letter_expired boolean, dead_letter_topic_id text
 )
 language sql stable parallel safe
 as $$
     select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
-        s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at
+        s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at, s.enable_ordering,
+        s.ordering_failure, s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer,
+        s.max_rate, s.message_ttl_seconds, s.dead_letter_expired, l.topic_id
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
+    left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
     order by s.subscription_id
     offset p_offset limit p_limit
 $$;
@@ -134,16 +143,23 @@ comment on function pubsub.list_subscriptions is 'A page of subscriptions, order
 create function pubsub.get_subscription(p_subscription_id text)
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
-    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz
+    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
+    enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
+    max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
+    dead_letter_expired boolean, dead_letter_topic_id text
 )
 language plpgsql stable parallel safe
 as $$
 begin
     return query
         select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
-            s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at
+            s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
+            s.enable_ordering, s.ordering_failure, s.fairness_key, s.max_in_flight,
+            s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds,
+            s.dead_letter_expired, l.topic_id
         from pubsub_data.subscriptions s
         join pubsub_data.topics t on t.topic_key = s.topic_key
+        left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
         where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';

@@ -4,12 +4,37 @@
  */
 
 /*
+ * check_message_retention — refuse a retention that is out of range.
+ *
+ * Errors   PS422 (message_retention_seconds)
+ */
+create function pubsub.check_message_retention(p_seconds numeric)
+returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    if p_seconds not between 0 and 31536000 or p_seconds <> trunc(p_seconds) then
+        perform pubsub.fail_validation('message_retention_seconds',
+            'message_retention_seconds must be 0 to 31536000');
+    end if;
+end
+$$;
+
+comment on function pubsub.check_message_retention is
+    'Refuse a message_retention_seconds that is out of range.';
+
+/*
  * create_topic
  *
- * Errors   PS409 the id is taken · PS422 (id) bad characters or length
+ * In       p_message_retention_seconds: how long messages are kept for replay; null: as long as the
+ *          server keeps them
+ * Errors   PS409 the id is taken · PS422 (id) bad characters or length,
+ *          (message_retention_seconds) not 0 to 31536000
  */
-create function pubsub.create_topic(p_topic_id text)
-returns table (id text, created_at timestamptz)
+create function pubsub.create_topic(
+    p_topic_id text, p_message_retention_seconds int default null
+)
+returns table (id text, created_at timestamptz, message_retention_seconds int)
 language plpgsql volatile
 as $$
 begin
@@ -17,11 +42,12 @@ begin
         perform pubsub.fail_validation('id',
             'topic id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
     end if;
+    perform pubsub.check_message_retention(p_message_retention_seconds);
     return query
-        insert into pubsub_data.topics as t (topic_id)
-        values (p_topic_id)
+        insert into pubsub_data.topics as t (topic_id, message_retention_seconds)
+        values (p_topic_id, p_message_retention_seconds)
         on conflict (topic_id) do nothing
-        returning t.topic_id, t.created_at;
+        returning t.topic_id, t.created_at, t.message_retention_seconds;
     if not found then
         raise exception 'This topic already exists' using errcode = 'PS409';
     end if;
@@ -36,12 +62,13 @@ comment on function pubsub.create_topic is 'Create a topic.';
  * Errors   PS404
  */
 create function pubsub.get_topic(p_topic_id text)
-returns table (id text, created_at timestamptz)
+returns table (id text, created_at timestamptz, message_retention_seconds int)
 language plpgsql stable parallel safe
 as $$
 begin
     return query
-        select t.topic_id, t.created_at from pubsub_data.topics t where t.topic_id = p_topic_id;
+        select t.topic_id, t.created_at, t.message_retention_seconds
+        from pubsub_data.topics t where t.topic_id = p_topic_id;
     if not found then
         raise exception 'Topic not found' using errcode = 'PS404';
     end if;
@@ -54,16 +81,75 @@ comment on function pubsub.get_topic is 'One topic by its id.';
  * list_topics — a page of topics in the byte order of their ids.
  */
 create function pubsub.list_topics(p_offset bigint default 0, p_limit int default 10)
-returns table (id text, created_at timestamptz)
+returns table (id text, created_at timestamptz, message_retention_seconds int)
 language sql stable parallel safe
 as $$
-    select t.topic_id, t.created_at
+    select t.topic_id, t.created_at, t.message_retention_seconds
     from pubsub_data.topics t
     order by t.topic_id
     offset p_offset limit p_limit
 $$;
 
 comment on function pubsub.list_topics is 'A page of topics, ordered by id.';
+
+/*
+ * update_topic — change settings of a topic; those that are not named stay.
+ *
+ * In       p_changes: {"message_retention_seconds": 0 to 31536000, or null for the server's}
+ * Errors   PS404 · PS422 (field) unknown, of another type or out of range
+ * Effects  at commit; what is older than a shorter retention leaves at the next clean-up
+ */
+create function pubsub.update_topic(p_topic_id text, p_changes json)
+returns table (id text, created_at timestamptz, message_retention_seconds int)
+language plpgsql volatile
+as $$
+declare
+    v_changes constant jsonb := p_changes;
+    v_retention constant jsonb := v_changes -> 'message_retention_seconds';
+begin
+    perform pubsub.check_changes(v_changes, array['message_retention_seconds']);
+    if jsonb_typeof(v_retention) not in ('number', 'null') then
+        perform pubsub.fail_validation('message_retention_seconds',
+            'message_retention_seconds must be 0 to 31536000');
+    end if;
+    perform pubsub.check_message_retention((v_retention #>> '{}')::numeric);
+    update pubsub_data.topics t
+    set message_retention_seconds = case when v_retention is null
+        then t.message_retention_seconds else (v_retention #>> '{}')::numeric::int end
+    where t.topic_id = p_topic_id;
+    return query select g.* from pubsub.get_topic(p_topic_id) g;
+end
+$$;
+
+comment on function pubsub.update_topic is 'Change settings of a topic; returns it.';
+
+/*
+ * check_changes — refuse changes that are not an object, or name what cannot be changed.
+ *
+ * Errors   PS422 (the name, or changes)
+ */
+create function pubsub.check_changes(p_changes jsonb, p_names text[])
+returns void
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_unknown text;
+begin
+    if p_changes is null or jsonb_typeof(p_changes) <> 'object' then
+        perform pubsub.fail_validation('changes', 'changes must be an object of settings');
+    end if;
+    select min(k.name) into v_unknown
+    from jsonb_object_keys(p_changes) as k (name)
+    where k.name <> all(p_names);
+    if v_unknown is not null then
+        perform pubsub.fail_validation(v_unknown,
+            format('"%s" is not a setting that can be changed', v_unknown));
+    end if;
+end
+$$;
+
+comment on function pubsub.check_changes is
+    'Refuse changes that are not an object, or that name what cannot be changed.';
 
 /*
  * delete_topic — with its subscriptions and everything in them.

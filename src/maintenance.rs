@@ -1,11 +1,11 @@
-//! The background work of the server: expiring spent leases, retention, partitions, a look at the
-//! database's health. One server at a time does it, so that cron is optional and several servers do
+//! The background work of the server: expiring spent leases, retention, partitions, the steps of jobs, a
+//! look at the database's health. One server at a time does it, so that cron is optional and several servers do
 //! not repeat it.
 
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_secs(5);
 const ROTATE_EVERY: u32 = 12;
 /// How far a tick looks back for spent leases; a rotation looks at all of them.
 const SPENT_WITHIN_SECONDS: i32 = 60;
+/// How soon a job that begins is noticed.
+const JOBS_EVERY: Duration = Duration::from_secs(1);
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
 
@@ -32,31 +34,55 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut since_rotation = ROTATE_EVERY;
     let mut warnings = Warnings::default();
+    let mut leads = false;
+    let mut next_step = Instant::now();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
+            () = sleep_until(next_step), if leads => {
+                next_step = Instant::now() + step(&pool).await;
+                continue;
+            }
         }
         let due = since_rotation >= ROTATE_EVERY;
         since_rotation = if due { 1 } else { since_rotation + 1 };
         // a step that fails is tried again at its next time
-        if let Err(error) = work(&pool, &settings, &holder, due, &mut warnings).await {
-            tracing::warn!(error = %error, "maintenance failed");
+        leads = match work(&pool, &settings, &holder, due, &mut warnings).await {
+            Ok(leads) => leads,
+            Err(error) => {
+                tracing::warn!(error = %error, "maintenance failed");
+                false
+            }
+        };
+    }
+}
+
+/// Make a step of a job, and say how long to leave others alone: as long as it took.
+async fn step(pool: &PgPool) -> Duration {
+    let started = Instant::now();
+    match db::jobs::advance(pool).await {
+        Ok(true) => started.elapsed(),
+        Ok(false) => JOBS_EVERY,
+        Err(error) => {
+            tracing::warn!(error = %error, "the step of a job failed and is tried again");
+            JOBS_EVERY
         }
     }
 }
 
+/// Do what is due, if this server leads; whether it does.
 async fn work(
     pool: &PgPool,
     settings: &Settings,
     holder: &str,
     rotation_is_due: bool,
     warnings: &mut Warnings,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     if !try_lead(pool, holder, LEASE_SECONDS).await? {
         // the one that leads tells them
         *warnings = Warnings::default();
-        return Ok(());
+        return Ok(false);
     }
     let within = (!rotation_is_due).then_some(SPENT_WITHIN_SECONDS);
     dead_letter_spent_messages(pool, within).await?;
@@ -75,5 +101,5 @@ async fn work(
         cleanup_fair_lanes(&mut connection).await?;
         rotate(&mut connection, retention).await?;
     }
-    Ok(())
+    Ok(true)
 }

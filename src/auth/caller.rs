@@ -36,10 +36,12 @@ macro_rules! scopes {
 scopes! {
     TopicsCreate = "topics":"create",
     TopicsRead = "topics":"read",
+    TopicsUpdate = "topics":"update",
     TopicsDelete = "topics":"delete",
     TopicsPublish = "topics":"publish",
     SubscriptionsCreate = "subscriptions":"create",
     SubscriptionsRead = "subscriptions":"read",
+    SubscriptionsUpdate = "subscriptions":"update",
     SubscriptionsDelete = "subscriptions":"delete",
     SubscriptionsConsume = "subscriptions":"consume",
     ClientsCreate = "clients":"create",

@@ -5,10 +5,12 @@
 const ACTIONS: &[(&str, &str, bool)] = &[
     ("topics", "create", false),
     ("topics", "read", true),
+    ("topics", "update", true),
     ("topics", "delete", true),
     ("topics", "publish", true),
     ("subscriptions", "create", false),
     ("subscriptions", "read", true),
+    ("subscriptions", "update", true),
     ("subscriptions", "delete", true),
     ("subscriptions", "consume", true),
     ("clients", "create", false),

@@ -152,9 +152,10 @@ pub async fn rotate(
     retention_seconds: i32,
 ) -> Result<(), sqlx::Error> {
     for step in [
-        "select pubsub.make_partitions('messages', $1)",
+        "select pubsub.make_partitions('messages', pubsub.longest_retention($1))",
         "select pubsub.make_partitions('acked', $1)",
-        "select pubsub.drop_message_partitions(clock_timestamp() - make_interval(secs => $1))",
+        "select pubsub.drop_message_partitions(\
+         clock_timestamp() - make_interval(secs => pubsub.longest_retention($1)))",
         "select pubsub.cleanup_default_messages(clock_timestamp() - make_interval(secs => $1))",
         "select pubsub.purge_deleted_subscriptions() where $1 > 0",
     ] {

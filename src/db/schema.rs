@@ -29,6 +29,10 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("states.sql", include_str!("../../sql/states.sql")),
     ("topics.sql", include_str!("../../sql/topics.sql")),
     (
+        "subscription_settings.sql",
+        include_str!("../../sql/subscription_settings.sql"),
+    ),
+    (
         "subscriptions.sql",
         include_str!("../../sql/subscriptions.sql"),
     ),
@@ -41,10 +45,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
         "message_limits.sql",
         include_str!("../../sql/message_limits.sql"),
     ),
-    (
-        "idempotency.sql",
-        include_str!("../../sql/idempotency.sql"),
-    ),
+    ("idempotency.sql", include_str!("../../sql/idempotency.sql")),
     ("deliveries.sql", include_str!("../../sql/deliveries.sql")),
     ("publish.sql", include_str!("../../sql/publish.sql")),
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
@@ -63,6 +64,10 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ),
     ("redrive.sql", include_str!("../../sql/redrive.sql")),
     ("parking.sql", include_str!("../../sql/parking.sql")),
+    ("replay.sql", include_str!("../../sql/replay.sql")),
+    ("seek.sql", include_str!("../../sql/seek.sql")),
+    ("snapshots.sql", include_str!("../../sql/snapshots.sql")),
+    ("jobs.sql", include_str!("../../sql/jobs.sql")),
     ("partitions.sql", include_str!("../../sql/partitions.sql")),
     (
         "transactions.sql",

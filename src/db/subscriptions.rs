@@ -1,6 +1,7 @@
 //! Subscriptions: `create_subscription`, `get_subscription`, `list_subscriptions`,
-//! `delete_subscription`, `subscription_metrics`.
+//! `update_subscription`, `delete_subscription`, `subscription_metrics`.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
@@ -31,6 +32,33 @@ pub struct Subscription {
     /// How long a delivery is leased; absent when the server's default applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ack_deadline_seconds: Option<i32>,
+    /// Messages of one ordering key are handed out one after the other; absent when they are not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub enable_ordering: bool,
+    /// What happens to a key whose message is spent: `park` or `skip`; absent for `dead_letter`.
+    #[serde(skip_serializing_if = "is_dead_letter")]
+    pub ordering_failure: String,
+    /// The attribute whose values share deliveries evenly, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fairness_key: Option<String>,
+    /// Most messages that are leased at a time, if limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<i32>,
+    /// Most messages that one consumer holds at a time, if limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight_per_consumer: Option<i32>,
+    /// Most messages handed out a second, if limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rate: Option<i32>,
+    /// After how long unconsumed messages expire, if all of them do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_ttl_seconds: Option<i32>,
+    /// Expired messages become dead letters; absent when they do not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dead_letter_expired: bool,
+    /// The topic that spent messages are published to, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter_topic_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -52,6 +80,37 @@ pub struct NewSubscription {
     pub backoff_max_seconds: i32,
     /// How long a delivery is leased; the default if none.
     pub ack_deadline_seconds: Option<i32>,
+    /// The rest.
+    pub more: MoreSettings,
+}
+
+/// Settings of a new subscription that it need not have.
+#[derive(Debug)]
+pub struct MoreSettings {
+    /// Hand messages of one ordering key out one after the other.
+    pub enable_ordering: bool,
+    /// What happens to a key whose message is spent; `dead_letter` if none.
+    pub ordering_failure: Option<String>,
+    /// The attribute whose values share deliveries evenly.
+    pub fairness_key: Option<String>,
+    /// Most messages that are leased at a time.
+    pub max_in_flight: Option<i32>,
+    /// Most messages that one consumer holds at a time.
+    pub max_in_flight_per_consumer: Option<i32>,
+    /// Most messages handed out a second.
+    pub max_rate: Option<i32>,
+    /// After how long unconsumed messages expire.
+    pub message_ttl_seconds: Option<i32>,
+    /// Keep expired messages as dead letters.
+    pub dead_letter_expired: bool,
+    /// Where spent messages are published to.
+    pub dead_letter_topic_id: Option<String>,
+    /// Receive the retained messages published at or after it, too.
+    pub start_from: Option<DateTime<Utc>>,
+}
+
+fn is_dead_letter(failure: &str) -> bool {
+    failure == "dead_letter"
 }
 
 /// How many messages a subscription has, by state.
@@ -79,7 +138,8 @@ pub struct SubscriptionMetrics {
 /// 409 when the id is taken, 404 for an unknown topic, 422 for a bad value.
 pub async fn create(pool: &PgPool, new: &NewSubscription) -> Result<Subscription, Error> {
     let query = sqlx::query_as(
-        "select * from pubsub.create_subscription($1, $2, $3::json, $4, $5, $6, $7)",
+        "select * from pubsub.create_subscription($1, $2, $3::json, $4, $5, $6, $7, $8, \
+         coalesce($9, 'dead_letter'), $10, $11, $12, $13, $14, $15, $16, $17)",
     );
     Ok(query
         .bind(&new.id)
@@ -90,8 +150,28 @@ pub async fn create(pool: &PgPool, new: &NewSubscription) -> Result<Subscription
         .bind(new.backoff_min_seconds)
         .bind(new.backoff_max_seconds)
         .bind(new.ack_deadline_seconds)
+        .bind(new.more.enable_ordering)
+        .bind(&new.more.ordering_failure)
+        .bind(&new.more.fairness_key)
+        .bind(new.more.max_in_flight)
+        .bind(new.more.max_in_flight_per_consumer)
+        .bind(new.more.max_rate)
+        .bind(new.more.message_ttl_seconds)
+        .bind(new.more.dead_letter_expired)
+        .bind(&new.more.dead_letter_topic_id)
+        .bind(new.more.start_from)
         .fetch_one(pool)
         .await?)
+}
+
+/// Change settings of a subscription, given as a JSON object.
+///
+/// # Errors
+/// 404 when there is none, 422 for a bad value.
+pub async fn update(pool: &PgPool, id: &str, changes: &str) -> Result<Subscription, Error> {
+    // text, as in create
+    let query = sqlx::query_as("select * from pubsub.update_subscription($1, $2::json)");
+    Ok(query.bind(id).bind(changes).fetch_one(pool).await?)
 }
 
 /// One subscription.

@@ -1,4 +1,4 @@
-//! Topics: `create_topic`, `get_topic`, `list_topics`, `delete_topic`.
+//! Topics: `create_topic`, `get_topic`, `list_topics`, `update_topic`, `delete_topic`.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
@@ -13,6 +13,9 @@ pub struct Topic {
     /// Its id.
     #[schema(example = "user-events")]
     pub id: String,
+    /// How long messages are kept for replay; absent when the server's retention applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_retention_seconds: Option<i32>,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -20,10 +23,27 @@ pub struct Topic {
 /// Create a topic.
 ///
 /// # Errors
-/// 409 when the id is taken.
-pub async fn create(pool: &PgPool, id: &str) -> Result<Topic, Error> {
-    let query = sqlx::query_as("select id, created_at from pubsub.create_topic($1)");
-    Ok(query.bind(id).fetch_one(pool).await?)
+/// 409 when the id is taken, 422 for a bad value.
+pub async fn create(
+    pool: &PgPool,
+    id: &str,
+    message_retention_seconds: Option<i32>,
+) -> Result<Topic, Error> {
+    let query = sqlx::query_as("select * from pubsub.create_topic($1, $2)");
+    Ok(query
+        .bind(id)
+        .bind(message_retention_seconds)
+        .fetch_one(pool)
+        .await?)
+}
+
+/// Change settings of a topic, given as a JSON object.
+///
+/// # Errors
+/// 404 when there is none, 422 for a bad value.
+pub async fn update(pool: &PgPool, id: &str, changes: &str) -> Result<Topic, Error> {
+    let query = sqlx::query_as("select * from pubsub.update_topic($1, $2::json)");
+    Ok(query.bind(id).bind(changes).fetch_one(pool).await?)
 }
 
 /// One topic.
@@ -31,7 +51,7 @@ pub async fn create(pool: &PgPool, id: &str) -> Result<Topic, Error> {
 /// # Errors
 /// 404 when there is none.
 pub async fn get(pool: &PgPool, id: &str) -> Result<Topic, Error> {
-    let query = sqlx::query_as("select id, created_at from pubsub.get_topic($1)");
+    let query = sqlx::query_as("select * from pubsub.get_topic($1)");
     Ok(query.bind(id).fetch_one(pool).await?)
 }
 
@@ -40,7 +60,7 @@ pub async fn get(pool: &PgPool, id: &str) -> Result<Topic, Error> {
 /// # Errors
 /// When the database fails.
 pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Topic>, Error> {
-    let query = sqlx::query_as("select id, created_at from pubsub.list_topics($1, $2)");
+    let query = sqlx::query_as("select * from pubsub.list_topics($1, $2)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)

@@ -7,6 +7,7 @@ pub mod extract;
 pub mod filter_preview;
 pub mod filters;
 pub mod handles;
+pub mod jobs;
 pub mod messages;
 pub mod monitoring;
 pub mod oauth;
@@ -15,10 +16,14 @@ pub mod parked;
 pub mod payload;
 pub mod pull;
 pub mod receipts;
+pub mod seek;
 pub mod serve;
+pub mod settings;
 pub mod settle;
+pub mod snapshots;
 pub mod subscriptions;
 pub mod timeline;
+pub mod times;
 pub mod topics;
 pub mod transactions;
 pub mod validation;
@@ -44,7 +49,11 @@ use crate::telemetry::requests;
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(topics::create_topic, topics::list_topics))
-        .routes(routes!(topics::get_topic, topics::delete_topic))
+        .routes(routes!(
+            topics::get_topic,
+            settings::update_topic,
+            topics::delete_topic
+        ))
         .routes(routes!(topics::publish_messages))
         .routes(routes!(
             subscriptions::create_subscription,
@@ -52,10 +61,19 @@ fn api() -> OpenApiRouter<App> {
         ))
         .routes(routes!(
             subscriptions::get_subscription,
+            settings::update_subscription,
             subscriptions::delete_subscription
         ))
         .routes(routes!(subscriptions::subscription_metrics))
         .routes(routes!(filter_preview::preview_filter))
+        .routes(routes!(seek::seek_subscription))
+        .routes(routes!(jobs::list_jobs))
+        .routes(routes!(jobs::get_job, jobs::cancel_job))
+        .routes(routes!(
+            snapshots::create_snapshot,
+            snapshots::list_snapshots
+        ))
+        .routes(routes!(snapshots::delete_snapshot))
         .routes(routes!(messages::consume_messages))
         .routes(routes!(messages::ack_messages))
         .routes(routes!(messages::nack_messages))
@@ -111,11 +129,13 @@ fn not_found() -> Error {
 
 /// Not found, or, for a known path with a slash too many, a redirect to the path without it.
 async fn unknown_route(request: Request) -> Response {
-    const FIRST_SEGMENTS: [&str; 11] = [
+    const FIRST_SEGMENTS: [&str; 13] = [
         "topics",
         "subscriptions",
         "messages",
         "transactions",
+        "jobs",
+        "snapshots",
         "clients",
         "oauth",
         "liveness",

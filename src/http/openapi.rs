@@ -79,6 +79,11 @@ pub struct Conflict(#[to_schema] pub ErrorBody);
 #[response(status = 409)]
 pub struct StaleReceipts(#[to_schema] pub StaleReceiptsBody);
 
+/// A job is in the way
+#[derive(IntoResponses)]
+#[response(status = 409)]
+pub struct Busy(#[to_schema] pub ErrorBody);
+
 /// The body, or a message in it, is too large
 #[derive(IntoResponses)]
 #[response(status = 413)]
@@ -124,10 +129,15 @@ impl Modify for TokenScheme {
             ("*", "everything"),
             ("topics:create", "create topics"),
             ("topics:read", "get and list topics"),
+            ("topics:update", "change topics"),
             ("topics:delete", "delete topics"),
             ("topics:publish", "publish messages"),
             ("subscriptions:create", "create subscriptions"),
             ("subscriptions:read", "get, list and count subscriptions"),
+            (
+                "subscriptions:update",
+                "change subscriptions, seek, take snapshots",
+            ),
             ("subscriptions:delete", "delete subscriptions"),
             ("subscriptions:consume", "consume and settle messages"),
             ("clients:create", "create clients"),

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::extract::{JsonBytes, PageParams, PathId, parse_json, raw_field};
-use super::filters;
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
 use super::validation::Fields;
+use super::{filters, settings};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead};
 use crate::config::Settings;
@@ -55,6 +55,34 @@ pub struct CreateSubscription {
     /// How long a delivery is leased before it is available again; default: the server's.
     #[schema(minimum = 1, maximum = 43200)]
     ack_deadline_seconds: Option<i32>,
+    /// Hand messages of one ordering key out one after the other; default: false.
+    enable_ordering: Option<bool>,
+    /// What happens to a key whose message is spent: `dead_letter` (default), `park` or `skip`.
+    #[schema(pattern = "^(dead_letter|park|skip)$")]
+    ordering_failure: Option<String>,
+    /// The attribute whose values share deliveries evenly; not together with `enable_ordering`.
+    #[schema(min_length = 1, max_length = 256)]
+    fairness_key: Option<String>,
+    /// Most messages that are leased at a time; default: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_in_flight: Option<i32>,
+    /// Most messages that one consumer holds at a time; default: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_in_flight_per_consumer: Option<i32>,
+    /// Most messages handed out a second; default: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_rate: Option<i32>,
+    /// Unconsumed messages expire after it; default: only those that say so.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    message_ttl_seconds: Option<i32>,
+    /// Keep expired messages as dead letters; default: false.
+    dead_letter_expired: Option<bool>,
+    /// Publish spent messages to this topic instead of keeping them as dead letters.
+    #[schema(max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    dead_letter_topic_id: Option<String>,
+    /// Also receive the retained messages that were published at or after this time.
+    #[schema(format = DateTime)]
+    start_from: Option<String>,
 }
 
 /// A page of subscriptions.
@@ -140,7 +168,7 @@ pub async fn subscription_metrics(
 fn new_subscription(
     body: &Value,
     filter: Option<Box<RawValue>>,
-    settings: &Settings,
+    defaults: &Settings,
 ) -> Result<NewSubscription, Error> {
     let mut fields = Fields::of_body(body)?;
     let id = fields.id("id");
@@ -148,14 +176,14 @@ fn new_subscription(
     filters::check(&mut fields, filter.as_deref());
     let max_delivery_attempts = fields.int(
         "max_delivery_attempts",
-        settings.subscription_max_attempts,
+        defaults.subscription_max_attempts,
         1,
         i32::MAX,
     );
-    let min_default = settings.subscription_backoff_min_seconds;
+    let min_default = defaults.subscription_backoff_min_seconds;
     let backoff_min_seconds = fields.int("backoff_min_seconds", min_default, 1, i32::MAX);
     // a client that raises the shortest wait above the default longest one has not contradicted itself
-    let max_default = settings
+    let max_default = defaults
         .subscription_backoff_max_seconds
         .max(backoff_min_seconds);
     let backoff_max_seconds = fields.int("backoff_max_seconds", max_default, 1, i32::MAX);
@@ -168,6 +196,7 @@ fn new_subscription(
         .optional("ack_deadline_seconds")
         .is_some()
         .then(|| fields.int("ack_deadline_seconds", 1, 1, 43200));
+    let more = settings::more(&mut fields);
     fields.finish()?;
     Ok(NewSubscription {
         id,
@@ -177,5 +206,6 @@ fn new_subscription(
         backoff_min_seconds,
         backoff_max_seconds,
         ack_deadline_seconds,
+        more,
     })
 }

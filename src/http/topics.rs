@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::extract::{JsonBody, JsonBytes, PageParams, PathId};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
-use super::payload;
 use super::validation::Fields;
+use super::{payload, settings};
 use crate::app::App;
 use crate::auth::caller::{Caller, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
 use crate::db::topics::Topic;
@@ -27,6 +27,9 @@ pub struct CreateTopic {
         pattern = "^[a-zA-Z0-9-._]+$"
     )]
     id: String,
+    /// How long messages are kept for replay; default: as long as the server keeps them.
+    #[schema(minimum = 0, maximum = 31_536_000)]
+    message_retention_seconds: Option<i32>,
 }
 
 /// A page of topics.
@@ -47,10 +50,14 @@ pub async fn create_topic(
 ) -> Result<(StatusCode, Json<Topic>), Error> {
     let mut fields = Fields::of_body(&body)?;
     let id = fields.id("id");
+    let retention = fields
+        .optional("message_retention_seconds")
+        .is_some()
+        .then(|| fields.int("message_retention_seconds", 0, 0, settings::YEAR_SECONDS));
     fields.finish()?;
     Ok((
         StatusCode::CREATED,
-        Json(db::topics::create(&app.pool, &id).await?),
+        Json(db::topics::create(&app.pool, &id, retention).await?),
     ))
 }
 

@@ -175,6 +175,49 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'the default partition goes by the retention of each topic';
+    v_now constant timestamptz := clock_timestamp();
+    v_topic_keys bigint[];
+begin
+    delete from pubsub_data.deliveries;
+    delete from pubsub_data.messages;
+    perform pubsub.create_topic('keep-default');
+    perform pubsub.create_topic('keep-long', 7200);
+    perform pubsub.create_topic('keep-none', 0);
+    v_topic_keys := array(select t.topic_key from pubsub_data.topics t
+        where t.topic_id like 'keep-%' order by t.topic_id);
+    insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
+    select k.topic_key, pubsub.id_at(v_now - age.age), '{}', v_now - age.age
+    from unnest(v_topic_keys) as k (topic_key),
+        (values (interval '1 minute'), ('90 minutes'), ('3 hours')) as age (age);
+
+    assert pubsub.cleanup_default_messages(v_now - interval '1 hour') = 2 + 1 + 3, c_proves;
+    assert array(
+        select t.topic_id || ' ' || (v_now - pubsub.id_time(m.message_id) > interval '1 hour')
+        from pubsub_data.messages m
+        join pubsub_data.topics t on t.topic_key = m.topic_key
+        order by 1
+    ) = array['keep-default false', 'keep-long false', 'keep-long true'], c_proves;
+    delete from pubsub_data.messages;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'partitions go by the longest retention of all topics';
+begin
+    assert pubsub.longest_retention(3600) = 7200, c_proves;
+    assert pubsub.longest_retention(86400) = 86400, c_proves;
+    perform pubsub.update_topic('keep-long', '{"message_retention_seconds": 31536000}');
+    assert pubsub.longest_retention(3600) = 31536000, c_proves;
+    delete from pubsub_data.subscriptions;
+    delete from pubsub_data.topics;
+    assert pubsub.longest_retention(3600) = 3600, c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'partitions do not overlap when the retention changes';
     v_retention int;
 begin
@@ -194,7 +237,7 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'no more than eight partitions of a table are made';
+    c_proves constant text := 'no more than eight partitions of one length are made of a table';
 begin
     delete from pubsub_data.deliveries;
     perform pubsub.drop_message_partitions('infinity');
@@ -203,8 +246,10 @@ begin
     from generate_series(1, 7) n,
         lateral (select timestamptz '2020-01-01' + n * interval '1 hour') v (at);
 
-    assert pubsub.make_partitions('messages', 8 * 2592000) = 1, c_proves;
-    assert pubsub.make_partitions('messages', 8 * 2592000) = 0, c_proves;
+    assert pubsub.make_partitions('messages', 4 * 3600) = 1, c_proves;
+    assert pubsub.make_partitions('messages', 4 * 3600) = 0, c_proves;
+    -- the retention is raised
+    assert pubsub.make_partitions('messages', 8 * 2592000) = 2, c_proves || ': longer ones';
 end
 $$;
 

@@ -112,6 +112,52 @@ as $$
     where s.subscription_id = p_subscription
 $$;
 
+/* reread — claim as a new connection does that knows of no other's reading. */
+create function pg_temp.reread(p_subscription text, p_batch_size int default 1000)
+returns uuid[]
+language plpgsql volatile
+as $$
+begin
+    perform pg_temp.reconnect(p_subscription);
+    update pubsub_data.wakeups w set head = null;
+    return pg_temp.claim(p_subscription, p_batch_size);
+end
+$$;
+
+/* counts — what subscription_metrics says, once it is certain that it is true. */
+create function pg_temp.counts(p_subscription text)
+returns text
+language plpgsql volatile
+as $$
+declare
+    v_counts text := (
+        select format('%s available, %s delivered, %s scheduled, %s acked, %s dlq', m.available,
+            m.delivered, m.scheduled, m.acked, m.dlq)
+        from pubsub.subscription_metrics(p_subscription) m
+    );
+begin
+    assert pubsub.recount_messages(p_subscription) = 0, 'the counters of ' || p_subscription;
+    return v_counts;
+end
+$$;
+
+/* publish_apart — publish one message a call, a millisecond or more after the one before. */
+create function pg_temp.publish_apart(p_topic text, p_messages int)
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_ids uuid[] := '{}';
+begin
+    for v_n in 1 .. p_messages loop
+        perform pg_sleep(0.002);
+        v_ids := v_ids || pg_temp.publish(p_topic);
+    end loop;
+    perform pg_sleep(0.002);
+    return v_ids;
+end
+$$;
+
 /* later — let time pass for a subscription, as a new connection finds it. */
 create function pg_temp.later(p_subscription text, p_by interval)
 returns void

@@ -124,3 +124,64 @@ begin
     assert (select m.available from pubsub.subscription_metrics('again') m) = 0, c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a topic has a retention, none, or a new one';
+    v_case record;
+begin
+    perform pubsub.create_topic('retained', 31536000);
+    perform pubsub.create_topic('unretained');
+    perform pubsub.create_topic('at-once', 0);
+
+    assert (select g.message_retention_seconds from pubsub.get_topic('retained') g) = 31536000, c_proves;
+    assert (select l.message_retention_seconds from pubsub.list_topics(0, 100) l
+        where l.id = 'retained') = 31536000, c_proves;
+    assert (select g.message_retention_seconds from pubsub.get_topic('unretained') g) is null, c_proves;
+    for v_case in
+        select *
+        from (values ('{"message_retention_seconds": 60}', 60), ('{}', 60),
+            ('{"message_retention_seconds": 0}', 0), ('{"message_retention_seconds": null}', null)
+        ) c (changes, retention)
+    loop
+        assert (
+            select u.message_retention_seconds is not distinct from v_case.retention
+            from pubsub.update_topic('retained', v_case.changes::json) u
+        ), c_proves || ': ' || v_case.changes;
+        assert (
+            select g.message_retention_seconds is not distinct from v_case.retention
+            from pubsub.get_topic('retained') g
+        ), c_proves || ': ' || v_case.changes;
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a retention out of range is refused, as is what is no setting';
+    v_case record;
+begin
+    for v_case in
+        select *
+        from (values
+            ('message_retention_seconds', $q$create_topic('r', -1)$q$),
+            ('message_retention_seconds', $q$create_topic('r', 31536001)$q$),
+            ('message_retention_seconds', $q$check_message_retention(0.5)$q$),
+            ('message_retention_seconds',
+                $q$update_topic('retained', '{"message_retention_seconds": -1}')$q$),
+            ('message_retention_seconds',
+                $q$update_topic('retained', '{"message_retention_seconds": 1.5}')$q$),
+            ('message_retention_seconds',
+                $q$update_topic('retained', '{"message_retention_seconds": "60"}')$q$),
+            ('id', $q$update_topic('retained', '{"id": "other"}')$q$),
+            ('changes', $q$update_topic('retained', '[]')$q$),
+            ('changes', $q$update_topic('retained', null)$q$)
+        ) c (field, call)
+    loop
+        assert pg_temp.refusal('select pubsub.' || v_case.call)
+            like format('PS422(%s) %%', v_case.field), c_proves || ': ' || v_case.call;
+    end loop;
+    assert pg_temp.refusal($q$select pubsub.update_topic('none', '{}')$q$) = 'PS404 Topic not found',
+        c_proves;
+end
+$$;

@@ -1,0 +1,367 @@
+/*
+ * Replay makes messages available again that a subscription has settled, as long as the topic still
+ * has them; a seek also settles what lies before its place.
+ *
+ * A message comes back if it matches the subscription's filter as it is now, and has not expired. What
+ * is waiting or in flight stays as it is. Dead letters stay dead letters: reprocessing brings those back.
+ * The history of acks stays, too. A message that comes back has no attempts behind it, is available at
+ * once whatever its delay was, and, where the subscription lets messages expire, has its whole time again.
+ *
+ * To settle here is to take a delivery away: nobody acked it, so it is not in the history of acks, and a
+ * consumer that holds it has lost its lease.
+ *
+ * Places are message ids, so times count to the millisecond. All of it is done by jobs, in steps.
+ */
+
+/*
+ * settle_deliveries — take deliveries of a subscription away.
+ *
+ * In       p_places: the ctids of the rows, which the caller has locked
+ * Out      how many there were
+ */
+create function pubsub.settle_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[]
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_settled bigint;
+begin
+    with gone as (
+        delete from pubsub_data.deliveries d
+        where d.ctid = any(p_places)
+        returning d.visible_at, d.lease, d.consumer_id
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(g.visible_at),
+            case when s.max_in_flight_per_consumer is not null and g.lease is not null
+                then g.consumer_id end,
+            -count(*), -count(g.lease), -count(*) filter (where g.lease is null)
+        from gone g
+        cross join (
+            select x.max_in_flight_per_consumer from pubsub_data.subscriptions x
+            where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
+        ) s
+        group by 3, 4
+    )
+    select count(*) into v_settled from gone;
+    return v_settled;
+end
+$$;
+
+comment on function pubsub.settle_deliveries is
+    'Take deliveries of a subscription away without an ack; returns how many.';
+
+/*
+ * settle_range — take the deliveries of a range of ids away, the lowest first.
+ *
+ * In       p_after, p_upto: the range, without its begin; p_except: ids that stay
+ * Out      settled: how many, at most p_limit; reached: p_upto, or the id after which to go on
+ * Locks    the deliveries, in id order
+ */
+create function pubsub.settle_range(
+    p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int,
+    p_except uuid[], out settled bigint, out reached uuid
+)
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_places tid[];
+    v_ids uuid[];
+begin
+    select coalesce(array_agg(d.place), '{}'), array_agg(d.message_id order by d.message_id)
+    into v_places, v_ids
+    from (
+        select x.ctid as place, x.message_id
+        from pubsub_data.deliveries x
+        where x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.message_id > p_after
+            and x.message_id <= p_upto
+            and x.message_id <> all(p_except)
+        order by x.message_id
+        limit p_limit
+        for update
+    ) d;
+    settle_range.settled :=
+        pubsub.settle_deliveries(p_topic_key, p_subscription_key, v_places);
+    settle_range.reached := case when cardinality(v_places) < p_limit then p_upto
+        else v_ids[p_limit] end;
+end
+$$;
+
+comment on function pubsub.settle_range is
+    'Take the deliveries of a range of message ids away, a batch a call.';
+
+/*
+ * rewind_subscription — tell claims that messages came back which they may have read past.
+ *
+ * In       p_lowest: the lowest id that came back
+ * Effects  claims go back to below it. A connection that has not claimed for long may have missed
+ *          earlier rewinds, so the place rises only up to what is still there
+ */
+create function pubsub.rewind_subscription(
+    p_topic_key bigint, p_subscription_key bigint, p_lowest uuid
+)
+returns void
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_lowest_live constant uuid := (
+        select d.message_id from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key and d.subscription_key = p_subscription_key
+        order by d.message_id
+        limit 1
+    );
+begin
+    update pubsub_data.subscriptions s
+    set rewinds = s.rewinds + 1,
+        rewound_to = greatest(least(s.rewound_to, b.below), l.below)
+    from (
+        values (pubsub.id_at(pubsub.id_time(p_lowest) - interval '1 ms'))
+    ) b (below), (
+        values (pubsub.id_at(pubsub.id_time(least(v_lowest_live, p_lowest)) - interval '1 ms'))
+    ) l (below)
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+end
+$$;
+
+comment on function pubsub.rewind_subscription is
+    'Tell claims of a subscription that messages came back which they may have read past.';
+
+/*
+ * redeliver_messages — make messages available again that a subscription has settled.
+ *
+ * In       p_filter: only those that match it, beside the subscription's own filter
+ * Out      how many; not those that are gone, live, dead letters, expired or do not match
+ * Locks    those in the default partition, which leaves by row, and deliveries of the same messages
+ *          that others are inserting or deleting
+ */
+create function pubsub.redeliver_messages(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_filter jsonb default null
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_filter_path constant jsonpath := pubsub.compile_filter(p_filter);
+    v_attribute_filter_path constant jsonpath := pubsub.compile_attribute_filter(p_filter);
+    v_ids uuid[];
+    v_expiries timestamptz[];
+    v_lanes text[];
+    v_dead uuid[];
+begin
+    perform 1
+    from unnest(p_message_ids) as i (id)
+    cross join lateral (
+        select from pubsub_data.messages_default x
+        where x.topic_key = p_topic_key and x.message_id = i.id
+        limit 1
+        for key share
+    ) m;
+
+    with back as (
+        insert into pubsub_data.deliveries (
+            topic_key, subscription_key, message_id, expires_at, lane
+        )
+        select p_topic_key, p_subscription_key, m.message_id,
+            least(m.expires_at, v_now + make_interval(secs => s.message_ttl_seconds)),
+            pubsub.delivery_lane(s.enable_ordering, s.fairness_key, m.ordering_key, m.attributes,
+                m.priority)
+        from (select i.id from unnest(p_message_ids) as i (id) order by i.id) i
+        cross join lateral (
+            select x.* from pubsub_data.messages x
+            where x.topic_key = p_topic_key and x.message_id = i.id
+            limit 1
+        ) m
+        cross join (
+            select x.* from pubsub_data.subscriptions x
+            where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
+        ) s
+        where (s.filter_path is null or m.payload @@ s.filter_path)
+            and (s.attribute_filter_path is null
+                or coalesce(m.attributes, '{}') @@ s.attribute_filter_path)
+            and (v_filter_path is null or m.payload @@ v_filter_path)
+            and (v_attribute_filter_path is null
+                or coalesce(m.attributes, '{}') @@ v_attribute_filter_path)
+            and (m.expires_at is null or m.expires_at > v_now)
+        on conflict do nothing
+        returning message_id, expires_at, lane
+    )
+    select array_agg(b.message_id order by b.message_id),
+        array_agg(b.expires_at order by b.message_id),
+        array_agg(b.lane) filter (where b.lane is not null)
+    into v_ids, v_expiries, v_lanes
+    from back b;
+
+    -- dead letters, also those that became one since the statement above began
+    select array_agg(l.message_id) into v_dead
+    from unnest(v_ids) as i (id)
+    cross join lateral (
+        select x.message_id from pubsub_data.dead_letters x
+        where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
+            and x.message_id = i.id
+        limit 1
+    ) l;
+    if v_dead is not null then
+        delete from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key and d.subscription_key = p_subscription_key
+            and d.message_id = any(v_dead);
+    end if;
+    if cardinality(v_ids) is not distinct from cardinality(v_dead) then
+        return 0;
+    end if;
+
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+    select p_topic_key, p_subscription_key, e.expires_at, array_agg(e.message_id)
+    from (
+        select d.message_id, d.expires_at,
+            row_number() over (partition by d.expires_at order by d.message_id) / 1000 as part
+        from unnest(v_ids, v_expiries) as d (message_id, expires_at)
+        where d.expires_at is not null
+    ) e
+    group by e.expires_at, e.part;
+    insert into pubsub_data.counters (topic_key, subscription_key, backlog)
+    values (p_topic_key, p_subscription_key,
+        cardinality(v_ids) - coalesce(cardinality(v_dead), 0));
+    if v_lanes is not null then
+        insert into pubsub_data.fair_lanes (topic_key, subscription_key, lane)
+        select distinct s.topic_key, s.subscription_key, l.lane
+        from unnest(v_lanes) as l (lane)
+        join pubsub_data.subscriptions s
+            on s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+        where s.fairness_key is not null
+        order by l.lane
+        on conflict do nothing;
+        update pubsub_data.subscriptions s
+        set has_priorities = true
+        where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+            and not s.has_priorities and not s.enable_ordering and s.fairness_key is null;
+    end if;
+    perform pubsub.rewind_subscription(p_topic_key, p_subscription_key, v_ids[1]);
+    return cardinality(v_ids) - coalesce(cardinality(v_dead), 0);
+end
+$$;
+
+comment on function pubsub.redeliver_messages is
+    'Make messages available again that a subscription has settled; returns how many.';
+
+/*
+ * settle_to_snapshot — bring a subscription, up to a snapshot's place, to what was unsettled then.
+ *
+ * In       p_part: the part of the snapshot to go on with; p_after: the id after which
+ * Out      part, reached: where to go on; scanned, changed: how many messages
+ */
+create function pubsub.settle_to_snapshot(
+    p_topic_key bigint, p_subscription_key bigint, p_snapshot_id text, p_part int, p_after uuid,
+    p_upto uuid, p_limit int,
+    out part int, out reached uuid, out scanned bigint, out changed bigint
+)
+language plpgsql volatile
+as $$
+declare
+    v_listed uuid[];
+    v_upto uuid;
+begin
+    select m.message_ids into v_listed
+    from pubsub_data.snapshot_messages m
+    where m.snapshot_id = p_snapshot_id and m.part = p_part;
+    v_upto := coalesce(v_listed[cardinality(v_listed)], p_upto);
+
+    settle_to_snapshot.part := p_part;
+    select s.settled, s.settled, s.reached
+    into settle_to_snapshot.scanned, settle_to_snapshot.changed, settle_to_snapshot.reached
+    from pubsub.settle_range(p_topic_key, p_subscription_key, p_after, v_upto, p_limit,
+        coalesce(v_listed, '{}')) s;
+    if v_listed is not null and settle_to_snapshot.reached = v_upto then
+        settle_to_snapshot.part := p_part + 1;
+        settle_to_snapshot.scanned := settle_to_snapshot.scanned + cardinality(v_listed);
+        settle_to_snapshot.changed := settle_to_snapshot.changed
+            + pubsub.redeliver_messages(p_topic_key, p_subscription_key, v_listed);
+    end if;
+end
+$$;
+
+comment on function pubsub.settle_to_snapshot is
+    'Bring a subscription to what was unsettled at a snapshot, a part of it a call.';
+
+/*
+ * redeliver_range — make the messages of a range of ids available again, the lowest first.
+ *
+ * In       p_after, p_upto: the range, without its begin; p_settled_in: a snapshot in which some of them
+ *          are listed as settled, which are settled; p_except_acked: not what was acked
+ * Out      reached: p_upto, or the id after which to go on; scanned, changed: how many messages
+ */
+create function pubsub.redeliver_range(
+    p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int,
+    p_filter jsonb, p_settled_in text, p_except_acked boolean,
+    out reached uuid, out scanned bigint, out changed bigint
+)
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_ids uuid[];
+    v_except uuid[] := '{}';
+    v_places tid[];
+begin
+    select coalesce(array_agg(m.message_id order by m.message_id), '{}') into v_ids
+    from (
+        select x.message_id
+        from pubsub_data.messages x
+        where x.topic_key = p_topic_key and x.message_id > p_after and x.message_id <= p_upto
+        order by x.message_id
+        limit p_limit
+    ) m;
+    redeliver_range.scanned := cardinality(v_ids);
+    redeliver_range.reached := case when cardinality(v_ids) < p_limit then p_upto
+        else v_ids[p_limit] end;
+    redeliver_range.changed := 0;
+
+    if p_settled_in is not null then
+        select coalesce(array_agg(i.id), '{}') into v_except
+        from pubsub_data.snapshot_messages m
+        cross join unnest(m.message_ids) as i (id)
+        where m.snapshot_id = p_settled_in and m.part < 0
+            and i.id > p_after and i.id <= redeliver_range.reached;
+        select coalesce(array_agg(d.place), '{}') into v_places
+        from (select e.id from unnest(v_except) as e (id) order by e.id) e
+        cross join lateral (
+            select x.ctid as place
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = e.id
+            limit 1
+            for update
+        ) d;
+        redeliver_range.changed :=
+            pubsub.settle_deliveries(p_topic_key, p_subscription_key, v_places);
+    end if;
+    if p_except_acked then
+        select v_except || coalesce(array_agg(i.id), '{}') into v_except
+        from pubsub_data.acked a
+        cross join unnest(a.message_ids) as i (id)
+        where a.topic_key = p_topic_key and a.subscription_key = p_subscription_key
+            and i.id > p_after and i.id <= redeliver_range.reached;
+    end if;
+    if v_except <> '{}' then
+        v_ids := array(select i.id from unnest(v_ids) as i (id)
+            except select e.id from unnest(v_except) as e (id));
+    end if;
+    redeliver_range.changed := redeliver_range.changed
+        + pubsub.redeliver_messages(p_topic_key, p_subscription_key, v_ids, p_filter);
+end
+$$;
+
+comment on function pubsub.redeliver_range is
+    'Make the messages of a range of ids available again, a batch a call.';

@@ -1,0 +1,98 @@
+//! Jobs: `get_job`, `list_jobs`, `cancel_job`, `advance_jobs`.
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, PgPool};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Page, Timestamp};
+use crate::error::Error;
+
+/// Work that goes over many messages in steps.
+#[derive(Debug, FromRow, Serialize, ToSchema)]
+pub struct Job {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose messages it goes over.
+    pub subscription_id: String,
+    /// `seek`, `replay` or `redrive`.
+    #[schema(example = "seek")]
+    pub kind: String,
+    /// `running`, `done`, `cancelled` or `failed`.
+    #[schema(example = "running")]
+    pub state: String,
+    /// What was asked for.
+    #[schema(value_type = Object, example = json!({"time": "2026-01-02T03:04:05Z"}))]
+    pub request: Json<Value>,
+    /// How far it has come, as a publish time.
+    pub reached: Option<Timestamp>,
+    /// How far it goes.
+    pub until: Option<Timestamp>,
+    /// Messages it has looked at.
+    pub scanned: i64,
+    /// Messages it has made available or settled.
+    pub changed: i64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it last made a step.
+    pub updated_at: Timestamp,
+}
+
+impl Job {
+    /// Whether steps are to come.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.state == "running"
+    }
+}
+
+/// One job.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn get(pool: &PgPool, id: Uuid) -> Result<Job, Error> {
+    let query = sqlx::query_as("select * from pubsub.get_job($1)");
+    Ok(query.bind(id).fetch_one(pool).await?)
+}
+
+/// A page of jobs, of one subscription or all, the newest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(
+    pool: &PgPool,
+    subscription_id: Option<&str>,
+    page: Page,
+) -> Result<Vec<Job>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_jobs($1, $2, $3)");
+    Ok(query
+        .bind(subscription_id)
+        .bind(page.offset)
+        .bind(page.limit)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Stop a job after its current step.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn cancel(pool: &PgPool, id: Uuid) -> Result<Job, Error> {
+    let query = sqlx::query_as("select * from pubsub.cancel_job($1)");
+    Ok(query.bind(id).fetch_one(pool).await?)
+}
+
+/// Make the next step of one of the running jobs; whether there was one to make.
+///
+/// # Errors
+/// When the database fails.
+pub async fn advance(executor: impl PgExecutor<'_>) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pubsub.advance_jobs()")
+        .fetch_one(executor)
+        .await
+}

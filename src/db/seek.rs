@@ -1,0 +1,59 @@
+//! Seeking: `seek_subscription`, `seek_subscription_to_end`, `seek_subscription_to_snapshot`,
+//! `replay_messages`.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+
+use super::jobs::Job;
+use crate::error::Error;
+
+/// Where to go.
+#[derive(Debug)]
+pub enum Seek {
+    /// To a time.
+    Time(DateTime<Utc>),
+    /// To the end: settle everything.
+    End,
+    /// To a snapshot.
+    Snapshot(String),
+    /// Nowhere: make available again what matches a filter.
+    Replay {
+        /// Which messages.
+        filter: Box<RawValue>,
+        /// Published at or after it.
+        from: Option<DateTime<Utc>>,
+        /// Published before it.
+        to_time: Option<DateTime<Utc>>,
+    },
+}
+
+/// Begin a seek; the job, which may be done at once.
+///
+/// # Errors
+/// 404 for an unknown subscription or snapshot, 409 while another job of the subscription runs, 422
+/// for a bad filter.
+pub async fn begin(pool: &PgPool, subscription_id: &str, seek: &Seek) -> Result<Job, Error> {
+    let query = match seek {
+        Seek::Time(time) => sqlx::query_as("select * from pubsub.seek_subscription($1, $2)")
+            .bind(subscription_id)
+            .bind(time),
+        Seek::End => sqlx::query_as("select * from pubsub.seek_subscription_to_end($1)")
+            .bind(subscription_id),
+        Seek::Snapshot(id) => {
+            sqlx::query_as("select * from pubsub.seek_subscription_to_snapshot($1, $2)")
+                .bind(subscription_id)
+                .bind(id)
+        }
+        Seek::Replay {
+            filter,
+            from,
+            to_time,
+        } => sqlx::query_as("select * from pubsub.replay_messages($1, $2::json, $3, $4)")
+            .bind(subscription_id)
+            .bind(filter.get())
+            .bind(from)
+            .bind(to_time),
+    };
+    Ok(query.fetch_one(pool).await?)
+}

@@ -1,0 +1,56 @@
+//! Snapshots: `create_snapshot`, `list_snapshots`, `delete_snapshot`.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
+use utoipa::ToSchema;
+
+use super::{Page, Timestamp};
+use crate::error::Error;
+
+/// A saved place of a subscription.
+#[derive(Debug, FromRow, Serialize, ToSchema)]
+pub struct Snapshot {
+    /// Its id.
+    #[schema(example = "before-release")]
+    pub id: String,
+    /// Whose place it is.
+    pub subscription_id: String,
+    /// The topic whose subscriptions may seek to it.
+    pub topic_id: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Save the place of a subscription.
+///
+/// # Errors
+/// 409 when the id is taken, 404 for an unknown subscription.
+pub async fn create(pool: &PgPool, id: &str, subscription_id: &str) -> Result<Snapshot, Error> {
+    let query = sqlx::query_as("select * from pubsub.create_snapshot($1, $2)");
+    Ok(query.bind(id).bind(subscription_id).fetch_one(pool).await?)
+}
+
+/// A page of snapshots.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Snapshot>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_snapshots($1, $2)");
+    Ok(query
+        .bind(page.offset)
+        .bind(page.limit)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// Delete a snapshot.
+///
+/// # Errors
+/// 404 when there is none, 409 while a job seeks to it.
+pub async fn delete(pool: &PgPool, id: &str) -> Result<(), Error> {
+    sqlx::query("select pubsub.delete_snapshot($1)")
+        .bind(id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `/jobs`: watching and cancelling work that goes over many messages.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::extract::{PageParams, PathUuid};
+use super::openapi::{CommonErrors, NotFound};
+use crate::app::App;
+use crate::auth::caller::{Caller, SubscriptionsRead, SubscriptionsUpdate};
+use crate::db::jobs::Job;
+use crate::db::{self, Page};
+use crate::error::Error;
+
+/// A page of jobs.
+#[derive(Serialize, ToSchema)]
+pub struct JobList {
+    /// The jobs, the newest first.
+    data: Vec<Job>,
+}
+
+/// List jobs
+#[utoipa::path(get, path = "/jobs", tag = "subscriptions", params(PageParams),
+    responses((status = 200, body = JobList), CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn list_jobs(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    page: Page,
+) -> Result<Json<JobList>, Error> {
+    Ok(Json(JobList {
+        data: db::jobs::list(&app.pool, None, page).await?,
+    }))
+}
+
+/// Watch a job
+#[utoipa::path(get, path = "/jobs/{id}", tag = "subscriptions", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Job), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn get_job(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+) -> Result<Json<Job>, Error> {
+    Ok(Json(db::jobs::get(&app.pool, id).await?))
+}
+
+/// Cancel a job
+///
+/// It stops after its current step; what it has done stays done. A job that is over stays as it is.
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "subscriptions", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Job), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:update"])))]
+pub async fn cancel_job(
+    _: Caller<SubscriptionsUpdate>,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+) -> Result<Json<Job>, Error> {
+    Ok(Json(db::jobs::cancel(&app.pool, id).await?))
+}

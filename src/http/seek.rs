@@ -1,0 +1,118 @@
+//! `/subscriptions/{id}/seek`: to a time, the end or a snapshot, or replay what matches a filter.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::extract::{JsonBytes, PathId, parse_json, raw_field};
+use super::openapi::{Busy, CommonErrors, NotFound, TooLarge};
+use super::validation::{Fields, fault_with};
+use super::{filters, times};
+use crate::app::App;
+use crate::auth::caller::{Caller, SubscriptionsUpdate};
+use crate::db;
+use crate::db::jobs::Job;
+use crate::db::seek::Seek;
+use crate::error::Error;
+
+/// The ways to say where to go.
+const WAYS: [&str; 4] = ["time", "to", "snapshot_id", "filter"];
+
+/// Where to go: one of `time`, `to`, `snapshot_id` and `filter`.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct SeekSubscription {
+    /// What was published at or after it is available again, what is unsettled and older is settled.
+    #[schema(example = "2026-01-02T03:04:05Z", format = DateTime)]
+    time: Option<String>,
+    /// `end`: settle everything that is unsettled.
+    #[schema(pattern = "^end$")]
+    to: Option<String>,
+    /// What was unsettled at the snapshot or published after it is available again, the rest settled.
+    snapshot_id: Option<String>,
+    /// Retained messages that match it are available again; nothing is settled. {} matches all.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<Value>,
+    /// With a filter: published at or after it.
+    #[schema(format = DateTime)]
+    from: Option<String>,
+    /// With a filter: published before it.
+    #[schema(format = DateTime)]
+    to_time: Option<String>,
+}
+
+/// Make messages available again, or settle them
+///
+/// 200 when that is done, 202 with a job to watch and cancel when it goes on.
+#[utoipa::path(post, path = "/subscriptions/{id}/seek", tag = "subscriptions",
+    params(("id" = String, Path)), request_body = SeekSubscription,
+    responses((status = 200, body = Job, description = "It is done"),
+        (status = 202, body = Job, description = "It goes on in the background"),
+        NotFound, Busy, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:update"])))]
+pub async fn seek_subscription(
+    _: Caller<SubscriptionsUpdate>,
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBytes(body): JsonBytes,
+) -> Result<(StatusCode, Json<Job>), Error> {
+    let values = parse_json(&body)?;
+    let seek = where_to(&values, raw_field(&body, "filter"))?;
+    let job = db::seek::begin(&app.pool, &id, &seek).await;
+    let job = job.map_err(|error| error.with_input_of(&values))?;
+    let status = if job.is_running() {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Json(job)))
+}
+
+fn where_to(body: &Value, filter: Option<Box<RawValue>>) -> Result<Seek, Error> {
+    let mut fields = Fields::of_body(body)?;
+    let given: Vec<&str> = WAYS
+        .into_iter()
+        .filter(|name| fields.optional(name).is_some())
+        .collect();
+    let known: &[&str] = match given.as_slice() {
+        ["filter"] => &["filter", "from", "to_time"],
+        _ => &WAYS,
+    };
+    fields.refuse_others(known);
+    let seek = match (given.as_slice(), filter) {
+        (["time"], _) => times::optional(&mut fields, "time").map(Seek::Time),
+        (["to"], _) => {
+            if fields.text("to", 0, 3) != "end" {
+                let ctx = Some(json!({"expected": "'end'"}));
+                fields.refuse("to", "literal_error", "Input should be 'end'", ctx);
+            }
+            Some(Seek::End)
+        }
+        (["snapshot_id"], _) => Some(Seek::Snapshot(fields.id("snapshot_id"))),
+        (["filter"], Some(filter)) => {
+            filters::check(&mut fields, Some(&filter));
+            Some(Seek::Replay {
+                filter,
+                from: times::optional(&mut fields, "from"),
+                to_time: times::optional(&mut fields, "to_time"),
+            })
+        }
+        _ => None,
+    };
+    fields.finish()?;
+    seek.ok_or_else(|| {
+        let msg = "Value error, give one of time, to, snapshot_id and filter";
+        let ctx = json!({"error": {}});
+        Error::Invalid(vec![fault_with(
+            "value_error",
+            vec![json!("body")],
+            msg,
+            body.clone(),
+            ctx,
+        )])
+    })
+}

@@ -1,0 +1,89 @@
+//! `/snapshots`: saved places of subscriptions.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::extract::{JsonBody, PageParams, PathId};
+use super::openapi::{Busy, CommonErrors, Conflict, NotFound, TooLarge};
+use super::validation::Fields;
+use crate::app::App;
+use crate::auth::caller::{Caller, SubscriptionsRead, SubscriptionsUpdate};
+use crate::db::snapshots::Snapshot;
+use crate::db::{self, Page};
+use crate::error::Error;
+
+/// A new snapshot.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct CreateSnapshot {
+    /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
+    #[schema(
+        example = "before-release",
+        max_length = 128,
+        pattern = "^[a-zA-Z0-9-._]+$"
+    )]
+    id: String,
+    /// Whose place to save.
+    #[schema(
+        example = "user-processor",
+        max_length = 128,
+        pattern = "^[a-zA-Z0-9-._]+$"
+    )]
+    subscription_id: String,
+}
+
+/// A page of snapshots.
+#[derive(Serialize, ToSchema)]
+pub struct SnapshotList {
+    /// The snapshots, ordered by id.
+    data: Vec<Snapshot>,
+}
+
+/// Save which messages a subscription has not settled
+#[utoipa::path(post, path = "/snapshots", tag = "subscriptions", request_body = CreateSnapshot,
+    responses((status = 201, body = Snapshot), NotFound, Conflict, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:update"])))]
+pub async fn create_snapshot(
+    _: Caller<SubscriptionsUpdate>,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<Snapshot>), Error> {
+    let mut fields = Fields::of_body(&body)?;
+    let id = fields.id("id");
+    let subscription_id = fields.id("subscription_id");
+    fields.refuse_others(&["id", "subscription_id"]);
+    fields.finish()?;
+    let created = db::snapshots::create(&app.pool, &id, &subscription_id).await?;
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// List snapshots
+#[utoipa::path(get, path = "/snapshots", tag = "subscriptions", params(PageParams),
+    responses((status = 200, body = SnapshotList), CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn list_snapshots(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    page: Page,
+) -> Result<Json<SnapshotList>, Error> {
+    Ok(Json(SnapshotList {
+        data: db::snapshots::list(&app.pool, page).await?,
+    }))
+}
+
+/// Delete a snapshot
+#[utoipa::path(delete, path = "/snapshots/{id}", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses((status = 204), NotFound, Busy, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:update"])))]
+pub async fn delete_snapshot(
+    _: Caller<SubscriptionsUpdate>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<StatusCode, Error> {
+    db::snapshots::delete(&app.pool, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,218 @@
+/* Settings of subscriptions: what they may be, and changing them. */
+
+do $$
+declare
+    c_proves constant text := 'every setting that is given to create_subscription is shown';
+    v_created record;
+begin
+    perform pubsub.create_topic('all');
+    perform pubsub.create_topic('all-dead');
+    select * into v_created from pubsub.create_subscription('all', 'all',
+        p_enable_ordering => true, p_ordering_failure => 'park', p_max_in_flight => 1000000,
+        p_max_in_flight_per_consumer => 10, p_max_rate => 100, p_message_ttl_seconds => 31536000,
+        p_dead_letter_expired => true, p_dead_letter_topic_id => 'all-dead');
+
+    assert to_jsonb(v_created) @> '{"enable_ordering": true, "ordering_failure": "park",
+        "fairness_key": null, "max_in_flight": 1000000, "max_in_flight_per_consumer": 10,
+        "max_rate": 100, "message_ttl_seconds": 31536000, "dead_letter_expired": true,
+        "dead_letter_topic_id": "all-dead"}', c_proves;
+    assert (select g.fairness_key = repeat('k', 256) and not g.enable_ordering
+        from pubsub.create_subscription('fair', 'all', p_fairness_key => repeat('k', 256)) g), c_proves;
+    assert (select l::text = v_created::text from pubsub.list_subscriptions() l where l.id = 'all'),
+        c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'each setting of create_subscription out of range is refused by name';
+    v_case record;
+begin
+    for v_case in
+        select *
+        from (values
+            ('enable_ordering', 'p_enable_ordering => null'),
+            ('ordering_failure', $q$p_ordering_failure => 'drop'$q$),
+            ('ordering_failure', 'p_ordering_failure => null'),
+            ('fairness_key', $q$p_fairness_key => ''$q$),
+            ('fairness_key', $q$p_fairness_key => repeat('k', 257)$q$),
+            ('fairness_key', $q$p_fairness_key => 'k', p_enable_ordering => true$q$),
+            ('max_in_flight', 'p_max_in_flight => 0'),
+            ('max_in_flight', 'p_max_in_flight => 1000001'),
+            ('max_in_flight_per_consumer', 'p_max_in_flight_per_consumer => 0'),
+            ('max_in_flight_per_consumer', 'p_max_in_flight_per_consumer => 1000001'),
+            ('max_rate', 'p_max_rate => 0'),
+            ('max_rate', 'p_max_rate => 1000001'),
+            ('message_ttl_seconds', 'p_message_ttl_seconds => 0'),
+            ('message_ttl_seconds', 'p_message_ttl_seconds => 31536001'),
+            ('dead_letter_expired', 'p_dead_letter_expired => null'),
+            ('dead_letter_topic_id', $q$p_dead_letter_topic_id => 'none'$q$),
+            ('dead_letter_topic_id', $q$p_dead_letter_topic_id => 'all'$q$)
+        ) c (field, arguments)
+    loop
+        assert pg_temp.refusal(format($q$select pubsub.create_subscription('s', 'all', %s)$q$,
+            v_case.arguments)) like format('PS422(%s) %s%%', v_case.field, v_case.field),
+            c_proves || ': ' || v_case.arguments;
+    end loop;
+    assert not exists (select from pubsub_data.subscriptions s where s.subscription_id = 's'), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a change changes what it names and nothing else';
+    v_before record;
+    v_after record;
+    v_change record;
+begin
+    perform pg_temp.stock('change');
+    perform pubsub.create_topic('change-dead');
+    for v_change in
+        select c.value as changes
+        from jsonb_array_elements('[{"max_delivery_attempts": 9}, {"backoff_min_seconds": 2},
+            {"backoff_max_seconds": 7}, {"ack_deadline_seconds": 43200},
+            {"ack_deadline_seconds": null}, {"enable_ordering": true},
+            {"enable_ordering": false, "fairness_key": "tenant"}, {"fairness_key": null},
+            {"ordering_failure": "skip"}, {"max_in_flight": 5}, {"max_in_flight": null},
+            {"max_in_flight_per_consumer": 6}, {"max_rate": 7.0}, {"message_ttl_seconds": 60},
+            {"dead_letter_expired": true}, {"dead_letter_topic_id": "change-dead"},
+            {"dead_letter_topic_id": null}, {"filter": {"n": [1]}}, {"filter": null}, {}]') c
+    loop
+        select * into v_before from pubsub.get_subscription('change');
+        select * into v_after from pubsub.update_subscription('change', v_change.changes::json);
+        assert to_jsonb(v_after) = to_jsonb(v_before) || v_change.changes,
+            format('%s: %s gives %s', c_proves, v_change.changes, to_jsonb(v_after));
+        assert (select g::text from pubsub.get_subscription('change') g) = v_after::text, c_proves;
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a change that is refused names the field and changes nothing';
+    v_before text;
+    v_case record;
+begin
+    perform pg_temp.stock('refuse');
+    perform pubsub.update_subscription('refuse', '{"fairness_key": "tenant"}');
+    v_before := (select g::text from pubsub.get_subscription('refuse') g);
+    for v_case in
+        select *
+        from (values
+            ('changes', '[]'), ('changes', 'null'), ('changes', '1'),
+            ('id', '{"id": "other"}'), ('topic_id', '{"topic_id": "t"}'),
+            ('max_attempts', '{"max_rate": 1, "max_attempts": 1}'),
+            ('max_delivery_attempts', '{"max_delivery_attempts": 0}'),
+            ('max_delivery_attempts', '{"max_delivery_attempts": null}'),
+            ('max_delivery_attempts', '{"max_delivery_attempts": "5"}'),
+            ('max_delivery_attempts', '{"max_delivery_attempts": 2147483648}'),
+            ('max_delivery_attempts', '{"max_delivery_attempts": 1e300}'),
+            ('max_delivery_attempts', '{"max_delivery_attempts": 1.5}'),
+            ('backoff_min_seconds', '{"backoff_min_seconds": 0}'),
+            ('backoff_min_seconds', '{"backoff_min_seconds": []}'),
+            -- against the stored other one
+            ('backoff_max_seconds', '{"backoff_min_seconds": 301}'),
+            ('backoff_max_seconds', '{"backoff_max_seconds": 4}'),
+            ('backoff_max_seconds', '{"backoff_max_seconds": false}'),
+            ('ack_deadline_seconds', '{"ack_deadline_seconds": 43201}'),
+            ('enable_ordering', '{"enable_ordering": "yes"}'),
+            ('enable_ordering', '{"enable_ordering": null}'),
+            ('fairness_key', '{"enable_ordering": true}'),
+            ('fairness_key', '{"fairness_key": 1}'),
+            ('ordering_failure', '{"ordering_failure": "stop"}'),
+            ('ordering_failure', '{"ordering_failure": ["park"]}'),
+            ('max_in_flight', '{"max_in_flight": 0}'),
+            ('max_in_flight_per_consumer', '{"max_in_flight_per_consumer": {}}'),
+            ('max_rate', '{"max_rate": -1}'),
+            ('message_ttl_seconds', '{"message_ttl_seconds": 31536001}'),
+            ('dead_letter_expired', '{"dead_letter_expired": 0}'),
+            ('dead_letter_topic_id', '{"dead_letter_topic_id": "none"}'),
+            ('dead_letter_topic_id', '{"dead_letter_topic_id": "refuse"}'),
+            ('dead_letter_topic_id', '{"dead_letter_topic_id": 7}'),
+            ('filter', '{"filter": []}'), ('filter', '{"filter": {"a": 1}, "max_rate": 1}')
+        ) c (field, changes)
+    loop
+        assert pg_temp.refusal(format('select pubsub.update_subscription(%L, %L)', 'refuse',
+            v_case.changes)) like format('PS422(%s) %%', v_case.field),
+            format('%s: %s gives %s', c_proves, v_case.changes, pg_temp.refusal(
+                format('select pubsub.update_subscription(%L, %L)', 'refuse', v_case.changes)));
+        assert (select g::text from pubsub.get_subscription('refuse') g) = v_before, c_proves;
+    end loop;
+    assert pg_temp.refusal($q$select pubsub.update_subscription('none', '{}')$q$)
+        = 'PS404 Subscription not found', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a new filter is shown as given and decides for what is published then';
+    v_ids uuid[] := pg_temp.stock('refilter', 2);
+begin
+    assert (
+        select u.filter::text
+        from pubsub.update_subscription('refilter', '{"filter": {"n" :  [2, 1e0],"n": [2]}}') u
+    ) = '{"n" :  [2, 1e0],"n": [2]}', c_proves;
+    v_ids := v_ids || (pg_temp.publish('refilter', 3))[2];
+    assert pg_temp.claim('refilter') = v_ids, c_proves;
+    perform pubsub.ack_messages('refilter', v_ids);
+
+    perform pubsub.update_subscription('refilter', '{"filter": {"attributes": {"a": ["b"]}}}');
+    perform pg_temp.publish('refilter');
+    assert pg_temp.claim('refilter') = '{}', c_proves || ': attributes';
+
+    perform pubsub.update_subscription('refilter', '{"filter": null}');
+    v_ids := pg_temp.publish('refilter', 2);
+    assert pg_temp.claim('refilter') = v_ids, c_proves || ': none';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'retries and deadlines follow the new settings from the next claim on';
+    v_ids uuid[] := pg_temp.stock('policy', 1);
+    v_claim record;
+begin
+    perform pubsub.update_subscription('policy',
+        '{"ack_deadline_seconds": 1000, "max_delivery_attempts": 1}');
+    select c.* into v_claim from pubsub.consume_messages('policy', 'consumer') c;
+    assert v_claim.ack_deadline > clock_timestamp() + interval '900 seconds', c_proves;
+
+    perform pubsub.nack_messages('policy', v_ids);
+    assert (select m.dlq from pubsub.subscription_metrics('policy') m) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the helpers refuse and resolve by themselves';
+    v_keys record;
+begin
+    perform pg_temp.stock('own');
+    perform pubsub.create_topic('own-dead');
+    v_keys := pubsub.subscription_keys('own');
+
+    assert pubsub.dead_letter_topic(v_keys.topic_key, null) is null, c_proves;
+    assert pubsub.dead_letter_topic(v_keys.topic_key, 'own-dead') = (
+        select t.topic_key from pubsub_data.topics t where t.topic_id = 'own-dead'), c_proves;
+    assert pg_temp.refusal($q$select pubsub.check_subscription_settings('{}')$q$)
+        = 'PS422(max_delivery_attempts) max_delivery_attempts must be 1 to 2147483647', c_proves;
+    assert pg_temp.refusal($q$select pubsub.check_changes('{"b": 1, "a": 1}', '{b}')$q$)
+        = 'PS422(a) "a" is not a setting that can be changed', c_proves;
+    assert pg_temp.refusal($q$select pubsub.check_changes('{"b": 1}', '{b}')$q$) is null, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a dead-letter topic that is deleted is no setting any more';
+begin
+    perform pg_temp.stock('orphan');
+    perform pubsub.create_topic('orphan-dead');
+    perform pubsub.update_subscription('orphan', '{"dead_letter_topic_id": "orphan-dead"}');
+    assert (select g.dead_letter_topic_id from pubsub.get_subscription('orphan') g) = 'orphan-dead',
+        c_proves;
+
+    perform pubsub.delete_topic('orphan-dead');
+    assert (select g.dead_letter_topic_id from pubsub.get_subscription('orphan') g) is null, c_proves;
+end
+$$;
