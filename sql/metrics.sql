@@ -118,7 +118,7 @@ as $$
             -- what does not depend on time, and what ends later
             values
                 ('-infinity'::timestamptz, null, o.backlog, 0, 0, o.acked, o.dlq, o.expired),
-                (o.due_at, o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0)
+                (nullif(o.due_at, '-infinity'), o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0)
         ) as part (due_at, consumer_id, backlog, leased, waiting, acked, dlq, expired)
         where part.due_at = '-infinity'
             -- leases count for max_in_flight a little longer (flow.sql)
@@ -181,7 +181,8 @@ begin
         cross join lateral (
             values
                 ('-infinity'::timestamptz, null, -c.backlog, 0, 0, -c.acked, -c.dlq),
-                (c.due_at, c.consumer_id, 0, -c.leased, -c.waiting, 0, 0)
+                -- what was due at once never waited
+                (nullif(c.due_at, '-infinity'), c.consumer_id, 0, -c.leased, -c.waiting, 0, 0)
         ) as counted (due_at, consumer_id, backlog, leased, waiting, acked, dlq)
         where c.topic_key = v_keys.topic_key and c.subscription_key = v_keys.subscription_key
     ), difference as (

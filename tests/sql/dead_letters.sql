@@ -232,9 +232,10 @@ declare
     c_proves constant text := 'a message without its payload is kept, for it cannot be published';
     v_ids uuid[];
 begin
+    perform pg_temp.stock('shelf');
     perform pubsub.create_topic('hollow');
     perform pubsub.create_subscription('hollow', 'hollow', p_max_delivery_attempts => 1,
-        p_dead_letter_topic_id => 'hollow');
+        p_dead_letter_topic_id => 'shelf');
     v_ids := pg_temp.publish('hollow', 2);
     perform pg_temp.claim('hollow');
     delete from pubsub_data.messages m where m.message_id = v_ids[1];
@@ -243,7 +244,7 @@ begin
 
     assert array(select l.message_id from pubsub.list_dlq_messages('hollow') l) = v_ids[1:1],
         c_proves;
-    assert cardinality(pg_temp.claim('hollow')) = 1, c_proves;
+    assert cardinality(pg_temp.claim('shelf')) = 1, c_proves;
     assert pubsub.recount_messages('hollow') = 0, c_proves;
 end
 $$;
