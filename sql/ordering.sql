@@ -28,8 +28,8 @@
  * In       p_tail: nothing is live below; p_upto: how far lanes are read;
  *          p_ids, p_lanes: the candidates, in id order; p_taken: ctids that this claim has already
  * Out      places: the ctids of up to p_limit deliveries in id order, which are locked now, also of
- *          messages of those lanes that are no candidates; first_left: the lowest id that would have
- *          been taken but for p_limit; lost: whether the consumer of any let its lease run out
+ *          messages of those lanes that are no candidates; left_over: ids that would have been taken
+ *          but for p_limit; lost: whether the consumer of any let its lease run out
  * Locks    skips locked rows; rows that it gives back stay locked until the transaction ends
  * Effects  a wake-up for what it gives back
  */
@@ -37,7 +37,7 @@ create function pubsub.take_runs(
     p_topic_key bigint, p_subscription_key bigint, p_now timestamptz, p_limit int,
     p_max_attempts int, p_rewinds int, p_tail uuid, p_upto uuid, p_ids uuid[], p_lanes text[],
     p_taken tid[],
-    out places tid[], out first_left uuid, out lost boolean
+    out places tid[], out left_over uuid[], out lost boolean
 )
 language plpgsql volatile
 set enable_seqscan = off
@@ -60,7 +60,10 @@ begin
             group by c.lane
         ), walked as (
             select w.message_id,
-                bool_and(w.is_free) over (partition by l.lane order by w.message_id) as is_open
+                w.message_id <= p_upto
+                    and bool_and(w.is_free) over (partition by l.lane order by w.message_id)
+                    -- one in flight behind the run holds it up: it must not take the place of others
+                    and not bool_or(w.is_held) over (partition by l.lane) as is_open
             from lanes l
             cross join lateral (
                 select x.message_id, x.visible_at <= p_now and x.attempts < p_max_attempts
@@ -68,16 +71,17 @@ begin
                     and x.xmax <> all(array(
                         select r.xid::xid
                         from pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) as r (xid)
-                    )) as is_free
+                    )) as is_free,
+                    x.lease is not null and x.visible_at > p_now as is_held
                 from pubsub_data.deliveries x
                 where x.topic_key = p_topic_key
                     and x.subscription_key = p_subscription_key
                     and x.lane = l.lane
                     and x.message_id >= p_tail
-                    and x.message_id <= p_upto
                     and x.ctid <> all(p_taken)
                 order by x.message_id
-                limit l.candidates + 1 + 2 * p_limit / (select count(*) from lanes)
+                limit l.candidates + 1
+                    + greatest(2 * p_limit, c_look_ahead) / (select count(*) from lanes)
             ) w
         )
         select array_agg(o.message_id order by o.message_id) into v_wanted
@@ -87,7 +91,7 @@ begin
             select c.id from unnest(p_ids, p_lanes) as c (id, lane) where c.lane is null
         ) o;
     end if;
-    take_runs.first_left := v_wanted[p_limit + 1];
+    take_runs.left_over := v_wanted[p_limit + 1:];
 
     select array_agg(d.place), array_agg(d.message_id), array_agg(d.lane), count(d.lease) > 0
     into take_runs.places, v_ids, v_lanes, take_runs.lost
@@ -221,7 +225,7 @@ declare
     v_lanes text[];
     v_last_seen uuid;
     v_taken tid[];
-    v_first_left uuid;
+    v_left uuid[];
     v_found_lost boolean;
 begin
     choose_ordered.head := p_head;
@@ -315,9 +319,9 @@ begin
                 limit v_window
             ) p;
         end if;
-        v_first_left := null;
+        v_left := '{}';
         if v_ids <> '{}' then
-            select r.places, r.first_left, r.lost into v_taken, v_first_left, v_found_lost
+            select r.places, r.left_over, r.lost into v_taken, v_left, v_found_lost
             from pubsub.take_runs(
                 p_topic_key, p_subscription_key, p_now,
                 p_limit - cardinality(choose_ordered.places), p_max_attempts, p_rewinds, v_tail,
@@ -332,15 +336,13 @@ begin
         case v_step
             when 'due' then
                 -- more than the caller wants: the next claim's
-                if v_first_left is not null then
-                    insert into pubsub_data.wakeups (
-                        topic_key, subscription_key, due_at, message_ids
-                    )
-                    select p_topic_key, p_subscription_key, p_now, array_agg(d.message_id)
-                    from pubsub_data.deliveries d
-                    where d.ctid = any(p_due) and d.ctid <> all(choose_ordered.places)
-                    having count(*) > 0;
-                end if;
+                insert into pubsub_data.wakeups (
+                    topic_key, subscription_key, due_at, message_ids
+                )
+                select p_topic_key, p_subscription_key, p_now, array_agg(i.id)
+                from unnest(v_ids) as i (id)
+                where i.id = any(v_left)
+                having count(*) > 0;
             when 'near' then
                 v_near_at := p_now + 20 * v_took;
             when 'sweep' then
@@ -353,11 +355,11 @@ begin
                 end if;
             else
                 v_looked_at := v_looked_at + cardinality(v_ids);
-                if v_first_left is not null then
+                if v_left <> '{}' then
                     -- the first one that is left comes next
                     choose_ordered.head := coalesce((
                         select i.id from unnest(v_ids) as i (id)
-                        where i.id < v_first_left
+                        where i.id < v_left[1]
                         order by i.id desc
                         limit 1
                     ), choose_ordered.head);

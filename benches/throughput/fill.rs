@@ -47,11 +47,18 @@ pub(crate) async fn publish(database: &Database, topic: &str, messages: u64) {
     in_batches(database, topic, messages, BATCH, sql).await;
 }
 
+/// Publish so many messages with further arguments of `publish_messages`, over `$3` messages.
+pub(crate) async fn publish_with(database: &Database, topic: &str, messages: u64, more: &str) {
+    let sql = format!(
+        "select count(*) from pubsub.publish_messages($1, array_fill($2::jsonb, array[$3]), {more})"
+    );
+    in_batches(database, topic, messages, BATCH, &sql).await;
+}
+
 /// Publish so many messages that wait for an hour.
 pub(crate) async fn publish_later(database: &Database, topic: &str, messages: u64) {
-    let sql = "select count(*) from pubsub.publish_messages($1, array_fill($2::jsonb, array[$3]), \
-               p_deliver_at => array_fill(now() + interval '1 hour', array[$3]))";
-    in_batches(database, topic, messages, BATCH, sql).await;
+    let delay = "p_deliver_at => array_fill(now() + interval '1 hour', array[$3])";
+    publish_with(database, topic, messages, delay).await;
 }
 
 /// Lease so many messages for twelve hours to somebody who never acks.
@@ -62,11 +69,12 @@ pub(crate) async fn lease(database: &Database, subscription: &str, messages: u64
 }
 
 /// A statement of a name, a payload and a number of messages, until all are done.
-async fn in_batches(database: &Database, name: &str, messages: u64, batch: i64, sql: &'static str) {
+async fn in_batches(database: &Database, name: &str, messages: u64, batch: i64, sql: &str) {
     let left = Arc::new(AtomicI64::new(i64::try_from(messages).unwrap()));
     let mut connections = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let (left, database, name) = (Arc::clone(&left), database.clone(), name.to_owned());
+        let (left, database) = (Arc::clone(&left), database.clone());
+        let (name, sql) = (name.to_owned(), sql.to_owned());
         connections.spawn(async move {
             let mut connection = database.connect().await;
             // only here: nothing that is measured may be without fsync
@@ -79,7 +87,7 @@ async fn in_batches(database: &Database, name: &str, messages: u64, batch: i64, 
                 if count <= 0 {
                     break;
                 }
-                let done: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+                let done: i64 = sqlx::query_scalar(AssertSqlSafe(sql.clone()))
                     .bind(&name)
                     .bind(payload())
                     .bind(i32::try_from(count).unwrap())

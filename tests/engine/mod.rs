@@ -101,7 +101,9 @@ async fn advance(connection: &mut PgConnection, seconds: f64) {
     for sql in [
         "update pubsub_data.deliveries \
          set visible_at = visible_at - make_interval(secs => $1), \
-             leased_at = leased_at - make_interval(secs => $1)",
+             leased_at = leased_at - make_interval(secs => $1), \
+             extended_at = extended_at - make_interval(secs => $1), \
+             expires_at = expires_at - make_interval(secs => $1)",
         "update pubsub_data.wakeups set due_at = due_at - make_interval(secs => $1)",
         "update pubsub_data.counters set due_at = due_at - make_interval(secs => $1)",
     ] {

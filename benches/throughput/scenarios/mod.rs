@@ -2,6 +2,7 @@
 
 mod against;
 mod authentication;
+mod features;
 mod growth;
 mod horizon;
 mod memory;
@@ -16,9 +17,10 @@ use crate::flags::Flags;
 use crate::report::Row;
 
 /// In the order in which they run.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 15] = [
     "throughput",
     "against another build",
+    "cost of features",
     "steady 1,000/s",
     "growth of subscriptions",
     "growth of in flight",
@@ -44,6 +46,7 @@ pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
     match name {
         "throughput" => throughput::measure(bench).await,
         "against another build" => against::measure(bench).await,
+        "cost of features" => features::measure(bench).await,
         "steady 1,000/s" => steady::measure(bench).await,
         "growth of subscriptions" => growth::subscriptions::measure(bench).await,
         "growth of in flight" => growth::in_flight(bench).await,
