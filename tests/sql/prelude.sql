@@ -108,7 +108,7 @@ language sql volatile
 as $$
     select set_config(format('pubsub.%s_%s', hints.name, s.subscription_key), '', false)
     from pubsub_data.subscriptions s
-    cross join unnest(array['cursor', 'urgent', 'aged', 'ordered']) as hints (name)
+    cross join unnest(array['cursor', 'urgent', 'aged', 'ordered', 'fair']) as hints (name)
     where s.subscription_id = p_subscription
 $$;
 
