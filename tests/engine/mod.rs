@@ -4,6 +4,7 @@ mod dead_letters;
 mod delivery;
 mod filters;
 mod flatness;
+mod lanes;
 mod model;
 mod ordering;
 mod ordering_model;
