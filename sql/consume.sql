@@ -309,7 +309,7 @@ begin
             where x.topic_key = p_topic_key and x.message_id = i.message_id
             limit 1
         ) m
-        order by i.consumer, case when p_mode = 'priorities' then -m.priority else 0 end nulls last,
+        order by i.consumer, case when p_mode = 'priorities' then -coalesce(m.priority, 0) else 0 end,
             m.message_id;
 end
 $$;

@@ -23,6 +23,26 @@
  */
 
 /*
+ * is_unfinished — whether a transaction had yet to end when a snapshot was taken.
+ *
+ * In       p_xid: of the last 2^31 transactions, as the system column xmax has it
+ */
+create function pubsub.is_unfinished(p_xid xid, p_snapshot pg_snapshot)
+returns boolean
+language sql immutable parallel safe
+as $$
+    -- the full id of which p_xid is the low half is the one nearest to the snapshot's end
+    select not pg_catalog.pg_visible_in_snapshot((
+        pg_catalog.pg_snapshot_xmax(p_snapshot)::text::bigint - 2147483648
+        + ((p_xid::text::bigint - pg_catalog.pg_snapshot_xmax(p_snapshot)::text::bigint
+            + 2147483648) & 4294967295)
+    )::text::xid8, p_snapshot)
+$$;
+
+comment on function pubsub.is_unfinished is
+    'Whether a transaction had yet to end when a snapshot was taken.';
+
+/*
  * take_runs — of candidates, those whose lanes allow it.
  *
  * In       p_tail: nothing is live below; p_upto: how far lanes are read;
@@ -48,9 +68,14 @@ declare
     -- how many messages of these lanes are looked at for one in flight behind the run
     c_look_ahead constant int := 1000;
     v_wanted uuid[] := p_ids;
+    v_wanted_lanes text[] := p_lanes;
+    -- whether it is the first of its lane, or in none
+    v_leads boolean[];
     v_ids uuid[];
     v_lanes text[];
-    v_given_back uuid[];
+    v_kept uuid[];
+    v_in_flight boolean;
+    v_leading boolean;
 begin
     if array_remove(p_lanes, null) <> '{}' then
         with lanes as materialized (
@@ -59,19 +84,20 @@ begin
             where c.lane is not null
             group by c.lane
         ), walked as (
-            select w.message_id,
-                w.message_id <= p_upto
-                    and bool_and(w.is_free) over (partition by l.lane order by w.message_id)
+            select w.message_id, l.lane, row_number() over run = 1 as leads,
+                w.message_id <= p_upto and bool_and(w.is_free) over run
                     -- one in flight behind the run holds it up: it must not take the place of others
                     and not bool_or(w.is_held) over (partition by l.lane) as is_open
             from lanes l
             cross join lateral (
                 select x.message_id, x.visible_at <= p_now and x.attempts < p_max_attempts
                     and (x.expires_at is null or x.expires_at > p_now)
-                    and x.xmax <> all(array(
-                        select r.xid::xid
-                        from pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) as r (xid)
-                    )) as is_free,
+                    and not (x.xmax <> '0'
+                        and pubsub.is_unfinished(x.xmax, pg_catalog.pg_current_snapshot())
+                        and x.xmax <> all(array(
+                            select l.transactionid from pg_catalog.pg_locks l
+                            where l.locktype = 'transactionid' and l.pid = pg_catalog.pg_backend_pid()
+                        ))) as is_free,
                     x.lease is not null and x.visible_at > p_now as is_held
                 from pubsub_data.deliveries x
                 where x.topic_key = p_topic_key
@@ -83,34 +109,47 @@ begin
                 limit l.candidates + 1
                     + greatest(2 * p_limit, c_look_ahead) / (select count(*) from lanes)
             ) w
+            window run as (partition by l.lane order by w.message_id)
         )
-        select array_agg(o.message_id order by o.message_id) into v_wanted
+        select array_agg(o.message_id), array_agg(o.lane), array_agg(o.leads)
+        into v_wanted, v_wanted_lanes, v_leads
         from (
-            select w.message_id from walked w where w.is_open
+            select w.message_id, w.lane, w.leads from walked w where w.is_open
             union all
-            select c.id from unnest(p_ids, p_lanes) as c (id, lane) where c.lane is null
+            select c.id, null, true from unnest(p_ids, p_lanes) as c (id, lane)
+            where c.lane is null
+            order by message_id
         ) o;
     end if;
     take_runs.left_over := v_wanted[p_limit + 1:];
 
-    select array_agg(d.place), array_agg(d.message_id), array_agg(d.lane), count(d.lease) > 0
-    into take_runs.places, v_ids, v_lanes, take_runs.lost
-    from unnest(v_wanted[:p_limit]) as w (id)
-    cross join lateral (
-        select x.ctid as place, x.message_id, x.lane, x.lease
-        from pubsub_data.deliveries x
-        where x.topic_key = p_topic_key
-            and x.subscription_key = p_subscription_key
-            and x.message_id = w.id
-            and x.visible_at <= p_now
-            and x.attempts < p_max_attempts
-            and (x.expires_at is null or x.expires_at > p_now)
-            and x.ctid <> all(p_taken)
-        limit 1
-        for update skip locked
-    ) d;
+    take_runs.places := '{}';
+    take_runs.lost := false;
+    -- who has locked the first of a lane has the lane: the others want no more of it
+    foreach v_leading in array array[true, false] loop
+        exit when not v_leading and not false = any(v_leads[:p_limit]);
+        select take_runs.places || array_agg(d.place), v_ids || array_agg(d.message_id),
+            v_lanes || array_agg(d.lane), take_runs.lost or count(d.lease) > 0
+        into take_runs.places, v_ids, v_lanes, take_runs.lost
+        from unnest(v_wanted[:p_limit], v_wanted_lanes[:p_limit], v_leads[:p_limit])
+            as w (id, lane, leads)
+        cross join lateral (
+            select x.ctid as place, x.message_id, x.lane, x.lease
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = w.id
+                and x.visible_at <= p_now
+                and x.attempts < p_max_attempts
+                and (x.expires_at is null or x.expires_at > p_now)
+                and x.ctid <> all(p_taken)
+            limit 1
+            for update skip locked
+        ) d
+        where v_leading = coalesce(w.leads, true)
+            and (v_leading or w.lane in (select l.lane from unnest(v_lanes) as l (lane)));
+    end loop;
     if coalesce(array_remove(v_lanes, null), '{}') = '{}' then
-        take_runs.places := coalesce(take_runs.places, '{}');
         return;
     end if;
 
@@ -120,24 +159,24 @@ begin
         from unnest(v_ids, v_lanes, take_runs.places) as m (id, lane, place)
         where m.lane is not null
         group by m.lane
-    ), kept as (
-        select u.id, u.place
+    ), checked as materialized (
+        select l.ids, l.places, c.run, c.is_leased
         from lanes l
         cross join lateral (
-            select case when bool_or(w.is_held) then 0
-                -- once one differs, all that follow do
-                else count(*) filter (where w.message_id = l.ids[w.position]) end as run
+            select case when bool_or(w.is_leased or w.is_locked) then 0
+                    -- once one differs, all that follow do
+                    else count(*) filter (where w.message_id = l.ids[w.position]) end as run,
+                bool_or(w.is_leased) as is_leased
             from (
-                select x.message_id, x.is_held,
-                    row_number() over (order by x.message_id) as position
+                select x.*, row_number() over (order by x.message_id) as position
                 from (
-                    select y.message_id,
-                        y.lease is not null and y.visible_at > p_now
-                        or y.xmax = any(array(
-                            select r.xid::xid
-                            from pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot())
-                                as r (xid)
-                        )) as is_held
+                    select y.message_id, y.lease is not null and y.visible_at > p_now as is_leased,
+                        y.xmax <> '0'
+                        and pubsub.is_unfinished(y.xmax, pg_catalog.pg_current_snapshot())
+                        and y.xmax <> all(array(
+                            select l.transactionid from pg_catalog.pg_locks l
+                            where l.locktype = 'transactionid' and l.pid = pg_catalog.pg_backend_pid()
+                        )) as is_locked
                     from pubsub_data.deliveries y
                     where y.topic_key = p_topic_key
                         and y.subscription_key = p_subscription_key
@@ -148,8 +187,11 @@ begin
                     limit cardinality(l.ids) + c_look_ahead / (select count(*) from lanes)
                 ) x
             ) w
-        ) checked
-        cross join lateral unnest(l.ids[:checked.run], l.places[:checked.run]) as u (id, place)
+        ) c
+    ), kept as (
+        select u.id, u.place
+        from checked c
+        cross join lateral unnest(c.ids[:c.run], c.places[:c.run]) as u (id, place)
         where exists (
             select from pubsub_data.subscriptions s
             where s.topic_key = p_topic_key
@@ -161,15 +203,18 @@ begin
         from unnest(v_ids, v_lanes, take_runs.places) as m (id, lane, place)
         where m.lane is null
     )
-    select coalesce(array_agg(k.place order by k.id), '{}'), array_agg(k.id)
-    into take_runs.places, v_wanted
+    select coalesce(array_agg(k.place order by k.id), '{}'), coalesce(array_agg(k.id), '{}'),
+        (select bool_or(c.is_leased) from checked c)
+    into take_runs.places, v_kept, v_in_flight
     from kept k;
 
-    if cardinality(take_runs.places) < cardinality(v_ids) then
+    if cardinality(v_kept) < cardinality(v_ids) then
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select p_topic_key, p_subscription_key, p_now + interval '1 second', array_agg(i.id)
+        select p_topic_key, p_subscription_key,
+            p_now + case when v_in_flight then interval '1 second' else interval '100 ms' end,
+            array_agg(i.id)
         from unnest(v_ids) as i (id)
-        where i.id <> all(coalesce(v_wanted, '{}'));
+        where i.id <> all(v_kept);
     end if;
 end
 $$;

@@ -181,8 +181,8 @@ comment on function pubsub.expire_deliveries is
  * wake_next — deliveries have left: have the next of their ordering keys looked at.
  *
  * In       p_lanes: one element per id, null for a message without a key; the rows are gone already
- * Effects  a wake-up, due now, for the first delivery of each key above the lowest id given; none where
- *          the subscription does not order
+ * Effects  a wake-up, due now, for the first delivery of each key above the lowest id given, unless it is
+ *          in flight or waits, and so has one; none where the subscription does not order
  */
 create function pubsub.wake_next(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_lanes text[]
@@ -210,15 +210,16 @@ begin
         order by l.lane, l.message_id
     ) gone
     cross join lateral (
-        select d.message_id
+        select d.message_id, d.visible_at
         from pubsub_data.deliveries d
         where d.topic_key = p_topic_key
             and d.subscription_key = p_subscription_key
             and d.lane = gone.lane
             and d.message_id > gone.message_id
-        order by d.lane, d.message_id
+        order by d.message_id
         limit 1
     ) next
+    where next.visible_at <= clock_timestamp()
     having count(*) > 0;
 end
 $$;

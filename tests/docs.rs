@@ -118,7 +118,7 @@ async fn the_readmes_five_minutes_do_what_it_says() {
 
 #[tokio::test]
 async fn the_examples_for_psql_do_what_they_say() {
-    for document in ["docs/sql.md", "docs/filters.md"] {
+    for document in ["docs/sql.md", "docs/filters.md", "docs/ordering.md"] {
         let database = TestDatabase::create().await;
 
         let mut psql = Command::new("psql");

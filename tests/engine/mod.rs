@@ -6,7 +6,10 @@ mod fairness;
 mod filters;
 mod flatness;
 mod flow;
+mod lanes;
 mod model;
+mod ordering;
+mod ordering_model;
 mod plans;
 mod stragglers;
 mod transactions;
@@ -138,8 +141,8 @@ async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
 
 /// Make a connection as good as new.
 async fn forget_hints(connection: &mut PgConnection) {
-    let sql = "select set_config('pubsub.cursor_' || s.subscription_key, '', false), \
-            set_config('pubsub.fair_' || s.subscription_key, '', false) \
-        from pubsub_data.subscriptions s";
+    let sql = "select set_config(format('pubsub.%s_%s', hints.name, s.subscription_key), '', false) \
+        from pubsub_data.subscriptions s \
+        cross join unnest(array['cursor', 'urgent', 'aged', 'ordered', 'fair']) as hints (name)";
     execute(connection, sql).await;
 }
