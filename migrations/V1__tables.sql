@@ -68,7 +68,8 @@ create table pubsub_data.subscriptions (
     constraint subscriptions_ordering_failure_valid
         check (ordering_failure in ('dead_letter', 'park', 'skip')),
     constraint subscriptions_fairness_key_valid
-        check (char_length(fairness_key) between 1 and 256 and not enable_ordering),
+        check (fairness_key is null
+            or char_length(fairness_key) between 1 and 256 and not enable_ordering),
     constraint subscriptions_max_in_flight_valid check (max_in_flight between 1 and 1000000),
     constraint subscriptions_max_in_flight_per_consumer_valid
         check (max_in_flight_per_consumer between 1 and 1000000),
