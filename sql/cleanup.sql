@@ -43,7 +43,8 @@ begin
                 and x.subscription_key = p_subscription_key
                 and x.message_id = i.id
                 and x.lease is not null
-                and (x.visible_at <= v_now or x.leased_at <= p_stuck_before)
+                and (x.visible_at <= v_now
+                    or coalesce(x.extended_at, x.leased_at) <= p_stuck_before)
             limit 1
             for update skip locked
         ) d

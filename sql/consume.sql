@@ -197,7 +197,8 @@ begin
         with leased as (
             update pubsub_data.deliveries d
             set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
-                leased_at = v_now, consumer_id = p_consumer_ids[v_consumer]
+                leased_at = v_now, extended_at = null,
+                consumer_id = p_consumer_ids[v_consumer]
             where d.ctid = any(v_places[v_taken + 1 : v_taken + p_limits[v_consumer]])
             returning d.message_id, d.attempts
         )

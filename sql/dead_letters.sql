@@ -6,11 +6,13 @@
 /*
  * dead_letter_deliveries — move deliveries of a subscription to its dead letters.
  *
- * In       p_places: the ctids of the rows, which the caller has locked
+ * In       p_places: the ctids of the rows, which the caller has locked; per place p_errors, what the
+ *          consumer said, null as a whole when nobody did
  * Out      how many were moved
  */
 create function pubsub.dead_letter_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text,
+    p_errors text[] default null
 )
 returns bigint
 language plpgsql volatile
@@ -21,8 +23,9 @@ declare
 begin
     with dead as (
         delete from pubsub_data.deliveries d
-        where d.ctid = any(p_places)
-        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.lease
+        using unnest(p_places, p_errors) as e (place, error)
+        where d.ctid = e.place
+        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.lease, e.error
     ), counted as (
         insert into pubsub_data.counters (
             topic_key, subscription_key, due_at, backlog, leased, waiting, dlq
@@ -34,11 +37,11 @@ begin
     )
     insert into pubsub_data.dead_letters (
         topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
-        published_at, attempts, consumer_id, reason
+        published_at, attempts, consumer_id, reason, last_error
     )
     select p_topic_key, p_subscription_key, d.message_id, coalesce(m.payload, 'null'), m.attributes,
         m.ordering_key, m.priority, coalesce(m.published_at, pubsub.id_time(d.message_id)),
-        d.attempts, d.consumer_id, p_reason
+        d.attempts, d.consumer_id, p_reason, d.error
     from dead d
     -- a message that someone removed by hand still ends in the books
     left join lateral (

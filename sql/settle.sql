@@ -70,10 +70,14 @@ comment on function pubsub.lock_leases is
 
 /*
  * ack_deliveries — ack_messages by keys.
+ *
+ * In       p_enable_ordering and p_per_consumer: whether the subscription orders, and whether it limits
+ *          what a consumer may hold
  */
 create function pubsub.ack_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[],
-    p_leases bigint[] default null
+    p_leases bigint[] default null, p_enable_ordering boolean default false,
+    p_per_consumer boolean default false
 )
 returns bigint
 language plpgsql volatile
@@ -85,34 +89,44 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_held tid[];
     v_acked bigint;
+    v_ids uuid[];
+    v_lanes text[];
 begin
     select l.places into v_held
     from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
     if v_held is null then
         return 0;
     end if;
+    if p_enable_ordering then
+        select array_agg(d.message_id), array_agg(d.lane) into v_ids, v_lanes
+        from pubsub_data.deliveries d
+        where d.ctid = any(v_held) and d.lane is not null;
+    end if;
     with acked as (
         delete from pubsub_data.deliveries d
         where d.ctid = any(v_held)
-        returning d.message_id, d.attempts, d.consumer_id, d.visible_at
+        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.leased_at
     ), remembered as (
         insert into pubsub_data.acked (
-            topic_key, subscription_key, acked_at, attempts, consumer_id, message_ids
+            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
         )
-        select p_topic_key, p_subscription_key, v_now, a.attempts, a.consumer_id,
+        select p_topic_key, p_subscription_key, v_now, a.leased_at, a.attempts, a.consumer_id,
             array_agg(a.message_id)
         from acked a
-        group by a.attempts, a.consumer_id
+        group by a.leased_at, a.attempts, a.consumer_id
     ), counted as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, backlog, leased, acked
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
         )
-        select p_topic_key, p_subscription_key, pubsub.counter_time(a.visible_at), -count(*),
-            -count(*), count(*)
+        select p_topic_key, p_subscription_key, pubsub.counter_time(a.visible_at),
+            case when p_per_consumer then a.consumer_id end, -count(*), -count(*), count(*)
         from acked a
-        group by pubsub.counter_time(a.visible_at)
+        group by pubsub.counter_time(a.visible_at), case when p_per_consumer then a.consumer_id end
     )
     select count(*) into v_acked from acked;
+    if v_lanes is not null then
+        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
+    end if;
     return v_acked;
 end
 $$;
@@ -135,11 +149,18 @@ returns bigint
 language plpgsql volatile
 as $$
 declare
-    v_keys record;
+    v_subscription record;
 begin
-    v_keys := pubsub.subscription_keys(p_subscription_id);
+    select s.topic_key, s.subscription_key, s.enable_ordering,
+        s.max_in_flight_per_consumer is not null as per_consumer
+    into v_subscription
+    from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
     return pubsub.ack_deliveries(
-        v_keys.topic_key, v_keys.subscription_key, p_message_ids, p_leases);
+        v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, p_leases,
+        v_subscription.enable_ordering, v_subscription.per_consumer);
 end
 $$;
 
@@ -147,11 +168,17 @@ comment on function pubsub.ack_messages is
     'Settle leased messages for good; returns how many were. Fenced by lease where one is given.';
 
 /*
- * nack_deliveries — nack_messages by keys.
+ * retry_deliveries — end leases and let the messages return later.
+ *
+ * In       p_places: the ctids of the rows, which the caller has locked; per place p_seconds until it
+ *          returns, null for the backoff, and p_reasons, what the consumer said. Each may be null as
+ *          a whole
+ * Out      how many will return
+ * Effects  a failure per delivery
  */
-create function pubsub.nack_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
-    p_max_attempts int, p_backoff_min_seconds int, p_backoff_max_seconds int
+create function pubsub.retry_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_seconds int[],
+    p_reasons text[], p_backoff_min_seconds int, p_backoff_max_seconds int, p_per_consumer boolean
 )
 returns bigint
 language plpgsql volatile
@@ -161,45 +188,88 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
-    v_held record;
-    v_retry tid[];
-    v_spent tid[];
     v_nacked bigint;
 begin
-    select l.places, l.attempts, l.deadlines into v_held
-    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
-    select array_agg(l.place) filter (where l.attempts < p_max_attempts),
-        array_agg(l.place) filter (where l.attempts >= p_max_attempts)
-    into v_retry, v_spent
-    from unnest(v_held.places, v_held.attempts) as l (place, attempts);
-
-    with nacked as (
+    with held as materialized (
+        select w.place, w.seconds, w.reason, d.visible_at, d.consumer_id, d.leased_at
+        from unnest(p_places, p_seconds, p_reasons) as w (place, seconds, reason)
+        join pubsub_data.deliveries d on d.ctid = w.place
+    ), nacked as (
         update pubsub_data.deliveries d
-        set visible_at = v_now + make_interval(secs => pubsub.backoff_seconds(
-                d.attempts, p_backoff_min_seconds, p_backoff_max_seconds)),
+        set visible_at = v_now + make_interval(secs => coalesce(h.seconds, pubsub.backoff_seconds(
+                d.attempts, p_backoff_min_seconds, p_backoff_max_seconds))),
             lease = null, leased_at = null, consumer_id = null
-        where d.ctid = any(v_retry)
-        returning d.message_id, d.visible_at
+        from held h
+        where d.ctid = h.place
+        returning d.message_id, d.visible_at, d.attempts, h.visible_at as deadline, h.consumer_id,
+            h.leased_at, h.reason
+    ), failed as (
+        insert into pubsub_data.failures (
+            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
+            outcome, reason
+        )
+        select p_topic_key, p_subscription_key, n.message_id, n.attempts, n.consumer_id,
+            n.leased_at, v_now, 'nacked', n.reason
+        from nacked n
     ), noted as (
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         select p_topic_key, p_subscription_key, n.visible_at, array_agg(n.message_id)
         from nacked n
         group by n.visible_at
     ), counted as (
-        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased, waiting)
-        select p_topic_key, p_subscription_key, pubsub.counter_time(c.due_at), sum(c.leased),
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, leased, waiting
+        )
+        select p_topic_key, p_subscription_key, c.due_at, c.consumer_id, sum(c.leased),
             sum(c.waiting)
         from (
-            select n.visible_at as due_at, 0 as leased, 1 as waiting from nacked n
+            select pubsub.counter_time(n.visible_at) as due_at, null as consumer_id, 0 as leased,
+                1 as waiting
+            from nacked n
             union all
-            select l.deadline, -1, 0
-            from unnest(v_held.attempts, v_held.deadlines) as l (attempts, deadline)
-            where l.attempts < p_max_attempts
+            select pubsub.counter_time(n.deadline), case when p_per_consumer then n.consumer_id end,
+                -1, 0
+            from nacked n
         ) c
-        group by pubsub.counter_time(c.due_at)
+        group by c.due_at, c.consumer_id
     )
     select count(*) into v_nacked from nacked;
+    return v_nacked;
+end
+$$;
 
+comment on function pubsub.retry_deliveries is
+    'End leases and let the messages return after a delay or their backoff; returns how many.';
+
+/*
+ * nack_deliveries — nack_messages by keys.
+ */
+create function pubsub.nack_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    p_max_attempts int, p_backoff_min_seconds int, p_backoff_max_seconds int,
+    p_per_consumer boolean default false
+)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_retry tid[];
+    v_spent tid[];
+    v_nacked bigint := 0;
+begin
+    select array_agg(l.place) filter (where l.attempts < p_max_attempts),
+        array_agg(l.place) filter (where l.attempts >= p_max_attempts)
+    into v_retry, v_spent
+    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) h
+    cross join unnest(h.places, h.attempts) as l (place, attempts);
+    if v_retry is not null then
+        v_nacked := pubsub.retry_deliveries(
+            p_topic_key, p_subscription_key, v_retry, null, null, p_backoff_min_seconds,
+            p_backoff_max_seconds, p_per_consumer);
+    end if;
     if v_spent is not null then
         v_nacked := v_nacked + pubsub.dead_letter_deliveries(
             p_topic_key, p_subscription_key, v_spent, 'attempts');
@@ -236,73 +306,9 @@ begin
     return pubsub.nack_deliveries(
         v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, p_leases,
         v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
-        v_subscription.backoff_max_seconds);
+        v_subscription.backoff_max_seconds, v_subscription.max_in_flight_per_consumer is not null);
 end
 $$;
 
 comment on function pubsub.nack_messages is
     'Give leased messages back: a retry after the backoff, or the dead letters when spent.';
-
-/*
- * extend_messages — move the ack deadline of live leases to p_seconds from now.
- *
- * Out      how many were extended; a lease whose deadline has passed is not
- * Errors   PS404 · PS422 (seconds 1 to 43200)
- */
-create function pubsub.extend_messages(
-    p_subscription_id text, p_message_ids uuid[], p_leases bigint[], p_seconds int
-)
-returns bigint
-language plpgsql volatile
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
-as $$
-declare
-    v_now constant timestamptz := clock_timestamp();
-    v_until constant timestamptz := v_now + make_interval(secs => p_seconds);
-    v_keys record;
-    v_held tid[];
-    v_deadlines timestamptz[];
-    v_extended uuid[];
-begin
-    if p_seconds is null or p_seconds not between 1 and 43200 then
-        perform pubsub.fail_validation('seconds', 'seconds must be 1 to 43200');
-    end if;
-    v_keys := pubsub.subscription_keys(p_subscription_id);
-    -- unlike ack and nack, this needs the lease and a deadline that has not passed
-    select array_agg(l.place), array_agg(l.deadline) into v_held, v_deadlines
-    from pubsub.lock_leases(
-        v_keys.topic_key, v_keys.subscription_key, p_message_ids,
-        array(select coalesce(w.lease, 0) from unnest(p_message_ids, p_leases) as w (id, lease))
-    ) h
-    cross join unnest(h.places, h.deadlines) as l (place, deadline)
-    where l.deadline > v_now;
-    if v_held is null then
-        return 0;
-    end if;
-    with extended as (
-        update pubsub_data.deliveries d
-        -- leased anew: cleanup_stuck_messages goes by the age of a lease
-        set visible_at = v_until, leased_at = v_now
-        where d.ctid = any(v_held)
-        returning d.message_id
-    )
-    select array_agg(e.message_id) into v_extended from extended e;
-    -- a deadline that moved nearer would be missed by the wake-up of the claim
-    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-    values (v_keys.topic_key, v_keys.subscription_key, v_until, v_extended);
-    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
-    select v_keys.topic_key, v_keys.subscription_key, pubsub.counter_time(c.due_at), sum(c.leased)
-    from (
-        select v_until as due_at, 1 as leased from unnest(v_extended)
-        union all
-        select l.deadline, -1 from unnest(v_deadlines) as l (deadline)
-    ) c
-    group by pubsub.counter_time(c.due_at);
-    return cardinality(v_extended);
-end
-$$;
-
-comment on function pubsub.extend_messages is
-    'Move the ack deadline of live leases to p_seconds from now; returns how many were.';

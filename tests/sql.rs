@@ -30,6 +30,7 @@ files!(
     clients,
     consume,
     dead_letters,
+    extend,
     filter_operators,
     filter_trials,
     filters,
@@ -42,10 +43,12 @@ files!(
     partitions,
     publish,
     settle,
+    settlements,
     states,
     subscriptions,
     topics,
     views,
+    waiting,
     wakeups,
 );
 

@@ -41,6 +41,9 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
+    ("extend.sql", include_str!("../../sql/extend.sql")),
+    ("settlements.sql", include_str!("../../sql/settlements.sql")),
+    ("waiting.sql", include_str!("../../sql/waiting.sql")),
     (
         "dead_letters.sql",
         include_str!("../../sql/dead_letters.sql"),

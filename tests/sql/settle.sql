@@ -112,18 +112,6 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'extend takes no "any lease"';
-    v_ids uuid[] := pg_temp.stock('extend-null', 1);
-begin
-    perform pg_temp.claim('extend-null');
-
-    assert pubsub.extend_messages('extend-null', v_ids, array[null]::bigint[], 60) = 0, c_proves;
-    assert pubsub.extend_messages('extend-null', v_ids, null, 60) = 0, c_proves;
-end
-$$;
-
-do $$
-declare
     c_proves constant text :=
         'a lease that is over, but not given away, can still be acked and nacked';
     v_ids uuid[] := pg_temp.stock('overdue', 2);
@@ -199,46 +187,6 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'an extended lease holds until its new deadline, longer or shorter';
-    v_seconds int;
-    v_ids uuid[];
-    v_leases bigint[];
-begin
-    foreach v_seconds in array array[3600, 10] loop
-        v_ids := pg_temp.stock('extend-' || v_seconds, 2);
-        v_leases := array(
-            select c.lease
-            from pubsub.consume_messages('extend-' || v_seconds, 'consumer', 10, 60) c);
-
-        assert pubsub.extend_messages('extend-' || v_seconds, v_ids, v_leases, v_seconds) = 2,
-            c_proves;
-        perform pg_temp.later('extend-' || v_seconds, make_interval(secs => v_seconds - 1));
-        assert pg_temp.claim('extend-' || v_seconds) = '{}', c_proves || ': ' || v_seconds;
-        perform pg_temp.later('extend-' || v_seconds, '1 second');
-        assert pg_temp.claim('extend-' || v_seconds) = v_ids, c_proves || ': ' || v_seconds;
-    end loop;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text := 'an extended lease keeps its number and its attempt';
-    v_ids uuid[] := pg_temp.stock('kept', 1);
-    v_leases bigint[];
-begin
-    v_leases := array(select c.lease from pubsub.consume_messages('kept', 'consumer') c);
-    perform pubsub.extend_messages('kept', v_ids, v_leases, 100);
-
-    assert (
-        select d.attempts = 1 and d.lease = v_leases[1]
-        from pubsub_data.deliveries d where d.message_id = v_ids[1]
-    ), c_proves;
-    assert pubsub.ack_messages('kept', v_ids, v_leases) = 1, c_proves;
-end
-$$;
-
-do $$
-declare
     c_proves constant text := 'seconds out of range and unknown subscriptions are refused';
     v_seconds int;
 begin
@@ -297,23 +245,6 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'an extended lease is not stuck';
-    v_ids uuid[] := pg_temp.stock('alive', 1);
-    v_leases bigint[];
-begin
-    v_leases := array(select c.lease from pubsub.consume_messages('alive', 'consumer') c);
-    update pubsub_data.deliveries set leased_at = leased_at - interval '59 seconds'
-    where message_id = v_ids[1];
-    perform pubsub.extend_messages('alive', v_ids, v_leases, 600);
-
-    perform pubsub.cleanup_stuck_messages(30);
-
-    assert pubsub.ack_messages('alive', v_ids, v_leases) = 1, c_proves;
-end
-$$;
-
-do $$
-declare
     c_proves constant text := 'a message that is named twice, by lease and without, is settled once';
     v_ids uuid[] := pg_temp.stock('named-twice', 3);
     v_leases bigint[] := array(
@@ -328,5 +259,74 @@ begin
         array[v_leases[3], v_leases[3]], 900) = 1, c_proves || ': extended';
 
     assert pubsub.recount_messages('named-twice') = 0, c_proves || ': and counted once';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an ack remembers when the message was delivered';
+    v_ids uuid[] := pg_temp.stock('when', 2);
+    v_leased_at timestamptz[];
+begin
+    perform pg_temp.claim('when', 1);
+    perform pg_temp.claim('when', 1);
+    v_leased_at := array(
+        select d.leased_at from pubsub_data.deliveries d
+        where d.message_id = any(v_ids) order by d.message_id
+    );
+    perform pubsub.ack_messages('when', v_ids);
+
+    assert array(
+        select a.delivered_at from pubsub_data.acked a
+        where a.message_ids && v_ids order by a.delivered_at
+    ) = v_leased_at, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a nack that leads to a retry is noted as a failure';
+    v_ids uuid[] := pg_temp.stock('failed', 2, 2);
+    v_leased_at timestamptz;
+begin
+    perform pg_temp.claim('failed');
+    v_leased_at := (
+        select d.leased_at from pubsub_data.deliveries d where d.message_id = v_ids[1]
+    );
+    perform pubsub.nack_messages('failed', v_ids[1:1]);
+
+    assert (
+        select count(*) = 1 and bool_and(f.message_id = v_ids[1] and f.attempt = 1
+            and f.consumer_id = 'consumer' and f.delivered_at = v_leased_at
+            and f.ended_at between v_leased_at and clock_timestamp() and f.outcome = 'nacked'
+            and f.reason is null)
+        from pubsub_data.failures f where f.message_id = any(v_ids)
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'retry_deliveries takes a delay and a reason for each';
+    v_ids uuid[] := pg_temp.stock('delays', 3);
+    v_keys record := pubsub.subscription_keys('delays');
+begin
+    perform pg_temp.claim('delays');
+
+    assert pubsub.retry_deliveries(v_keys.topic_key, v_keys.subscription_key, array(
+        select d.ctid from pubsub_data.deliveries d
+        where d.message_id = any(v_ids) order by d.message_id
+    ), array[0, 100, null], array['a', null, 'c'], 20, 20, false) = 3, c_proves;
+
+    assert array(
+        select round(extract(epoch from d.visible_at - clock_timestamp()))::int
+        from pubsub_data.deliveries d where d.message_id = any(v_ids) order by d.message_id
+    ) = array[0, 100, 20], c_proves;
+    assert array(
+        select f.reason from pubsub_data.failures f
+        where f.message_id = any(v_ids) order by f.message_id
+    ) = array['a', null, 'c'], c_proves;
+    assert pg_temp.claim('delays') = v_ids[1:1], c_proves || ': no delay is none';
+    assert pubsub.recount_messages('delays') = 0, c_proves || ': counted';
 end
 $$;
