@@ -244,6 +244,8 @@ fn the_doors_do_not_name_each_other() {
         "subscriptions",
         "filter_preview",
         "messages",
+        "pull",
+        "settle",
         "clients",
         "oauth",
         "monitoring",

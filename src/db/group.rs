@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
@@ -33,6 +34,11 @@ pub(super) trait Calls: Send + Sync + 'static {
         key: &str,
         requests: &[Self::Request],
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
+
+    /// Whoever asked for this answer is gone.
+    fn undelivered(&self, _key: &str, _answer: Self::Answer) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// A request that waits for its call.
@@ -95,13 +101,18 @@ impl<C: Calls> Group<C> {
         if starts {
             let running = Running {
                 group: Arc::clone(self),
-                key,
+                key: key.clone(),
                 ended: false,
             };
             // not in the caller's task, which ends when its client goes away
             tokio::spawn(running.work());
         }
-        answer
+        let mut expected = Expected {
+            group: Arc::clone(self),
+            key,
+            answer,
+        };
+        (&mut expected.answer)
             .await
             .unwrap_or_else(|_| Err(Error::Internal(Arc::new(Abandoned))))
     }
@@ -109,6 +120,24 @@ impl<C: Calls> Group<C> {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Queue<C>>> {
         // nothing in here panics half way
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer that a caller waits for. One that comes when the caller is just gone is not lost.
+struct Expected<C: Calls> {
+    group: Arc<Group<C>>,
+    key: String,
+    answer: oneshot::Receiver<Result<C::Answer, Error>>,
+}
+
+impl<C: Calls> Drop for Expected<C> {
+    fn drop(&mut self) {
+        self.answer.close();
+        // outside the runtime only when the whole service ends
+        if let (Ok(Ok(answer)), Ok(runtime)) = (self.answer.try_recv(), Handle::try_current()) {
+            let (group, key) = (Arc::clone(&self.group), std::mem::take(&mut self.key));
+            runtime.spawn(async move { group.calls.undelivered(&key, answer).await });
+        }
     }
 }
 
@@ -171,9 +200,15 @@ impl<C: Calls> Running<C> {
         let calls = &self.group.calls;
         match calls.call(&self.key, requests).await {
             Ok(results) => {
+                let mut undelivered = Vec::new();
                 for (answer, result) in answers.into_iter().zip(results) {
                     // the client went away meanwhile
-                    let _gone = answer.send(Ok(result));
+                    if let Err(Ok(result)) = answer.send(Ok(result)) {
+                        undelivered.push(result);
+                    }
+                }
+                for result in undelivered {
+                    calls.undelivered(&self.key, result).await;
                 }
             }
             // one request may have failed all
@@ -208,11 +243,14 @@ impl<C: Calls> Running<C> {
             if let Err(error @ Error::Unavailable(_)) = &result {
                 away = Some(error.clone());
             }
-            let _gone = answer.send(result.and_then(|mut results| {
+            let sent = answer.send(result.and_then(|mut results| {
                 results
                     .pop()
                     .ok_or_else(|| Error::Internal(Arc::new(Abandoned)))
             }));
+            if let Err(Ok(result)) = sent {
+                calls.undelivered(&self.key, result).await;
+            }
         }
     }
 }
@@ -245,3 +283,7 @@ mod tests;
 #[cfg(test)]
 #[path = "group_limits_tests.rs"]
 mod limits_tests;
+
+#[cfg(test)]
+#[path = "group_gone_tests.rs"]
+mod gone_tests;

@@ -1,16 +1,19 @@
-//! The calls of the hot path, merged where they come at once: publishes to a topic, claims and acks
-//! of a subscription. Each request is answered as if it had been called alone.
+//! The calls of the hot path, merged where they come at once: publishes to a topic, claims, acks and
+//! other settlements of a subscription. Each request is answered as if it had been called alone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
 use sqlx::PgPool;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::group::{Calls, Group};
 use super::json::JsonText;
 use super::messages::{self, Claim, Delivery, Handle};
+use super::settlements::{self, Action, Settled, Settlement};
+use super::waiting::Waiting;
 use crate::error::Error;
 
 /// A payload of so many bytes weighs as much as a small message.
@@ -20,12 +23,15 @@ const BYTES_PER_MESSAGE: usize = 1024;
 const MAX_HEADS: u64 = 10_000;
 const HEAD_KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Publishes, claims and acks.
+/// Publishes, claims, acks and settlements, and those who wait for messages.
 #[derive(Clone)]
 pub struct Merged {
+    pool: PgPool,
+    waiting: Waiting,
     publishes: Arc<Group<Publishes>>,
     claims: Arc<Group<Claims>>,
     acks: Arc<Group<Acks>>,
+    settlements: Arc<Group<Settlements>>,
 }
 
 impl Merged {
@@ -37,11 +43,15 @@ impl Merged {
         let connections = usize::try_from(pool.options().get_max_connections()).unwrap_or(1);
         let most_running = connections.div_ceil(2);
         let pool = || pool.clone();
+        let waiting = Waiting::new(pool());
         Self {
+            pool: pool(),
+            waiting: waiting.clone(),
             publishes: Group::new(Publishes { pool: pool() }, most_running),
             claims: Group::new(
                 Claims {
                     pool: pool(),
+                    waiting,
                     default_ack_deadline_seconds,
                     heads: Cache::builder()
                         .max_capacity(MAX_HEADS)
@@ -51,6 +61,7 @@ impl Merged {
                 most_running,
             ),
             acks: Group::new(Acks { pool: pool() }, most_running),
+            settlements: Group::new(Settlements { pool: pool() }, most_running),
         }
     }
 
@@ -59,7 +70,10 @@ impl Merged {
     /// # Errors
     /// 404 for an unknown topic.
     pub async fn publish(&self, topic_id: String, payloads: Vec<JsonText>) -> Result<(), Error> {
-        self.publishes.request(topic_id, payloads).await
+        let messages = payloads.len();
+        self.publishes.request(topic_id.clone(), payloads).await?;
+        self.waiting.announce_topic(&topic_id, messages);
+        Ok(())
     }
 
     /// Lease ready messages to a consumer.
@@ -71,7 +85,34 @@ impl Merged {
         subscription_id: String,
         claim: Claim,
     ) -> Result<Vec<Delivery>, Error> {
-        self.claims.request(subscription_id, claim).await
+        let key = claim_key(&subscription_id, claim.ack_deadline_seconds);
+        self.claims.request(key, claim).await
+    }
+
+    /// Lease ready messages to a consumer, as soon as there are any, within some time.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription.
+    pub async fn pull(
+        &self,
+        subscription_id: String,
+        claim: Claim,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, Error> {
+        if wait.is_zero() {
+            return self.consume(subscription_id, claim).await;
+        }
+        let batch_size = usize::try_from(claim.batch_size).unwrap_or(1);
+        let attempt = || self.consume(subscription_id.clone(), claim.clone());
+        let until = Instant::now() + wait;
+        self.waiting
+            .claim(&subscription_id, batch_size, until, attempt)
+            .await
+    }
+
+    /// Answer those who wait, now: the server ends.
+    pub fn end_waits(&self) {
+        self.waiting.close();
     }
 
     /// Settle deliveries for good.
@@ -79,8 +120,66 @@ impl Merged {
     /// # Errors
     /// 404 for an unknown subscription.
     pub async fn ack(&self, subscription_id: String, handles: Vec<Handle>) -> Result<(), Error> {
-        self.acks.request(subscription_id, handles).await
+        let messages = handles.len();
+        self.acks.request(subscription_id.clone(), handles).await?;
+        self.waiting.announce_room(&subscription_id, messages);
+        Ok(())
     }
+
+    /// Give deliveries back for a retry.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription.
+    pub async fn nack(&self, subscription_id: &str, handles: &[Handle]) -> Result<(), Error> {
+        messages::nack(&self.pool, subscription_id, handles).await?;
+        self.waiting.announce_room(subscription_id, handles.len());
+        Ok(())
+    }
+
+    /// Settle deliveries, each in its own way; the results are in their order.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription.
+    pub async fn settle(
+        &self,
+        subscription_id: String,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<Settled>, Error> {
+        let messages = settlements.len();
+        let at_once = settlements.iter().filter(|settlement| {
+            matches!(
+                settlement.action,
+                Action::Nack {
+                    seconds: Some(0),
+                    ..
+                }
+            )
+        });
+        let at_once = at_once.count();
+        let settled = self
+            .settlements
+            .request(subscription_id.clone(), settlements)
+            .await?;
+        self.waiting.announce_room(&subscription_id, messages);
+        if at_once > 0 {
+            self.waiting.announce(&subscription_id, at_once);
+        }
+        Ok(settled)
+    }
+}
+
+/// Claims are merged where they ask for one and the same ack deadline.
+fn claim_key(subscription_id: &str, ack_deadline_seconds: Option<i32>) -> String {
+    match ack_deadline_seconds {
+        Some(seconds) => format!("{seconds} {subscription_id}"),
+        None => format!(" {subscription_id}"),
+    }
+}
+
+/// The subscription of such a key.
+fn claimed_from(key: &str) -> &str {
+    key.split_once(' ')
+        .map_or(key, |(_, subscription_id)| subscription_id)
 }
 
 struct Publishes {
@@ -107,6 +206,7 @@ impl Calls for Publishes {
 
 struct Claims {
     pool: PgPool,
+    waiting: Waiting,
     default_ack_deadline_seconds: i32,
     /// How far each subscription was read by the last call, on whichever connection.
     heads: Cache<String, Uuid>,
@@ -120,11 +220,8 @@ impl Calls for Claims {
         usize::try_from(claim.batch_size).unwrap_or(1)
     }
 
-    async fn call(
-        &self,
-        subscription_id: &str,
-        claims: &[Claim],
-    ) -> Result<Vec<Vec<Delivery>>, Error> {
+    async fn call(&self, key: &str, claims: &[Claim]) -> Result<Vec<Vec<Delivery>>, Error> {
+        let subscription_id = claimed_from(key);
         let head = self.heads.get(subscription_id).await;
         let default = self.default_ack_deadline_seconds;
         let claimed = messages::consume(&self.pool, subscription_id, claims, default, head).await?;
@@ -132,6 +229,20 @@ impl Calls for Claims {
             self.heads.insert(subscription_id.to_owned(), head).await;
         }
         Ok(claimed.deliveries)
+    }
+
+    /// The messages go to the next one who asks, not only after their ack deadline.
+    async fn undelivered(&self, key: &str, deliveries: Vec<Delivery>) {
+        if deliveries.is_empty() {
+            return;
+        }
+        let subscription_id = claimed_from(key);
+        match settlements::release(&self.pool, subscription_id, &deliveries).await {
+            Ok(_) => self.waiting.announce(subscription_id, deliveries.len()),
+            Err(error) => {
+                tracing::warn!(error = %error, "a lease that nobody saw stays until its deadline");
+            }
+        }
     }
 }
 
@@ -155,5 +266,31 @@ impl Calls for Acks {
         let handles = requests.iter().flatten();
         messages::ack(&self.pool, subscription_id, handles).await?;
         Ok(vec![(); requests.len()])
+    }
+}
+
+struct Settlements {
+    pool: PgPool,
+}
+
+impl Calls for Settlements {
+    type Request = Vec<Settlement>;
+    type Answer = Vec<Settled>;
+
+    fn weight(&self, settlements: &Vec<Settlement>) -> usize {
+        settlements.len()
+    }
+
+    async fn call(
+        &self,
+        subscription_id: &str,
+        requests: &[Vec<Settlement>],
+    ) -> Result<Vec<Vec<Settled>>, Error> {
+        let all: Vec<_> = requests.iter().flatten().collect();
+        let mut results = settlements::settle(&self.pool, subscription_id, &all)
+            .await?
+            .into_iter();
+        let of_request = |request: &Vec<_>| results.by_ref().take(request.len()).collect();
+        Ok(requests.iter().map(of_request).collect())
     }
 }

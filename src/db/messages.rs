@@ -22,6 +22,18 @@ pub struct Delivery {
     /// The lease that fences this delivery; none for a dead letter.
     #[sqlx(default)]
     pub lease: Option<i64>,
+    /// Its attributes, if it has any.
+    #[sqlx(default)]
+    pub attributes: Option<JsonText>,
+    /// Its ordering key, if it has one.
+    #[sqlx(default)]
+    pub ordering_key: Option<String>,
+    /// Its priority, if it has one.
+    #[sqlx(default)]
+    pub priority: Option<i16>,
+    /// When the lease ends; never for a dead letter.
+    #[sqlx(default)]
+    pub ack_deadline: Option<Timestamp>,
 }
 
 /// A delivery as a client names it: with its lease, or whichever holds the message now.
@@ -40,6 +52,8 @@ pub struct Claim {
     pub consumer_id: String,
     /// Most messages to lease.
     pub batch_size: i32,
+    /// For how long; none: as long as the subscription says.
+    pub ack_deadline_seconds: Option<i32>,
 }
 
 /// Publish all payloads, or none.
@@ -68,7 +82,8 @@ pub(super) struct Claimed {
     pub(super) head: Option<Uuid>,
 }
 
-/// Lease ready messages to consumers, the oldest to the first; `head` is that of an earlier call.
+/// Lease ready messages to consumers, the oldest to the first, for as long as the first one asks;
+/// `head` is that of an earlier call.
 ///
 /// # Errors
 /// 404 for an unknown subscription.
@@ -86,9 +101,9 @@ pub(super) async fn consume(
     // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
     let query = sqlx::query(
         "select c.consumer, c.message_id, c.payload, c.attempts, c.published_at, c.lease, \
-         c.head \
+         c.head, c.attributes, c.ordering_key, c.priority, c.ack_deadline \
          from (select set_config('synchronous_commit', 'off', true)) fast, \
-         pubsub.consume_messages_for($1, $2, $3, null, $4, $5) c",
+         pubsub.consume_messages_for($1, $2, $3, $6, $4, $5) c",
     );
     let rows = query
         .bind(subscription_id)
@@ -96,6 +111,7 @@ pub(super) async fn consume(
         .bind(batch_sizes)
         .bind(default_ack_deadline_seconds)
         .bind(head)
+        .bind(claims.first().and_then(|claim| claim.ack_deadline_seconds))
         .fetch_all(pool)
         .await?;
     let head = rows.first().map(|row| row.try_get(6)).transpose()?;
@@ -109,6 +125,10 @@ pub(super) async fn consume(
                 attempts: row.try_get(3)?,
                 published_at: row.try_get(4)?,
                 lease: row.try_get(5)?,
+                attributes: row.try_get(7)?,
+                ordering_key: row.try_get(8)?,
+                priority: row.try_get(9)?,
+                ack_deadline: row.try_get(10)?,
             });
         }
     }
@@ -137,7 +157,11 @@ pub(super) async fn ack(
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub async fn nack(pool: &PgPool, subscription_id: &str, handles: &[Handle]) -> Result<i64, Error> {
+pub(super) async fn nack(
+    pool: &PgPool,
+    subscription_id: &str,
+    handles: &[Handle],
+) -> Result<i64, Error> {
     let (message_ids, leases) = columns(handles.iter());
     Ok(
         sqlx::query_scalar("select pubsub.nack_messages($1, $2, $3)")

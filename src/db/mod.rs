@@ -9,8 +9,10 @@ pub mod maintenance;
 pub mod merged;
 pub mod messages;
 pub mod schema;
+pub mod settlements;
 pub mod subscriptions;
 pub mod topics;
+mod waiting;
 
 use std::str::FromStr;
 use std::time::Duration;

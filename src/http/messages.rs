@@ -3,8 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -12,6 +10,7 @@ use uuid::Uuid;
 
 use super::extract::{JsonBody, PageParams, PathId, QueryValues};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::receipts::{parse_handle, receipt};
 use super::validation::{Fields, MAX_FAULTS, TEXT_MAX_LENGTH, fault, fault_with};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
@@ -19,9 +18,6 @@ use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery, Handle};
 use crate::db::{self, Page, Timestamp};
 use crate::error::Error;
-
-/// Tells a receipt from a UUID without dashes.
-const RECEIPT_PREFIX: char = 'r';
 
 /// A message, as one subscription receives it.
 #[derive(Serialize, ToSchema)]
@@ -80,6 +76,7 @@ pub async fn consume_messages(
     let claim = Claim {
         consumer_id,
         batch_size,
+        ack_deadline_seconds: None,
     };
     let deliveries = app.merged.consume(id.clone(), claim).await?;
     // a GET that leases must not be answered from a cache
@@ -117,7 +114,7 @@ pub async fn nack_messages(
     PathId(id): PathId,
     JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Error> {
-    db::messages::nack(&app.pool, &id, &handles(&body)?).await?;
+    app.merged.nack(&id, &handles(&body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -171,34 +168,6 @@ fn message_list(subscription_id: &str, deliveries: Vec<Delivery>) -> MessageList
     }
 }
 
-/// Message id and lease number, URL-safe.
-fn receipt(message_id: Uuid, lease: i64) -> String {
-    let mut bytes = message_id.as_bytes().to_vec();
-    bytes.extend(lease.to_be_bytes());
-    format!("{RECEIPT_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
-}
-
-fn parse_handle(text: &str) -> Result<Handle, uuid::Error> {
-    let receipt = text
-        .strip_prefix(RECEIPT_PREFIX)
-        .and_then(|encoded| URL_SAFE_NO_PAD.decode(encoded).ok())
-        .and_then(|bytes| {
-            let (message_id, lease) = bytes.split_first_chunk::<16>()?;
-            let lease = i64::from_be_bytes(lease.try_into().ok()?);
-            Some(Handle {
-                message_id: Uuid::from_bytes(*message_id),
-                lease: Some(lease),
-            })
-        });
-    match receipt {
-        Some(handle) => Ok(handle),
-        None => Uuid::parse_str(text).map(|message_id| Handle {
-            message_id,
-            lease: None,
-        }),
-    }
-}
-
 fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
     let Some(values) = body.as_array() else {
         let loc = vec![json!("body")];
@@ -234,39 +203,5 @@ fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
         Ok(handles)
     } else {
         Err(Error::Invalid(faults))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receipt_names_its_message_and_lease() {
-        let handle = Handle {
-            message_id: Uuid::now_v7(),
-            lease: Some(-7),
-        };
-
-        let receipt = receipt(handle.message_id, -7);
-
-        assert_eq!(parse_handle(&receipt), Ok(handle));
-        assert!(
-            receipt
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-        );
-    }
-
-    #[test]
-    fn ids_are_taken_with_and_without_dashes() {
-        let message_id = Uuid::now_v7();
-        let handle = Handle {
-            message_id,
-            lease: None,
-        };
-        assert_eq!(parse_handle(&message_id.to_string()), Ok(handle));
-        assert_eq!(parse_handle(&message_id.simple().to_string()), Ok(handle));
-        assert!(parse_handle("rubbish").is_err());
     }
 }

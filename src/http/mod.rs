@@ -10,7 +10,10 @@ pub mod monitoring;
 pub mod oauth;
 pub mod openapi;
 pub mod payload;
+pub mod pull;
+pub mod receipts;
 pub mod serve;
+pub mod settle;
 pub mod subscriptions;
 pub mod topics;
 pub mod validation;
@@ -51,6 +54,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(messages::consume_messages))
         .routes(routes!(messages::ack_messages))
         .routes(routes!(messages::nack_messages))
+        .routes(routes!(pull::pull_messages))
+        .routes(routes!(settle::settle_messages))
         .routes(routes!(messages::list_dlq_messages))
         .routes(routes!(messages::reprocess_dlq_messages))
         .routes(routes!(clients::create_client, clients::list_clients))

@@ -27,6 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serve until `shutdown`, then let requests in flight finish within the limit of the settings.
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) {
     let limit = Duration::from_secs(app.settings.api_shutdown_timeout_seconds);
+    let merged = app.merged.clone();
     let service = MapRequestLayer::new(disguise_head).layer(router(app));
     let service = MapResponseLayer::new(offer_no_head).layer(service);
     let mut http = http1::Builder::new();
@@ -57,6 +58,7 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
         });
     }
     drop(listener);
+    merged.end_waits();
     tokio::select! {
         () = connections.shutdown() => {}
         () = tokio::time::sleep(limit) => {

@@ -1,21 +1,26 @@
 //! What servers that have nothing to do cost the database. Statements are counted on the wire, where
 //! none is late, lost or somebody else's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Sandbox;
+use crate::support::answer;
 use crate::support::database::TestDatabase;
 
 /// Most statements a second that servers without work may send.
 const ALLOWED: f64 = 2.0;
+/// Most statements a second of a server with consumers that wait and nothing to give them.
+const ALLOWED_WAITING: f64 = 3.0;
 /// Longer than two ticks of the maintenance.
 const WINDOW: Duration = Duration::from_secs(11);
 
@@ -30,12 +35,18 @@ struct Counter {
 
 impl Counter {
     fn before(database: &TestDatabase) -> Self {
+        let options = database.options();
+        let folder = options.get_socket().unwrap();
+        Self::of(&folder.join(format!(".s.PGSQL.{}", options.get_port())))
+    }
+
+    /// In front of a socket of Postgres.
+    fn of(postgres: &Path) -> Self {
+        let postgres = postgres.to_owned();
         let folder = std::env::temp_dir().join(format!("idle-{}", Uuid::now_v7().simple()));
         std::fs::create_dir(&folder).unwrap();
-        let options = database.options();
-        let socket = format!(".s.PGSQL.{}", options.get_port());
-        let postgres = options.get_socket().unwrap().join(&socket);
-        let listener = UnixListener::bind(folder.join(socket)).unwrap();
+        let socket = folder.join(postgres.file_name().unwrap());
+        let listener = UnixListener::bind(socket).unwrap();
         let statements = Arc::new(AtomicUsize::new(0));
         let count = statements.clone();
         tokio::spawn(async move {
@@ -140,4 +151,60 @@ async fn one_idle_server_or_two_send_at_most_two_statements_a_second() {
 
     assert!(one <= ALLOWED, "{one} statements a second");
     assert!(two <= ALLOWED, "{two} statements a second of two servers");
+}
+
+/// Consumers that ask again as soon as their wait is over, until they are told to end.
+async fn wait_for_ever(url: String, ended: CancellationToken) {
+    let client = reqwest::Client::new();
+    // short waits: who asks again costs nothing either
+    let body = json!({"consumer_id": "c", "wait_seconds": 3});
+    while !ended.is_cancelled() {
+        let pull = client.post(format!("{url}/subscriptions/s/pull"));
+        let pulled = answer(pull.json(&body)).await.expect(200).json();
+        assert_eq!(pulled, json!({"messages": []}));
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_consumers_that_wait_cost_at_most_a_few_statements_a_second() {
+    // a Postgres that nobody else uses: a commit of any of its databases is looked at
+    let private = Sandbox::new();
+    let first = private.serve(&[]).await;
+    let counter = Counter::of(&private.data_dir.join(".s.PGSQL.5432"));
+    let url = format!(
+        "postgresql://postgres@localhost/fastpubsub?host={}",
+        counter.folder.display()
+    );
+    let sandbox = Sandbox::over(&url);
+    let server = sandbox.serve(&[]).await;
+    let client = reqwest::Client::new();
+    for (path, body) in [
+        ("topics", json!({"id": "t"})),
+        ("subscriptions", json!({"id": "s", "topic_id": "t"})),
+    ] {
+        let create = client.post(format!("{}/{path}", server.url)).json(&body);
+        answer(create).await.expect(201);
+    }
+    let ended = CancellationToken::new();
+    let consumers: Vec<_> = (0..1000)
+        .map(|_| tokio::spawn(wait_for_ever(server.url.clone(), ended.clone())))
+        .collect();
+
+    // a first claim may be many: they all come at once
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let at_start = counter.seen();
+    tokio::time::sleep(WINDOW).await;
+    let per_second = count(counter.seen() - at_start) / WINDOW.as_secs_f64();
+    ended.cancel();
+    for consumer in consumers {
+        consumer.await.unwrap();
+    }
+    server.stop().await;
+    first.stop().await;
+
+    assert!(per_second > 0.0, "the counter sees nothing");
+    assert!(
+        per_second <= ALLOWED_WAITING,
+        "{per_second} statements a second"
+    );
 }

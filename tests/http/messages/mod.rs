@@ -7,7 +7,9 @@ mod leases;
 mod merged;
 mod publish;
 mod settle;
+mod settlements;
 mod upkeep;
+mod waiting;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};

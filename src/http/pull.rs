@@ -1,0 +1,137 @@
+//! `/subscriptions/{id}/pull`: lease messages, waiting for them where there are none.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::extract::{JsonBody, PathId};
+use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::receipts::receipt;
+use super::validation::{Fields, TEXT_MAX_LENGTH};
+use crate::app::App;
+use crate::auth::caller::{Caller, SubscriptionsConsume};
+use crate::db::Timestamp;
+use crate::db::json::JsonText;
+use crate::db::messages::{Claim, Delivery};
+use crate::error::Error;
+
+/// How to pull.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+pub struct PullRequest {
+    /// Who consumes, for people who look for a stuck message.
+    #[schema(min_length = 1, max_length = 1024)]
+    consumer_id: String,
+    /// Most messages to return.
+    #[schema(minimum = 1, maximum = 1000, default = 10)]
+    max_messages: Option<i32>,
+    /// How long to wait for a message where there is none, in seconds.
+    #[schema(minimum = 0, maximum = 30, default = 0)]
+    wait_seconds: Option<i32>,
+    /// For how long to lease the messages, in seconds; by default as the subscription says.
+    #[schema(minimum = 1, maximum = 43200)]
+    ack_deadline_seconds: Option<i32>,
+}
+
+/// A delivery of a message.
+#[derive(Serialize, ToSchema)]
+pub struct PulledMessage {
+    /// Its id, a UUIDv7 that increases in publish order.
+    id: Uuid,
+    /// The subscription.
+    subscription_id: String,
+    /// What was published.
+    #[schema(value_type = Object)]
+    payload: JsonText,
+    /// How often it was delivered, this delivery included.
+    delivery_attempts: i32,
+    /// When it was published.
+    created_at: Timestamp,
+    /// Names this very delivery: once the message is delivered again, it fits nothing. It stays the
+    /// same when the lease is extended.
+    receipt: String,
+    /// Its attributes, each a string.
+    #[schema(value_type = Object)]
+    attributes: Attributes,
+    /// Its ordering key, if it has one.
+    ordering_key: Option<String>,
+    /// Its priority, 0 to 9.
+    priority: i16,
+    /// When the lease ends, unless it is extended.
+    ack_deadline: Option<Timestamp>,
+}
+
+/// As they were published, or none.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Attributes {
+    Given(JsonText),
+    None(Map<String, serde_json::Value>),
+}
+
+/// What was pulled.
+#[derive(Serialize, ToSchema)]
+pub struct PullResponse {
+    /// In publish order; empty when there was nothing within the wait.
+    messages: Vec<PulledMessage>,
+}
+
+/// Pull messages: lease them until their ack deadline, waiting for the first one
+///
+/// The answer comes as soon as there is a message. A client that goes away meanwhile loses nothing.
+#[utoipa::path(post, path = "/subscriptions/{id}/pull", tag = "messages",
+    params(("id" = String, Path)), request_body = PullRequest,
+    responses((status = 200, body = PullResponse), NotFound, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:consume"])))]
+pub async fn pull_messages(
+    _: Caller<SubscriptionsConsume>,
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBody(body): JsonBody,
+) -> Result<Json<PullResponse>, Error> {
+    let mut fields = Fields::of_body(&body)?;
+    let claim = Claim {
+        consumer_id: fields.text("consumer_id", 1, TEXT_MAX_LENGTH),
+        batch_size: fields.int("max_messages", 10, 1, 1000),
+        ack_deadline_seconds: fields
+            .optional("ack_deadline_seconds")
+            .map(|_| fields.int("ack_deadline_seconds", 1, 1, 43200)),
+    };
+    let wait = fields.int("wait_seconds", 0, 0, 30);
+    fields.refuse_others(&[
+        "consumer_id",
+        "max_messages",
+        "wait_seconds",
+        "ack_deadline_seconds",
+    ]);
+    fields.finish()?;
+    let wait = Duration::from_secs(u64::from(wait.unsigned_abs()));
+    let deliveries = app.merged.pull(id.clone(), claim, wait).await?;
+    let messages = deliveries
+        .into_iter()
+        .map(|delivery| pulled(&id, delivery))
+        .collect();
+    Ok(Json(PullResponse { messages }))
+}
+
+fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {
+    PulledMessage {
+        id: delivery.message_id,
+        subscription_id: subscription_id.to_owned(),
+        payload: delivery.payload,
+        delivery_attempts: delivery.attempts,
+        created_at: delivery.published_at,
+        receipt: receipt(delivery.message_id, delivery.lease.unwrap_or_default()),
+        attributes: delivery
+            .attributes
+            .map_or_else(|| Attributes::None(Map::new()), Attributes::Given),
+        ordering_key: delivery.ordering_key,
+        priority: delivery.priority.unwrap_or_default(),
+        ack_deadline: delivery.ack_deadline,
+    }
+}
