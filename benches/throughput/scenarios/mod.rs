@@ -7,6 +7,7 @@ mod memory;
 mod scaling;
 mod steady;
 mod throughput;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::flags::Flags;
 use crate::report::Row;
 
 /// In the order in which they run.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "throughput",
     "steady 1,000/s",
     "growth of subscriptions",
@@ -28,6 +29,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "scaling over connections",
     "scaling over servers",
     "authentication",
+    "waiting pull",
     "pinned horizon",
 ];
 
@@ -52,6 +54,7 @@ pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
         "scaling over connections" => scaling::connections(bench).await,
         "scaling over servers" => scaling::servers(bench).await,
         "authentication" => authentication::measure(bench).await,
+        "waiting pull" => waiting::measure(bench).await,
         "pinned horizon" => horizon::measure(bench).await,
         _ => unreachable!("no scenario {name}"),
     }
