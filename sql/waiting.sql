@@ -37,19 +37,20 @@ comment on procedure pubsub.wait_for_commit is
 /*
  * ready_subscriptions — which of some subscriptions may have messages to hand out.
  *
- * In       per subscription p_seen: messages up to it are known, but for those of the last two
- *          seconds; null: of the last ten. p_rewinds: how often it was rewound when p_seen was noted
+ * In       per subscription p_after: only messages above it are looked at; null: those of the last ten
+ *          seconds. p_rewinds: how often it was rewound when p_after was noted
  * Out      one row each, in any order. is_ready: a claim is worth while, or the subscription is gone.
- *          last_seen: the highest message there is, all below it was looked at. due_in_seconds: when
- *          the next retry, delay or lease ends; null: none will. frees: an ack may make other messages
- *          available. by_consumer: what one consumer is refused, another may get
+ *          next_after: p_after of the next look, when this one found nothing. newest: its highest
+ *          message. due_at and due_in_seconds: the first retry, delay or lease that ends; null: none
+ *          will. frees: an ack may make other messages available. by_consumer: what one consumer is
+ *          refused, another may get
  */
 create function pubsub.ready_subscriptions(
-    p_subscription_ids text[], p_seen uuid[], p_rewinds int[]
+    p_subscription_ids text[], p_after uuid[], p_rewinds int[]
 )
 returns table (
-    subscription_id text, topic_id text, is_ready boolean, last_seen uuid, rewinds int,
-    due_in_seconds float8, frees boolean, by_consumer boolean
+    subscription_id text, topic_id text, is_ready boolean, next_after uuid, newest uuid,
+    rewinds int, due_at timestamptz, due_in_seconds float8, frees boolean, by_consumer boolean
 )
 language sql stable parallel safe
 set enable_seqscan = off
@@ -59,11 +60,19 @@ as $$
         s.subscription_id is null
             or coalesce(n.due_at <= clock_timestamp(), false)
             or f.message_id is not null,
-        l.message_id, s.rewinds, extract(epoch from n.due_at - clock_timestamp())::float8,
+        -- whoever is still publishing may commit below what is there now, but not below its own start
+        least(l.message_id, o.started, pubsub.id_at(clock_timestamp() - interval '2 seconds')),
+        l.message_id, s.rewinds, n.due_at,
+        extract(epoch from n.due_at - clock_timestamp())::float8,
         coalesce(s.enable_ordering or s.max_in_flight is not null
             or s.max_in_flight_per_consumer is not null, false),
         s.max_in_flight_per_consumer is not null
-    from unnest(p_subscription_ids, p_seen, p_rewinds) as w (subscription_id, seen, rewinds)
+    from unnest(p_subscription_ids, p_after, p_rewinds) as w (subscription_id, after, rewinds)
+    cross join (
+        select pubsub.id_at(min(a.xact_start)) as started
+        from pg_stat_activity a
+        where a.backend_xid is not null
+    ) o
     left join pubsub_data.subscriptions s on s.subscription_id = w.subscription_id
     left join pubsub_data.topics t on t.topic_key = s.topic_key
     left join lateral (
@@ -86,9 +95,7 @@ as $$
         where x.topic_key = s.topic_key
             and x.subscription_key = s.subscription_key
             and x.message_id > least(
-                w.seen,
-                pubsub.id_at(clock_timestamp()
-                    - case when w.seen is null then interval '10 seconds' else interval '2 seconds' end),
+                coalesce(w.after, pubsub.id_at(clock_timestamp() - interval '10 seconds')),
                 case when s.rewinds <> w.rewinds then s.rewound_to end)
             and x.visible_at <= clock_timestamp()
             and x.attempts < s.max_delivery_attempts

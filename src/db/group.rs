@@ -283,3 +283,7 @@ mod tests;
 #[cfg(test)]
 #[path = "group_limits_tests.rs"]
 mod limits_tests;
+
+#[cfg(test)]
+#[path = "group_gone_tests.rs"]
+mod gone_tests;

@@ -27,6 +27,7 @@ struct Held {
     permits: Semaphore,
     /// The key of each call and the names of its requests.
     made: Mutex<Vec<(String, Vec<usize>)>>,
+    undelivered: Mutex<Vec<(String, usize)>>,
     running: AtomicUsize,
     most_running: AtomicUsize,
 }
@@ -55,6 +56,10 @@ impl Calls for Arc<Held> {
         }
         Ok(names)
     }
+
+    async fn undelivered(&self, key: &str, name: usize) {
+        self.undelivered.lock().unwrap().push((key.into(), name));
+    }
 }
 
 pub(super) type Asked = JoinHandle<Result<usize, Error>>;
@@ -69,6 +74,7 @@ impl Setup {
         let calls = Arc::new(Held {
             permits: Semaphore::new(0),
             made: Mutex::default(),
+            undelivered: Mutex::default(),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
         });
@@ -82,6 +88,17 @@ impl Setup {
         let asked = tokio::spawn(async move { group.request(key, request).await });
         turns().await;
         asked
+    }
+
+    /// A request that waits for nobody to spawn it.
+    pub(super) async fn request(&self, key: &str, name: usize) -> Result<usize, Error> {
+        let end = End::Answer;
+        let request = Request {
+            name,
+            weight: 1,
+            end,
+        };
+        self.group.request(key.to_owned(), request).await
     }
 
     /// Requests of key `k` and weight 1, whose names are their positions.
@@ -102,6 +119,11 @@ impl Setup {
     pub(super) fn made(&self) -> Vec<Vec<usize>> {
         let made = self.calls.made.lock().unwrap();
         made.iter().map(|(_, names)| names.clone()).collect()
+    }
+
+    /// The answers that nobody was there for.
+    pub(super) fn undelivered(&self) -> Vec<(String, usize)> {
+        self.calls.undelivered.lock().unwrap().clone()
     }
 
     pub(super) fn most_running(&self) -> usize {

@@ -20,7 +20,7 @@ use crate::support::database::TestDatabase;
 /// Most statements a second that servers without work may send.
 const ALLOWED: f64 = 2.0;
 /// Most statements a second of a server with consumers that wait and nothing to give them.
-const ALLOWED_WAITING: f64 = 4.0;
+const ALLOWED_WAITING: f64 = 3.0;
 /// Longer than two ticks of the maintenance.
 const WINDOW: Duration = Duration::from_secs(11);
 

@@ -8,13 +8,13 @@ declare
     v_look record;
 begin
     select * into strict v_look from pubsub.ready_subscriptions('{ready}', '{null}', '{null}');
-    assert not v_look.is_ready and v_look.topic_id = 'ready' and v_look.last_seen is null
+    assert not v_look.is_ready and v_look.topic_id = 'ready' and v_look.due_at is null and v_look.newest is null
         and v_look.due_in_seconds is null and not v_look.frees and not v_look.by_consumer,
         c_proves || ': empty';
 
     v_ids := pg_temp.publish('ready', 2);
     select * into strict v_look from pubsub.ready_subscriptions('{ready}', '{null}', '{null}');
-    assert v_look.is_ready and v_look.last_seen = v_ids[2], c_proves || ': published';
+    assert v_look.is_ready and v_look.newest = v_ids[2], c_proves || ': published';
 
     perform pubsub.consume_messages('ready', 'consumer', 10, 30);
     select * into strict v_look from pubsub.ready_subscriptions('{ready}', '{null}', '{null}');
@@ -61,6 +61,27 @@ begin
         select r.is_ready and r.rewinds = 1
         from pubsub.ready_subscriptions('{seen}', v_old[3:3], '{0}') r
     ), c_proves || ': rewound';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the next look goes back to the start of whoever may still commit';
+    v_ids uuid[] := pg_temp.stock('late', 1);
+    v_next uuid;
+begin
+    perform pg_temp.claim('late');
+    v_next := (
+        select r.next_after from pubsub.ready_subscriptions('{late}', '{null}', '{0}') r
+        where not r.is_ready
+    );
+
+    -- this very transaction writes
+    assert v_next <= pubsub.id_at(now()) and v_next < v_ids[1], c_proves;
+    assert v_next >= pubsub.id_at(least(
+        clock_timestamp() - interval '3 seconds',
+        (select min(a.xact_start) from pg_stat_activity a where a.backend_xid is not null)
+    )), c_proves || ': and not further';
 end
 $$;
 

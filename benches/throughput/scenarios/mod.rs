@@ -9,6 +9,7 @@ mod memory;
 mod scaling;
 mod steady;
 mod throughput;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub(crate) const NAMES: [&str; 15] = [
     "scaling over connections",
     "scaling over servers",
     "authentication",
+    "waiting pull",
     "pinned horizon",
 ];
 
@@ -58,6 +60,7 @@ pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
         "scaling over connections" => scaling::connections(bench).await,
         "scaling over servers" => scaling::servers(bench).await,
         "authentication" => authentication::measure(bench).await,
+        "waiting pull" => waiting::measure(bench).await,
         "pinned horizon" => horizon::measure(bench).await,
         _ => unreachable!("no scenario {name}"),
     }

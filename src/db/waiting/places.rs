@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -12,9 +13,13 @@ use super::watch::Look;
 
 /// What is known is kept so long after the last one left: most come back at once.
 const KEPT_FOR: Duration = Duration::from_secs(5);
-/// When there was something to claim and nobody got it, such as for a limit: the first and the longest
-/// wait until the next try.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// How long nobody claims after a claim that found nothing, unless there is news. News come at once;
+/// this is for what a clock that was set back might hide.
+const QUIET_FOR: Duration = Duration::from_secs(30);
+/// When there was something to claim and nobody got it: the first and the longest wait until the next
+/// try. Each is an eighth longer than the one before, because it may take some twenty claims to come by
+/// what a publisher committed late. What a limit withholds is then tried once a second.
+const FIRST_RETRY: Duration = Duration::from_millis(40);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
 /// A subscription that somebody waits for, or did just now.
@@ -25,27 +30,28 @@ struct Place {
     left_at: Instant,
     /// Counts what happened.
     news: u64,
-    /// A claim found nothing since the last of it.
-    quiet: bool,
-    /// The last look found something.
+    /// A claim found nothing since the last of it: until then nobody needs to claim.
+    quiet_until: Option<Instant>,
+    /// The last look found something, which a claim has yet to get.
     looked_ready: bool,
+    /// When nobody got it: until then nobody tries, unless there is something else.
+    held_until: Option<Instant>,
     retry: Duration,
-    /// When to ring without another look.
-    ring_at: Option<Instant>,
     /// When to look again.
     look_at: Option<Instant>,
     topic_id: Option<String>,
     frees: bool,
     by_consumer: bool,
-    seen: Option<Uuid>,
-    last_seen: Option<Uuid>,
+    after: Option<Uuid>,
+    newest: Option<Uuid>,
+    due_at: Option<DateTime<Utc>>,
     rewinds: Option<i32>,
 }
 
 impl Place {
     fn ring(&mut self, messages: usize) {
         self.news += 1;
-        self.quiet = false;
+        self.quiet_until = None;
         if self.by_consumer {
             // what the first is refused, the last may get
             self.bell.notify_waiters();
@@ -70,7 +76,7 @@ pub(super) struct Entered {
 #[derive(Default)]
 pub(super) struct Watched {
     pub(super) subscription_ids: Vec<String>,
-    pub(super) seen: Vec<Option<Uuid>>,
+    pub(super) after: Vec<Option<Uuid>>,
     pub(super) rewinds: Vec<Option<i32>>,
 }
 
@@ -98,16 +104,17 @@ impl Places {
             waiting: 1,
             left_at: Instant::now(),
             news: 0,
-            quiet: false,
+            quiet_until: None,
             looked_ready: false,
+            held_until: None,
             retry: FIRST_RETRY,
-            ring_at: None,
             look_at: None,
             topic_id: None,
             frees: false,
             by_consumer: false,
-            seen: None,
-            last_seen: None,
+            after: None,
+            newest: None,
+            due_at: None,
             rewinds: None,
         };
         self.places.insert(subscription_id.to_owned(), place);
@@ -134,7 +141,8 @@ impl Places {
     pub(super) fn nothing_new(&self, subscription_id: &str) -> bool {
         self.places
             .get(subscription_id)
-            .is_some_and(|place| place.quiet)
+            .and_then(|place| place.quiet_until)
+            .is_some_and(|until| Instant::now() < until)
     }
 
     pub(super) fn ring(&mut self, subscription_id: &str, messages: usize) {
@@ -178,43 +186,27 @@ impl Places {
         if place.news != news {
             return;
         }
-        place.quiet = true;
+        let now = Instant::now();
+        place.quiet_until = Some(now + QUIET_FOR);
         if std::mem::take(&mut place.looked_ready) {
-            place.seen = place.last_seen;
-            place.ring_at = Some(Instant::now() + place.retry);
-            place.retry = LONGEST_RETRY.min(place.retry * 2);
+            place.held_until = Some(now + place.retry);
+            place.look_at = place.held_until;
+            place.retry = LONGEST_RETRY.min(place.retry * 9 / 8);
         }
     }
 
     /// A claim failed.
     pub(super) fn try_later(&mut self, subscription_id: &str) {
         if let Some(place) = self.places.get_mut(subscription_id) {
-            place.quiet = false;
-            place.ring_at = Some(Instant::now() + LONGEST_RETRY);
+            place.quiet_until = None;
+            place.look_at = Some(Instant::now() + LONGEST_RETRY);
         }
     }
 
-    /// When something is due.
+    /// When to look again.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        let due = |place: &Place| [place.ring_at, place.look_at];
         let waited_for = self.places.values().filter(|place| place.waiting > 0);
-        waited_for.flat_map(due).flatten().min()
-    }
-
-    /// Ring where that is due; whether a look is due, too.
-    pub(super) fn ring_due(&mut self) -> bool {
-        let now = Instant::now();
-        let mut look = false;
-        for place in self.places.values_mut() {
-            if place.ring_at.is_some_and(|at| at <= now) {
-                place.ring_at = None;
-                // a claim is the look
-                place.looked_ready = true;
-                place.ring(1);
-            }
-            look |= place.look_at.is_some_and(|at| at <= now);
-        }
-        look
+        waited_for.filter_map(|place| place.look_at).min()
     }
 
     /// What to look at; none when nobody has waited for a while, which ends the watch.
@@ -230,7 +222,7 @@ impl Places {
         for (subscription_id, place) in &mut self.places {
             place.look_at = None;
             watched.subscription_ids.push(subscription_id.clone());
-            watched.seen.push(place.seen);
+            watched.after.push(place.after);
             watched.rewinds.push(place.rewinds);
         }
         Some(watched)
@@ -243,21 +235,32 @@ impl Places {
             let Some(place) = self.places.get_mut(&look.subscription_id) else {
                 continue;
             };
+            let is_other = (look.newest, look.due_at) != (place.newest, place.due_at);
             place.topic_id = look.topic_id;
             place.frees = look.frees;
             place.by_consumer = look.by_consumer;
-            place.last_seen = look.last_seen;
-            place.rewinds = look.rewinds;
+            place.newest = look.newest;
+            place.due_at = look.due_at;
             place.look_at = look
                 .due_in_seconds
                 .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
                 .and_then(|wait| now.checked_add(wait));
-            place.looked_ready = look.is_ready;
-            if look.is_ready {
-                place.ring(1);
+            if !look.is_ready {
+                place.after = look.next_after;
+                place.rewinds = look.rewinds;
+                place.looked_ready = false;
+                place.held_until = None;
+                place.retry = FIRST_RETRY;
+            } else if let Some(until) = place.held_until.filter(|until| now < *until && !is_other) {
+                place.look_at = Some(until);
             } else {
-                place.seen = look.last_seen;
+                place.looked_ready = true;
+                place.ring(1);
             }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "places_tests.rs"]
+mod tests;

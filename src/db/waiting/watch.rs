@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow, PgPool};
 use tokio::sync::mpsc;
@@ -31,8 +32,10 @@ pub(super) struct Look {
     pub(super) subscription_id: String,
     pub(super) topic_id: Option<String>,
     pub(super) is_ready: bool,
-    pub(super) last_seen: Option<Uuid>,
+    pub(super) next_after: Option<Uuid>,
+    pub(super) newest: Option<Uuid>,
     pub(super) rewinds: Option<i32>,
+    pub(super) due_at: Option<DateTime<Utc>>,
     pub(super) due_in_seconds: Option<f64>,
     pub(super) frees: bool,
     pub(super) by_consumer: bool,
@@ -58,11 +61,11 @@ async fn look_after_commits(shared: &Shared, mut commits: mpsc::Receiver<()>) {
             () = shared.arrived.notified() => true,
             () = tokio::time::sleep_until(next_at.map_or(idle_until, |at| at.min(idle_until))) => false,
         };
-        let due = shared.places().ring_due();
+        let asked = asked || next_at.is_some_and(|at| at <= Instant::now());
         let Some(watched) = shared.places().watched() else {
             return;
         };
-        if !asked && !due {
+        if !asked {
             continue;
         }
         let started = Instant::now();
@@ -81,7 +84,7 @@ async fn look_after_commits(shared: &Shared, mut commits: mpsc::Receiver<()>) {
 async fn look(pool: &PgPool, watched: Watched) -> Result<Vec<Look>, sqlx::Error> {
     sqlx::query_as("select * from pubsub.ready_subscriptions($1, $2, $3)")
         .bind(watched.subscription_ids)
-        .bind(watched.seen)
+        .bind(watched.after)
         .bind(watched.rewinds)
         .fetch_all(pool)
         .await

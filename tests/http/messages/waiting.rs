@@ -280,3 +280,42 @@ async fn waits_go_on_without_the_connection_that_watches() {
         assert_eq!(messages(waits).await.len(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_message_whose_publisher_commits_late_is_not_missed() {
+    let app = app_with(json!({})).await;
+    app.topic_with_subscription("u", "u", json!({})).await;
+    let pool = app.pool();
+    let mut late = pool.begin().await.unwrap();
+    sqlx::raw_sql("select pubsub.publish_messages('t', array['{\"late\": true}'::jsonb])")
+        .execute(&mut *late)
+        .await
+        .unwrap();
+    publish(&app, numbered(0..1)).await;
+    let message = consume_one(&app).await;
+    app.post("/subscriptions/s/acks", json!([message["receipt"]]))
+        .await
+        .expect(204);
+    let waits = waiting(&app, "c");
+    watched_by(&app, 1).await;
+
+    // longer than what any look goes back to without a reason
+    sqlx::raw_sql("select pg_sleep(3)")
+        .execute(&mut *late)
+        .await
+        .unwrap();
+    // the look that sees this one looks at the other subscription, too
+    let others = app
+        .request("POST", "/subscriptions/u/pull")
+        .json(&json!({"consumer_id": "c", "wait_seconds": 30}));
+    let others = tokio::spawn(answer(others));
+    execute(
+        &app,
+        "select pubsub.publish_messages('u', array['{}'::jsonb])",
+    )
+    .await;
+    others.await.unwrap().expect(200);
+    late.commit().await.unwrap();
+
+    assert_eq!(payloads(&messages(waits).await), [json!({"late": true})]);
+}

@@ -140,6 +140,8 @@ async fn the_document_describes_every_route_of_the_contract_and_its_errors() {
         ("get", "/subscriptions/{id}/messages", &[200, 404]),
         ("post", "/subscriptions/{id}/acks", &[204, 404, 413]),
         ("post", "/subscriptions/{id}/nacks", &[204, 404, 413]),
+        ("post", "/subscriptions/{id}/pull", &[200, 404, 413]),
+        ("post", "/subscriptions/{id}/settle", &[200, 404, 413]),
         ("get", "/subscriptions/{id}/dlq", &[200, 404]),
         (
             "post",

@@ -83,6 +83,12 @@ async fn every_request_that_needs_an_unreachable_database_is_503() {
         ),
         ("POST", "/subscriptions/s/acks", json!([])),
         ("POST", "/subscriptions/s/nacks", json!([])),
+        (
+            "POST",
+            "/subscriptions/s/pull",
+            json!({"consumer_id": "c", "wait_seconds": 30}),
+        ),
+        ("POST", "/subscriptions/s/settle", json!({})),
         ("GET", "/subscriptions/s/dlq", json!(null)),
         ("POST", "/subscriptions/s/dlq/reprocess", json!([])),
         ("GET", "/subscriptions/s/metrics", json!(null)),

@@ -44,6 +44,12 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ),
     ("POST", "/subscriptions/{id}/acks", "subscriptions:consume"),
     ("POST", "/subscriptions/{id}/nacks", "subscriptions:consume"),
+    ("POST", "/subscriptions/{id}/pull", "subscriptions:consume"),
+    (
+        "POST",
+        "/subscriptions/{id}/settle",
+        "subscriptions:consume",
+    ),
     ("GET", "/subscriptions/{id}/dlq", "subscriptions:consume"),
     ("DELETE", "/subscriptions/{id}/dlq", "subscriptions:consume"),
     (

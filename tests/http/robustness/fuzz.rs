@@ -20,6 +20,8 @@ const PATHS: &[&str] = &[
     "/subscriptions/ID/messages",
     "/subscriptions/ID/acks",
     "/subscriptions/ID/nacks",
+    "/subscriptions/ID/pull",
+    "/subscriptions/ID/settle",
     "/subscriptions/ID/dlq",
     "/subscriptions/ID/dlq/reprocess",
     "/subscriptions/ID/parked",

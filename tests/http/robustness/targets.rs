@@ -74,6 +74,13 @@ async fn hostile_ids_of_paths_are_not_found() {
             ),
             ("POST", format!("/subscriptions/{id}/acks"), "[]", 404),
             ("POST", format!("/subscriptions/{id}/nacks"), "[]", 404),
+            (
+                "POST",
+                format!("/subscriptions/{id}/pull"),
+                "{\"consumer_id\":\"c\"}",
+                404,
+            ),
+            ("POST", format!("/subscriptions/{id}/settle"), "{}", 404),
             ("GET", format!("/subscriptions/{id}/dlq"), "", 404),
             (
                 "POST",

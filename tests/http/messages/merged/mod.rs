@@ -4,6 +4,7 @@ mod books;
 mod commits;
 mod gone;
 mod refused;
+mod settle_and_pull;
 
 use std::time::Duration;
 

@@ -1,0 +1,152 @@
+use std::pin::pin;
+
+use super::*;
+
+fn look(subscription_id: &str, is_ready: bool, newest: u128) -> Look {
+    Look {
+        subscription_id: subscription_id.to_owned(),
+        topic_id: Some("t".to_owned()),
+        is_ready,
+        next_after: Some(Uuid::from_u128(newest)),
+        newest: Some(Uuid::from_u128(newest)),
+        rewinds: Some(0),
+        due_at: None,
+        due_in_seconds: None,
+        frees: false,
+        by_consumer: false,
+    }
+}
+
+/// How many of those who wait heard the bell.
+macro_rules! heard {
+    ($($waiter:ident),*) => {
+        [$($waiter.as_mut().enable()),*].iter().filter(|heard| **heard).count()
+    };
+}
+
+#[test]
+fn as_many_as_there_are_messages_hear_it_the_first_ones_first() {
+    let mut places = Places::default();
+    let bell = places.enter("s").bell;
+    for _ in 0..2 {
+        assert!(!places.enter("s").is_new);
+    }
+    let (mut a, mut b, mut c) = (
+        pin!(bell.notified()),
+        pin!(bell.notified()),
+        pin!(bell.notified()),
+    );
+    assert_eq!(heard!(a, b, c), 0);
+
+    places.ring("s", 2);
+
+    assert!(a.as_mut().enable() && b.as_mut().enable() && !c.as_mut().enable());
+    places.ring("other", 1);
+    assert_eq!(heard!(c), 0);
+}
+
+#[test]
+fn a_topic_rings_for_its_subscriptions_and_for_those_it_does_not_know_yet() {
+    let mut places = Places::default();
+    let of_topic = places.enter("a").bell;
+    let of_other = places.enter("b").bell;
+    let unknown = places.enter("c").bell;
+    let other = Look {
+        topic_id: Some("other".to_owned()),
+        ..look("b", false, 1)
+    };
+    places.update(vec![look("a", false, 1), other]);
+    let (mut a, mut b, mut c) = (
+        pin!(of_topic.notified()),
+        pin!(of_other.notified()),
+        pin!(unknown.notified()),
+    );
+    assert_eq!(heard!(a, b, c), 0);
+
+    places.ring_topic("t", 1);
+
+    assert!(a.as_mut().enable() && !b.as_mut().enable() && c.as_mut().enable());
+}
+
+#[test]
+fn nobody_claims_while_there_is_nothing_new() {
+    let mut places = Places::default();
+    places.enter("s");
+    assert!(!places.nothing_new("s"));
+
+    let news = places.news("s");
+    places.found_nothing("s", news);
+    assert!(places.nothing_new("s"));
+
+    let news = places.news("s");
+    places.ring("s", 1);
+    assert!(!places.nothing_new("s"));
+    places.found_nothing("s", news);
+    assert!(!places.nothing_new("s"), "the news came while it claimed");
+}
+
+#[test]
+fn what_nobody_gets_is_not_tried_at_each_look_but_something_else_is() {
+    let mut places = Places::default();
+    let bell = places.enter("s").bell;
+    let mut waits = pin!(bell.notified());
+    assert_eq!(heard!(waits), 0);
+    places.update(vec![look("s", true, 1)]);
+    assert_eq!(heard!(waits), 1);
+    let news = places.news("s");
+    places.found_nothing("s", news);
+
+    let mut again = pin!(bell.notified());
+    assert_eq!(heard!(again), 0);
+    places.update(vec![look("s", true, 1)]);
+    assert_eq!(heard!(again), 0);
+    assert!(places.next_at().is_some(), "it is tried later");
+    assert_eq!(places.watched().unwrap().after, [None], "and from there");
+
+    places.update(vec![look("s", true, 2)]);
+    assert_eq!(heard!(again), 1);
+}
+
+#[test]
+fn what_one_consumer_is_refused_is_offered_to_all() {
+    let mut places = Places::default();
+    let bell = places.enter("s").bell;
+    places.enter("s");
+    let limited = Look {
+        by_consumer: true,
+        frees: true,
+        ..look("s", false, 1)
+    };
+    let (mut a, mut b) = (pin!(bell.notified()), pin!(bell.notified()));
+    assert_eq!(heard!(a, b), 0);
+    places.ring_for_room("s", 1);
+    assert_eq!(
+        heard!(a, b),
+        0,
+        "an ack makes room only where there is a limit"
+    );
+
+    places.update(vec![limited]);
+    places.ring_for_room("s", 1);
+
+    assert_eq!(heard!(a, b), 2);
+}
+
+#[test]
+fn one_watch_runs_until_nobody_has_waited_for_a_while() {
+    let mut places = Places::default();
+    assert!(places.enter("s").starts_watch);
+    assert!(!places.enter("t").starts_watch);
+    places.leave("s");
+    places.leave("t");
+    assert!(places.watched().is_some(), "most come back at once");
+    assert!(!places.enter("s").starts_watch);
+    places.leave("s");
+
+    for place in places.places.values_mut() {
+        place.left_at -= KEPT_FOR;
+    }
+
+    assert!(places.watched().is_none());
+    assert!(places.enter("s").starts_watch);
+}
