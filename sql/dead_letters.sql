@@ -228,7 +228,7 @@ declare
     v_message_ids uuid[];
     v_lanes text[];
 begin
-    select s.enable_ordering, s.max_in_flight_per_consumer is not null as limits_consumers
+    select s.enable_ordering, pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as by_consumer
     into v_subscription
     from pubsub_data.subscriptions s
     where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
@@ -237,14 +237,15 @@ begin
         delete from pubsub_data.deliveries d
         where d.ctid = any(p_places)
         returning d.message_id, d.visible_at, d.lease, d.lane,
-            case when v_subscription.limits_consumers and d.lease is not null then d.consumer_id end
+            case when v_subscription.by_consumer and d.lease is not null then d.consumer_id end
                 as counted_for
     ), counted as (
         insert into pubsub_data.counters (
             topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting
         )
         select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), d.counted_for,
-            -count(*), -count(d.lease), -count(*) filter (where d.lease is null)
+            -count(*), -count(d.lease),
+            -count(*) filter (where d.lease is null and d.visible_at > '-infinity')
         from dropped d
         group by pubsub.counter_time(d.visible_at), d.counted_for
     )
@@ -275,19 +276,16 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
-    v_limits_consumers boolean;
+    v_by_consumer constant boolean :=
+        pubsub.counts_by_consumer(p_topic_key, p_subscription_key);
 begin
-    select s.max_in_flight_per_consumer is not null into v_limits_consumers
-    from pubsub_data.subscriptions s
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
-
     -- one snapshot: what is counted is what they were before
     with held as (
         select d.*
         from unnest(p_places) as p (place)
         cross join lateral (
             select x.visible_at, x.lease,
-                case when v_limits_consumers and x.lease is not null then x.consumer_id end
+                case when v_by_consumer and x.lease is not null then x.consumer_id end
                     as counted_for
             from pubsub_data.deliveries x
             where x.ctid = p.place
@@ -303,7 +301,7 @@ begin
         topic_key, subscription_key, due_at, consumer_id, leased, waiting
     )
     select p_topic_key, p_subscription_key, pubsub.counter_time(h.visible_at), h.counted_for,
-        -count(h.lease), -count(*) filter (where h.lease is null)
+        -count(h.lease), -count(*) filter (where h.lease is null and h.visible_at > '-infinity')
     from held h
     group by pubsub.counter_time(h.visible_at), h.counted_for
     union all

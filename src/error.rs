@@ -70,6 +70,12 @@ struct Detail<T> {
     detail: T,
 }
 
+#[derive(Serialize)]
+struct Conflict<'a> {
+    detail: &'a str,
+    about: &'a [Value],
+}
+
 /// What caused a 5xx answer, for the request log.
 #[derive(Clone)]
 pub struct Cause(pub Arc<Error>);
@@ -198,7 +204,8 @@ impl IntoResponse for Error {
         let mut response = match &self {
             Self::Invalid(faults) => (status, Json(Detail { detail: faults })).into_response(),
             Self::Conflict { message, about } => {
-                (status, Json(json!({"detail": message, "about": about}))).into_response()
+                let detail = message;
+                (status, Json(Conflict { detail, about })).into_response()
             }
             other => (
                 status,

@@ -44,6 +44,23 @@ fn examples(document: &str, language: &str) -> Vec<Example> {
     examples
 }
 
+/// The documents of docs/ with blocks of a language.
+fn documents_with(language: &str) -> Vec<String> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut documents: Vec<String> = std::fs::read_dir(docs)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            text.contains(&format!("```{language}\n"))
+        })
+        .map(|path| format!("docs/{}", path.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    documents.sort();
+    assert!(documents.len() > 3, "{documents:?}");
+    documents
+}
+
 /// Ids, times and receipts differ from run to run.
 fn mask(text: &str) -> String {
     let mut text = text.trim().to_owned();
@@ -106,8 +123,8 @@ async fn the_readmes_five_minutes_do_what_it_says() {
 
 #[tokio::test]
 async fn the_examples_for_curl_do_what_they_say() {
-    for document in ["docs/consuming.md"] {
-        run_over_http(document).await;
+    for document in documents_with("sh") {
+        run_over_http(&document).await;
     }
 }
 
@@ -129,13 +146,13 @@ async fn run_over_http(document: &str) {
 
 #[tokio::test]
 async fn the_examples_for_psql_do_what_they_say() {
-    for document in ["docs/sql.md", "docs/filters.md", "docs/ordering.md", "docs/consuming.md"] {
+    for document in documents_with("sql") {
         let database = TestDatabase::create().await;
 
         let mut psql = Command::new("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d"])
             .arg(database.url());
-        run(psql, &examples(document, "sql"), "\\echo").await;
+        run(psql, &examples(&document, "sql"), "\\echo").await;
     }
 }
 

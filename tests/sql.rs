@@ -37,6 +37,7 @@ files!(
     filter_trials,
     filters,
     flow,
+    given_up,
     health,
     idempotency,
     ids,

@@ -277,6 +277,7 @@ begin
     assert not pg_temp.is_woken('park', v_ids[2]), c_proves || ': what waits behind it stays there';
     perform pg_temp.later('park', '1 hour');
     assert v_ids[1] <> all(pg_temp.claim('park')), c_proves;
+    assert not exists (select from pubsub_data.wakeups w where w.due_at = 'infinity'), c_proves;
     perform pubsub.dead_letter_spent_messages();
     perform pubsub.cleanup_stuck_messages(0);
     assert (

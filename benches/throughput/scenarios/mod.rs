@@ -18,7 +18,7 @@ use crate::flags::Flags;
 use crate::report::Row;
 
 /// In the order in which they run.
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 16] = [
     "throughput",
     "against another build",
     "cost of features",
