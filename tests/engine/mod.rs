@@ -8,6 +8,7 @@ mod flatness;
 mod flow;
 mod model;
 mod plans;
+mod replay;
 mod stragglers;
 mod transactions;
 

@@ -153,7 +153,6 @@ begin
             ($q$seek_subscription('none', now())$q$, 'PS404 Subscription not found'),
             ($q$seek_subscription_to_end('none')$q$, 'PS404 Subscription not found'),
             ($q$replay_messages('none', null)$q$, 'PS404 Subscription not found'),
-            ($q$start_subscription('none', now())$q$, 'PS404 Subscription not found'),
             ($q$seek_subscription('refused', null)$q$, 'PS422(time) time is required'),
             ($q$replay_messages('refused', '{"a": 1}')$q$, 'PS422(filter) %'),
             ($q$replay_messages('refused', null, now(), now() - interval '1 s')$q$,
@@ -163,6 +162,8 @@ begin
         assert pg_temp.refusal('select pubsub.' || v_case.call) like v_case.refusal,
             c_proves || ': ' || v_case.call;
     end loop;
+    assert pg_temp.refusal($q$select pubsub.start_subscription('none', now())$q$)
+        = 'PS404 Subscription not found', c_proves;
 end
 $$;
 
