@@ -36,6 +36,8 @@ begin
     perform pubsub.update_subscription('match', '{"filter": {"n": [2, 3], "attributes": {"a": ["x"]}}}');
 
     assert pubsub.redeliver_messages(v_keys.topic_key, v_keys.subscription_key, v_ids,
+        '{"n": [1, 2], "attributes": {"a": ["y"]}}') = 0, c_proves;
+    assert pubsub.redeliver_messages(v_keys.topic_key, v_keys.subscription_key, v_ids,
         '{"n": [1, 2]}') = 1, c_proves;
     assert pubsub.redeliver_messages(v_keys.topic_key, v_keys.subscription_key, v_ids,
         '{"n": [3], "attributes": {"a": [{"exists": true}]}}') = 1, c_proves;
