@@ -213,6 +213,13 @@ returns bigint
 language plpgsql volatile
 as $$
 declare
+    v_now constant timestamptz := clock_timestamp();
+    v_before constant uuid := pubsub.id_at(p_before);
+    -- no topic's messages may go that are not older
+    v_before_some constant uuid := greatest(v_before, (
+        select pubsub.id_at(v_now - make_interval(secs => min(t.message_retention_seconds)))
+        from pubsub_data.topics t
+    ));
     v_topic_keys bigint[];
     v_message_ids uuid[];
     v_deleted bigint;
@@ -220,13 +227,12 @@ begin
     with old as materialized (
         select m.topic_key, m.message_id
         from pubsub_data.messages_default m
-        left join (
-            select t.topic_key, pubsub.id_at(clock_timestamp()
-                - make_interval(secs => t.message_retention_seconds)) as before
-            from pubsub_data.topics t
-            where t.message_retention_seconds is not null
-        ) r on r.topic_key = m.topic_key
-        where m.message_id < coalesce(r.before, pubsub.id_at(p_before))
+        where m.message_id < v_before_some
+            and m.message_id < coalesce((
+                select pubsub.id_at(v_now - make_interval(secs => t.message_retention_seconds))
+                from pubsub_data.topics t
+                where t.topic_key = m.topic_key
+            ), v_before)
             and not exists (
                 select 1
                 from pubsub_data.subscriptions s

@@ -7,54 +7,11 @@
  * The history of acks stays, too. A message that comes back has no attempts behind it, is available at
  * once whatever its delay was, and, where the subscription lets messages expire, has its whole time again.
  *
- * To settle here is to take a delivery away: nobody acked it, so it is not in the history of acks, and a
+ * To settle here is to drop a delivery: nobody acked it, so it is not in the history of acks, and a
  * consumer that holds it has lost its lease.
  *
  * Places are message ids, so times count to the millisecond. All of it is done by jobs, in steps.
  */
-
-/*
- * settle_deliveries — take deliveries of a subscription away.
- *
- * In       p_places: the ctids of the rows, which the caller has locked
- * Out      how many there were
- */
-create function pubsub.settle_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_places tid[]
-)
-returns bigint
-language plpgsql volatile
-set enable_seqscan = off
-as $$
-declare
-    v_settled bigint;
-begin
-    with gone as (
-        delete from pubsub_data.deliveries d
-        where d.ctid = any(p_places)
-        returning d.visible_at, d.lease, d.consumer_id
-    ), counted as (
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting
-        )
-        select p_topic_key, p_subscription_key, pubsub.counter_time(g.visible_at),
-            case when s.max_in_flight_per_consumer is not null and g.lease is not null
-                then g.consumer_id end,
-            -count(*), -count(g.lease), -count(*) filter (where g.lease is null)
-        from gone g
-        cross join (
-            select x.max_in_flight_per_consumer from pubsub_data.subscriptions x
-            where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
-        ) s
-        group by 3, 4
-    )
-    select count(*) into v_settled from gone;
-    return v_settled;
-end
-$$;
-
-comment on function pubsub.settle_deliveries is
-    'Take deliveries of a subscription away without an ack; returns how many.';
 
 /*
  * settle_range — take the deliveries of a range of ids away, the lowest first.
@@ -88,8 +45,8 @@ begin
         limit p_limit
         for update
     ) d;
-    settle_range.settled :=
-        pubsub.settle_deliveries(p_topic_key, p_subscription_key, v_places);
+    perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_places);
+    settle_range.settled := cardinality(v_places);
     settle_range.reached := case when cardinality(v_places) < p_limit then p_upto
         else v_ids[p_limit] end;
 end
@@ -113,13 +70,17 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
-    v_lowest_live constant uuid := (
-        select d.message_id from pubsub_data.deliveries d
-        where d.topic_key = p_topic_key and d.subscription_key = p_subscription_key
-        order by d.message_id
-        limit 1
-    );
+    v_lowest_live uuid;
 begin
+    -- first: another's rewind would bring rows that a look before it does not see
+    perform 1 from pubsub_data.subscriptions s
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+    for no key update;
+    select d.message_id into v_lowest_live
+    from pubsub_data.deliveries d
+    where d.topic_key = p_topic_key and d.subscription_key = p_subscription_key
+    order by d.message_id
+    limit 1;
     update pubsub_data.subscriptions s
     set rewinds = s.rewinds + 1,
         rewound_to = greatest(least(s.rewound_to, b.below), l.below)
@@ -344,8 +305,8 @@ begin
             limit 1
             for update
         ) d;
-        redeliver_range.changed :=
-            pubsub.settle_deliveries(p_topic_key, p_subscription_key, v_places);
+        perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_places);
+        redeliver_range.changed := cardinality(v_places);
     end if;
     if p_except_acked then
         select v_except || coalesce(array_agg(i.id), '{}') into v_except

@@ -22,8 +22,8 @@ const TICK: Duration = Duration::from_secs(5);
 const ROTATE_EVERY: u32 = 12;
 /// How far a tick looks back for spent leases; a rotation looks at all of them.
 const SPENT_WITHIN_SECONDS: i32 = 60;
-/// How soon a job that begins is noticed.
-const JOBS_EVERY: Duration = Duration::from_secs(1);
+/// How soon a job is noticed that goes on after its first step.
+const JOBS_EVERY: Duration = Duration::from_secs(2);
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
 
@@ -41,7 +41,8 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
             () = sleep_until(next_step), if leads => {
-                next_step = Instant::now() + step(&pool).await;
+                let pause = step(&pool).await;
+                next_step = Instant::now() + pause;
                 continue;
             }
         }

@@ -40,7 +40,7 @@ fn examples(document: &str, language: &str) -> Vec<Example> {
             follows_code = false;
         }
     }
-    assert!(examples.len() > 3, "{document} has examples");
+    assert!(!examples.is_empty(), "{document} has examples");
     examples
 }
 

@@ -261,7 +261,7 @@ fn the_doors_do_not_name_each_other() {
     ];
     const ALLOWED: &[&str] = &[
         "topics::PageParams",
-        "settings::more",
+        "settings::more_settings",
         "settings::YEAR_SECONDS",
     ];
 

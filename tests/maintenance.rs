@@ -111,3 +111,28 @@ async fn what_flow_control_needs_no_more_is_forgotten() {
 
     assert!(forgotten);
 }
+
+#[tokio::test]
+async fn the_leader_brings_jobs_to_their_end() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+    app.post("/topics/t/messages", json!(vec![json!({"n": 1}); 30_000]))
+        .await
+        .expect(204);
+    let begun = app
+        .post("/subscriptions/s/seek", json!({"to": "end"}))
+        .await;
+    assert_eq!(begun.expect(202).json()["changed"], 10_000);
+
+    let stop = CancellationToken::new();
+    let work = tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone()));
+    let done = within_seconds(
+        "select state = 'done' and changed = 30000 from pubsub_data.jobs",
+        &app,
+    )
+    .await;
+    stop.cancel();
+    work.await.unwrap();
+
+    assert!(done);
+}

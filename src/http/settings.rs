@@ -82,7 +82,7 @@ pub struct UpdateSubscription {
 }
 
 /// What a new subscription has beside the retry policy; a fault is noted in `fields`.
-pub fn more(fields: &mut Fields<'_>) -> MoreSettings {
+pub fn more_settings(fields: &mut Fields<'_>) -> MoreSettings {
     let given = |fields: &Fields<'_>, name| fields.optional(name).is_some();
     let int = |fields: &mut Fields<'_>, name, max| {
         given(fields, name).then(|| fields.int(name, 1, 1, max))

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::extract::{JsonBytes, PageParams, PathId, parse_json, raw_field};
+use super::filters;
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
+use super::settings::more_settings;
 use super::validation::Fields;
-use super::{filters, settings};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead};
 use crate::config::Settings;
@@ -196,7 +197,7 @@ fn new_subscription(
         .optional("ack_deadline_seconds")
         .is_some()
         .then(|| fields.int("ack_deadline_seconds", 1, 1, 43200));
-    let more = settings::more(&mut fields);
+    let more = more_settings(&mut fields);
     fields.finish()?;
     Ok(NewSubscription {
         id,

@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 
 use super::extract::{JsonBody, JsonBytes, PageParams, PathId};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
+use super::payload;
+use super::settings::YEAR_SECONDS;
 use super::validation::Fields;
-use super::{payload, settings};
 use crate::app::App;
 use crate::auth::caller::{Caller, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
 use crate::db::topics::Topic;
@@ -53,7 +54,7 @@ pub async fn create_topic(
     let retention = fields
         .optional("message_retention_seconds")
         .is_some()
-        .then(|| fields.int("message_retention_seconds", 0, 0, settings::YEAR_SECONDS));
+        .then(|| fields.int("message_retention_seconds", 0, 0, YEAR_SECONDS));
     fields.finish()?;
     Ok((
         StatusCode::CREATED,

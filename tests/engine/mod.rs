@@ -11,6 +11,7 @@ mod model;
 mod ordering;
 mod ordering_model;
 mod plans;
+mod replay;
 mod stragglers;
 mod transactions;
 

@@ -16,7 +16,11 @@ begin
     returning job_id into v_job_id;
 
     for v_step in 1 .. 3 loop
-        assert pubsub.advance_job(v_job_id, 3), c_proves;
+        if v_step = 1 then
+            perform pubsub.advance_seek(v_job_id, 3);
+        else
+            assert pubsub.advance_job(v_job_id, 3), c_proves;
+        end if;
         select g.* into v_job from pubsub.get_job(v_job_id) g;
         -- one settled and two looked at, three, two
         assert v_job.scanned = (array[3, 6, 8])[v_step] and v_job.changed = (array[2, 5, 7])[v_step],
@@ -97,7 +101,12 @@ begin
         from pubsub_data.jobs j where j.job_id = v_job_id
     ), c_proves;
     assert not pubsub.advance_job(v_job_id), c_proves;
-    assert (select s.state from pubsub.seek_subscription_to_end('fail') s) = 'done', c_proves;
+    -- so does the first
+    assert (
+        select b.state = 'failed' and b.error is not null
+        from pubsub.begin_job(v_keys.topic_key, v_keys.subscription_key, 'seek',
+            jsonb_build_object('settle_upto', '-', 'upto', gen_random_uuid())) b
+    ), c_proves;
 end
 $$;
 

@@ -76,7 +76,8 @@ begin
             {"ordering_failure": "skip"}, {"max_in_flight": 5}, {"max_in_flight": null},
             {"max_in_flight_per_consumer": 6}, {"max_rate": 7.0}, {"message_ttl_seconds": 60},
             {"dead_letter_expired": true}, {"dead_letter_topic_id": "change-dead"},
-            {"dead_letter_topic_id": null}, {"filter": {"n": [1]}}, {"filter": null}, {}]') c
+            {"dead_letter_topic_id": null}, {"filter": {"n": [1]}}, {"max_rate": 8},
+            {"filter": null}, {}]') c
     loop
         select * into v_before from pubsub.get_subscription('change');
         select * into v_after from pubsub.update_subscription('change', v_change.changes::json);

@@ -159,7 +159,7 @@ async fn a_scope_that_can_never_match_is_refused() {
         "topics:read:a:b",
         "topics:consume",
         "subscriptions:publish",
-        "subscriptions:update",
+        "subscriptions:replay",
         "clients:publish",
         "topic:read",
         "subscription:read",

@@ -3,6 +3,8 @@
 mod filter_preview;
 mod filters;
 mod numbers;
+mod seek;
+mod settings;
 
 use serde_json::{Value, json};
 
