@@ -6,6 +6,8 @@ mod fairness;
 mod filters;
 mod flatness;
 mod flow;
+mod idempotency;
+mod lanes;
 mod model;
 mod plans;
 mod stragglers;
