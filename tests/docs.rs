@@ -101,12 +101,23 @@ async fn run(mut command: Command, examples: &[Example], announce: &str) {
 
 #[tokio::test]
 async fn the_readmes_five_minutes_do_what_it_says() {
+    run_over_http("README.md").await;
+}
+
+#[tokio::test]
+async fn the_examples_for_curl_do_what_they_say() {
+    for document in ["docs/publishing.md"] {
+        run_over_http(document).await;
+    }
+}
+
+async fn run_over_http(document: &str) {
     let app = TestApp::start().await;
-    let mut examples = examples("README.md", "sh");
+    let mut examples = examples(document, "sh");
     for example in &mut examples {
         example.code = example.code.replace("http://localhost:8000", &app.url);
     }
-    let directory = std::env::temp_dir().join(format!("readme-{}", uuid::Uuid::now_v7()));
+    let directory = std::env::temp_dir().join(format!("docs-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir(&directory).unwrap();
 
     let mut bash = Command::new("bash");
@@ -118,7 +129,7 @@ async fn the_readmes_five_minutes_do_what_it_says() {
 
 #[tokio::test]
 async fn the_examples_for_psql_do_what_they_say() {
-    for document in ["docs/sql.md", "docs/filters.md"] {
+    for document in ["docs/sql.md", "docs/filters.md", "docs/publishing.md"] {
         let database = TestDatabase::create().await;
 
         let mut psql = Command::new("psql");
