@@ -167,3 +167,27 @@ $$;
 
 comment on function pubsub.check_cardinality is
     'Refuse an array of another length than the messages: PS422 with the field.';
+
+/*
+ * message_times — times that were given as such, or in seconds from now or from other times.
+ *
+ * In       p_at, p_seconds: null, or by position one of them; p_after: the seconds count from there
+ *          where it lies ahead
+ * Out      null when both are
+ */
+create function pubsub.message_times(
+    p_at timestamptz[], p_seconds int[], p_after timestamptz[] default null
+)
+returns timestamptz[]
+language sql stable parallel safe
+as $$
+    select case when num_nonnulls(p_at, p_seconds) > 0 then array(
+        select coalesce(m.at,
+            greatest(clock_timestamp(), m.after) + make_interval(secs => m.seconds))
+        from unnest(p_at, p_seconds, p_after) with ordinality as m (at, seconds, after, position)
+        order by m.position
+    ) end
+$$;
+
+comment on function pubsub.message_times is
+    'Times given as such or in seconds, as publish_messages takes them.';

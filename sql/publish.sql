@@ -193,7 +193,7 @@ comment on function pubsub.publish_messages is
  * publish_messages_for — publish_messages for a server, which wakes the consumers that wait for it.
  *
  * Out      one row; message_ids, duplicates (null: none is): in the order of p_payloads;
- *          subscription_ids: who got any
+ *          subscription_ids: who got any, null unless p_tell_subscriptions
  * Errors   those of publish_messages
  */
 create function pubsub.publish_messages_for(
@@ -207,10 +207,13 @@ create function pubsub.publish_messages_for(
     p_idempotency_keys text[] default null,
     p_request_key text default null,
     p_request_fingerprint text default null,
-    p_idempotency_window_seconds int default 86400
+    p_idempotency_window_seconds int default 86400,
+    p_tell_subscriptions boolean default true,
+    out message_ids uuid[],
+    out duplicates boolean[],
+    out subscription_ids text[]
 )
-returns table (message_ids uuid[], duplicates boolean[], subscription_ids text[])
-language plpgsql volatile rows 1
+language plpgsql volatile
 as $$
 declare
     v_topic_key bigint;
@@ -226,25 +229,22 @@ begin
             raise exception 'Topic not found' using errcode = 'PS404';
         end if;
         v_published := pubsub.publish_to_topic(v_topic_key, p_payloads);
-        return query
-            select v_published.message_ids, null::boolean[],
-                coalesce(array_agg(s.subscription_id), '{}')
-            from pubsub_data.subscriptions s
-            where s.topic_key = v_topic_key
-                and s.subscription_key = any(v_published.subscription_keys);
-        return;
-    end if;
-    return query
-        select b.message_ids, b.duplicates, array(
-            select s.subscription_id
-            from pubsub_data.subscriptions s
-            where s.topic_key = b.topic_key and s.subscription_key = any(b.subscription_keys)
-        )
-        from pubsub.publish_batch(
+    else
+        v_published := pubsub.publish_batch(
             p_topic_id, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
             p_priorities, p_idempotency_keys, p_request_key, p_request_fingerprint,
-            p_idempotency_window_seconds
-        ) b;
+            p_idempotency_window_seconds);
+        v_topic_key := v_published.topic_key;
+        publish_messages_for.duplicates := v_published.duplicates;
+    end if;
+    publish_messages_for.message_ids := v_published.message_ids;
+    if p_tell_subscriptions then
+        select coalesce(array_agg(s.subscription_id), '{}')
+        into publish_messages_for.subscription_ids
+        from pubsub_data.subscriptions s
+        where s.topic_key = v_topic_key
+            and s.subscription_key = any(v_published.subscription_keys);
+    end if;
 end
 $$;
 

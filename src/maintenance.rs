@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::db;
 use crate::db::maintenance::{
     cleanup_acked_messages, cleanup_failures, cleanup_fair_lanes, cleanup_handed_out,
-    dead_letter_spent_messages, fold_counters, rotate, try_lead,
+    cleanup_idempotency_keys, dead_letter_spent_messages, fold_counters, rotate, try_lead,
 };
 use crate::telemetry::health::Warnings;
 
@@ -100,6 +100,7 @@ async fn work(
         cleanup_acked_messages(&mut connection, retention).await?;
         cleanup_failures(&mut connection, retention).await?;
         cleanup_fair_lanes(&mut connection).await?;
+        cleanup_idempotency_keys(&mut connection, settings.idempotency_window_seconds).await?;
         rotate(&mut connection, retention).await?;
     }
     Ok(true)

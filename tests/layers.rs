@@ -241,6 +241,7 @@ fn only_the_front_doors_know_axum() {
 fn the_doors_do_not_name_each_other() {
     const DOORS: &[&str] = &[
         "topics",
+        "publish",
         "subscriptions",
         "filter_preview",
         "jobs",

@@ -53,6 +53,32 @@ async fn a_message_that_crashes_its_consumers_is_dead_lettered_without_cron_or_a
 }
 
 #[tokio::test]
+async fn idempotency_keys_are_forgotten_after_their_window() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+    let message = |key| json!({"payload": {}, "idempotency_key": key});
+    let body = json!({"messages": [message("a"), message("b")]});
+    app.post("/topics/t/publish", body).await.expect(201);
+    sqlx::query(
+        "update pubsub_data.idempotency_keys set created_at = created_at - interval '61 s' \
+         where idempotency_key = 'a'",
+    )
+    .execute(&app.pool())
+    .await
+    .unwrap();
+
+    let stop = CancellationToken::new();
+    let settings = settings(&["--idempotency-window-seconds", "60"]);
+    let work = tokio::spawn(maintenance::run(app.pool(), settings, stop.clone()));
+    let kept = "select array_agg(idempotency_key) = '{b}' from pubsub_data.idempotency_keys";
+    let forgotten = within_seconds(kept, &app).await;
+    stop.cancel();
+    work.await.unwrap();
+
+    assert!(forgotten);
+}
+
+#[tokio::test]
 async fn of_two_servers_one_does_the_work_and_partitions_are_made() {
     let app = TestApp::start().await;
 

@@ -229,6 +229,16 @@ pub struct Settings {
     #[arg(value_parser = integer::<i32, 1, 43200>)]
     pub cleanup_stuck_messages_lock_timeout_seconds: i32,
 
+    /// How long an idempotency key tells a retry from a new message, in seconds: 60 to 604800
+    #[arg(long, global = true, env = "FASTPUBSUB_IDEMPOTENCY_WINDOW_SECONDS")]
+    #[arg(
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "86400"
+    )]
+    #[arg(value_parser = integer::<i32, 60, 604_800>)]
+    pub idempotency_window_seconds: i32,
+
     /// Require access tokens
     #[arg(
         long,

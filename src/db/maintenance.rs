@@ -1,6 +1,7 @@
-//! Maintenance: `cleanup_acked_messages`, `cleanup_failures`, `cleanup_stuck_messages`,
-//! `cleanup_handed_out`, `cleanup_fair_lanes`, `dead_letter_spent_messages`, `fold_counters`,
-//! `purge_deleted_subscriptions`, partitions and leadership.
+//! Maintenance: `cleanup_acked_messages`, `cleanup_failures`, `cleanup_idempotency_keys`,
+//! `cleanup_stuck_messages`, `cleanup_handed_out`, `cleanup_fair_lanes`,
+//! `dead_letter_spent_messages`, `fold_counters`, `purge_deleted_subscriptions`, partitions and
+//! leadership.
 
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -138,6 +139,27 @@ pub async fn cleanup_failures(
             .await?;
         if removed == 0 {
             return Ok(());
+        }
+    }
+}
+
+/// Forget idempotency keys older than a threshold, batch by batch; returns how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cleanup_idempotency_keys(
+    connection: &mut PgConnection,
+    older_than_seconds: i32,
+) -> Result<i64, sqlx::Error> {
+    let mut total = 0;
+    loop {
+        let removed: i64 = sqlx::query_scalar("select pubsub.cleanup_idempotency_keys($1)")
+            .bind(older_than_seconds)
+            .fetch_one(&mut *connection)
+            .await?;
+        total += removed;
+        if removed == 0 {
+            return Ok(total);
         }
     }
 }

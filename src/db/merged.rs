@@ -9,8 +9,8 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 
 use super::group::{Calls, Group};
-use super::json::JsonText;
 use super::messages::{self, Claim, Delivery, Handle, Head};
+use super::publish::{Once, Publication, Published, Publisher, RequestKey};
 use super::settlements::{self, Action, Settled, Settlement};
 use super::waiting::Waiting;
 use crate::error::Error;
@@ -27,6 +27,7 @@ const HEAD_KEPT_FOR: Duration = Duration::from_secs(60);
 pub struct Merged {
     pool: PgPool,
     waiting: Waiting,
+    publisher: Publisher,
     publishes: Arc<Group<Publishes>>,
     claims: Arc<Group<Claims>>,
     acks: Arc<Group<Acks>>,
@@ -43,10 +44,15 @@ impl Merged {
         let most_running = connections.div_ceil(2);
         let pool = || pool.clone();
         let waiting = Waiting::new(pool());
+        let publisher = Publisher {
+            pool: pool(),
+            waiting: waiting.clone(),
+        };
         Self {
             pool: pool(),
             waiting: waiting.clone(),
-            publishes: Group::new(Publishes { pool: pool() }, most_running),
+            publisher: publisher.clone(),
+            publishes: Group::new(Publishes { publisher }, most_running),
             claims: Group::new(
                 Claims {
                     pool: pool(),
@@ -64,15 +70,42 @@ impl Merged {
         }
     }
 
-    /// Publish all payloads, or none.
+    /// Publish all messages, or none.
     ///
     /// # Errors
-    /// 404 for an unknown topic.
-    pub async fn publish(&self, topic_id: String, payloads: Vec<JsonText>) -> Result<(), Error> {
-        let messages = payloads.len();
-        self.publishes.request(topic_id.clone(), payloads).await?;
-        self.waiting.announce_topic(&topic_id, messages);
-        Ok(())
+    /// 404 for an unknown topic; 422 for what a message must not be.
+    pub async fn publish(
+        &self,
+        topic_id: String,
+        publication: Publication,
+    ) -> Result<Published, Error> {
+        self.publishes.request(topic_id, publication).await
+    }
+
+    /// Publish what was not published before under its idempotency keys: alone, because it may wait
+    /// for another call with the same keys.
+    ///
+    /// # Errors
+    /// As above; 422 when the key of the request was used for another one.
+    pub async fn publish_once(
+        &self,
+        topic_id: &str,
+        publication: Publication,
+        request: Option<RequestKey>,
+        window_seconds: i32,
+    ) -> Result<Published, Error> {
+        let once = Once {
+            request,
+            window_seconds,
+        };
+        let publisher = &self.publisher;
+        let answer = publisher
+            .publish(topic_id, &[publication], Some(&once))
+            .await?;
+        Ok(Published {
+            message_ids: answer.message_ids.unwrap_or_default(),
+            duplicates: answer.duplicates.unwrap_or_default(),
+        })
     }
 
     /// Lease ready messages to a consumer.
@@ -182,24 +215,36 @@ fn claimed_from(key: &str) -> &str {
 }
 
 struct Publishes {
-    pool: PgPool,
+    publisher: Publisher,
 }
 
 impl Calls for Publishes {
-    type Request = Vec<JsonText>;
-    type Answer = ();
+    type Request = Publication;
+    type Answer = Published;
 
-    fn weight(&self, payloads: &Vec<JsonText>) -> usize {
-        payloads
+    fn weight(&self, publication: &Publication) -> usize {
+        publication
+            .payloads
             .iter()
             .map(|payload| 1 + payload.size() / BYTES_PER_MESSAGE)
             .sum()
     }
 
-    async fn call(&self, topic_id: &str, requests: &[Self::Request]) -> Result<Vec<()>, Error> {
-        let payloads = requests.iter().flatten().collect();
-        messages::publish(&self.pool, topic_id, payloads).await?;
-        Ok(vec![(); requests.len()])
+    async fn call(
+        &self,
+        topic_id: &str,
+        publications: &[Publication],
+    ) -> Result<Vec<Published>, Error> {
+        let answer = self.publisher.publish(topic_id, publications, None).await?;
+        let mut message_ids = answer.message_ids.unwrap_or_default().into_iter();
+        let of = |publication: &Publication| Published {
+            message_ids: message_ids
+                .by_ref()
+                .take(publication.payloads.len())
+                .collect(),
+            duplicates: Vec::new(),
+        };
+        Ok(publications.iter().map(of).collect())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Messages: `publish_messages`, `consume_messages_for`, `ack_messages`, `nack_messages`.
+//! Messages: `consume_messages_for`, `ack_messages`, `nack_messages`.
 
 use sqlx::{FromRow, PgPool, Row};
 use uuid::Uuid;
@@ -52,23 +52,6 @@ pub struct Claim {
     pub batch_size: i32,
     /// For how long; none: as long as the subscription says.
     pub ack_deadline_seconds: Option<i32>,
-}
-
-/// Publish all payloads, or none.
-///
-/// # Errors
-/// 404 for an unknown topic.
-pub(super) async fn publish(
-    pool: &PgPool,
-    topic_id: &str,
-    payloads: Vec<&JsonText>,
-) -> Result<(), Error> {
-    sqlx::query("select 1 from pubsub.publish_messages($1, $2)")
-        .bind(topic_id)
-        .bind(payloads)
-        .execute(pool)
-        .await?;
-    Ok(())
 }
 
 /// How far a subscription has been read. It holds as long as the subscription is not rewound.

@@ -10,6 +10,7 @@ pub mod json;
 pub mod maintenance;
 pub mod merged;
 pub mod messages;
+pub mod publish;
 pub mod schema;
 pub mod seek;
 pub mod settlements;

@@ -12,8 +12,10 @@ pub mod messages;
 pub mod monitoring;
 pub mod oauth;
 pub mod openapi;
+pub mod outgoing;
 pub mod parked;
 pub mod payload;
+pub mod publish;
 pub mod pull;
 pub mod receipts;
 pub mod seek;
@@ -55,6 +57,7 @@ fn api() -> OpenApiRouter<App> {
             topics::delete_topic
         ))
         .routes(routes!(topics::publish_messages))
+        .routes(routes!(publish::publish))
         .routes(routes!(
             subscriptions::create_subscription,
             subscriptions::list_subscriptions

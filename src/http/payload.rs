@@ -45,36 +45,42 @@ pub fn parse(body: &Bytes, max_message_bytes: usize) -> Result<Vec<JsonText>, Er
         if faults.len() == MAX_FAULTS {
             break;
         }
-        let loc = || vec![json!("body"), json!(position)];
-        if !payload.get().starts_with('{') {
-            let input = serde_json::from_str(payload.get()).unwrap_or(Value::Null);
-            faults.push(fault(
-                "dict_type",
-                loc(),
-                "Input should be a valid dictionary",
-                input,
-            ));
-            continue;
-        }
-        match stored_size(payload.get()) {
-            Ok(bytes) if bytes > max_message_bytes => {
-                return Err(Error::Refused {
-                    status: StatusCode::PAYLOAD_TOO_LARGE,
-                    message: format!(
-                        "message {position} has {bytes} bytes, the limit is {max_message_bytes} \
-                         (FASTPUBSUB_API_MAX_MESSAGE_BYTES)"
-                    ),
-                });
-            }
-            Ok(_) => {}
-            Err(reason) => faults.push(refused(loc(), reason)),
-        }
+        let loc = vec![json!("body"), json!(position)];
+        faults.extend(check(payload, position, loc, max_message_bytes)?);
     }
     if faults.is_empty() {
         let text = |payload| JsonText::part_of(body, payload);
         Ok(payloads.into_iter().map(text).collect())
     } else {
         Err(Error::Invalid(faults))
+    }
+}
+
+/// What is wrong with one payload, at `loc`.
+///
+/// # Errors
+/// 413 when it is too large, naming the position of its message.
+pub fn check(
+    payload: &RawValue,
+    position: usize,
+    loc: Vec<Value>,
+    max_bytes: usize,
+) -> Result<Option<Fault>, Error> {
+    if !payload.get().starts_with('{') {
+        let input = serde_json::from_str(payload.get()).unwrap_or(Value::Null);
+        let msg = "Input should be a valid dictionary";
+        return Ok(Some(fault("dict_type", loc, msg, input)));
+    }
+    match stored_size(payload.get()) {
+        Ok(bytes) if bytes > max_bytes => Err(Error::Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            message: format!(
+                "message {position} has {bytes} bytes, the limit is {max_bytes} \
+                 (FASTPUBSUB_API_MAX_MESSAGE_BYTES)"
+            ),
+        }),
+        Ok(_) => Ok(None),
+        Err(reason) => Ok(Some(refused(loc, reason))),
     }
 }
 

@@ -13,6 +13,7 @@ use super::settings::YEAR_SECONDS;
 use super::validation::Fields;
 use crate::app::App;
 use crate::auth::caller::{Caller, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
+use crate::db::publish::Publication;
 use crate::db::topics::Topic;
 use crate::db::{self, Page};
 use crate::error::Error;
@@ -112,7 +113,10 @@ pub async fn publish_messages(
     PathId(id): PathId,
     JsonBytes(body): JsonBytes,
 ) -> Result<StatusCode, Error> {
-    let payloads = payload::parse(&body, app.settings.api_max_message_bytes)?;
-    app.merged.publish(id, payloads).await?;
+    let publication = Publication {
+        payloads: payload::parse(&body, app.settings.api_max_message_bytes)?,
+        ..Publication::default()
+    };
+    app.merged.publish(id, publication).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -92,6 +92,11 @@ fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
             beyond(1, 43200),
             "must be a whole number from 1 to 43200",
         ),
+        (
+            "IDEMPOTENCY_WINDOW_SECONDS",
+            beyond(60, 604_800),
+            "must be a whole number from 60 to 604800",
+        ),
         ("AUTH_ENABLED", text(&[HIDDEN]), boolean),
         (
             "AUTH_ALGORITHM",

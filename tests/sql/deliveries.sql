@@ -1,4 +1,4 @@
-/* Ids of new messages, and what claims are told of new deliveries. */
+/* Ids of new messages, the lanes and lives of deliveries, and what claims are told of them. */
 
 do $$
 declare
@@ -57,5 +57,145 @@ begin
         where s.topic_key = v_topic_key
     ), c_proves;
     assert pg_temp.claim('keyed') = v_ids, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a delivery has the lane that its subscription asks for';
+begin
+    perform pubsub.create_topic('lanes');
+    perform pubsub.create_subscription('lanes-1-none', 'lanes');
+    perform pubsub.create_subscription('lanes-2-ordered', 'lanes', p_enable_ordering => true);
+    perform pubsub.create_subscription('lanes-3-fair', 'lanes', p_fairness_key => 'tenant');
+    perform pubsub.publish_messages('lanes', array['{}', '{}']::jsonb[],
+        array['{"tenant": "a"}', null]::jsonb[], p_ordering_keys => array['k', null],
+        p_priorities => array[null, 3]::smallint[]);
+    perform pg_temp.publish('lanes');
+
+    assert array(
+        select format('%s %s', s.subscription_id, string_agg(coalesce('<' || d.lane || '>', '-'),
+            '' order by d.message_id))
+        from pubsub_data.deliveries d
+        join pubsub_data.subscriptions s
+            on s.topic_key = d.topic_key and s.subscription_key = d.subscription_key
+        where s.subscription_id like 'lanes-%'
+        group by s.subscription_id
+        order by 1
+    ) = array['lanes-1-none -<3>-', 'lanes-2-ordered <k>--', 'lanes-3-fair <a><><>'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the first priority above 0 is noted in the subscriptions it reaches';
+begin
+    perform pubsub.create_topic('ranked');
+    perform pubsub.create_subscription('ranked-1-yes', 'ranked', '{"n": [1]}');
+    perform pubsub.create_subscription('ranked-2-unmatched', 'ranked', '{"n": [2]}');
+    perform pubsub.create_subscription('ranked-3-ordered', 'ranked', p_enable_ordering => true);
+    perform pubsub.create_subscription('ranked-4-fair', 'ranked', p_fairness_key => 'n');
+
+    perform pubsub.publish_messages('ranked', array['{"n": 1}']::jsonb[],
+        p_priorities => array[0]::smallint[]);
+    assert not exists (
+        select from pubsub_data.subscriptions s
+        where s.subscription_id like 'ranked-%' and s.has_priorities
+    ), c_proves;
+    perform pubsub.publish_messages('ranked', array['{"n": 1}']::jsonb[],
+        p_priorities => array[1]::smallint[]);
+
+    assert array(
+        select s.subscription_id from pubsub_data.subscriptions s
+        where s.subscription_id like 'ranked-%' and s.has_priorities
+    ) = '{ranked-1-yes}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a subscription that has had priorities is not written again';
+    v_row tid;
+begin
+    perform pg_temp.stock('settled');
+    perform pubsub.publish_messages('settled', array['{}']::jsonb[],
+        p_priorities => array[1]::smallint[]);
+    select s.ctid into v_row
+    from pubsub_data.subscriptions s where s.subscription_id = 'settled';
+
+    perform pubsub.publish_messages('settled', array['{}']::jsonb[],
+        p_priorities => array[1]::smallint[]);
+
+    assert v_row = (
+        select s.ctid from pubsub_data.subscriptions s where s.subscription_id = 'settled'
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the values of a fairness key are noted once each';
+begin
+    perform pubsub.create_topic('tenants');
+    perform pubsub.create_subscription('tenants', 'tenants', p_fairness_key => 'tenant');
+    perform pg_temp.publish('tenants', 2);
+    perform pubsub.publish_messages('tenants', array['{}', '{}', '{}']::jsonb[],
+        array['{"tenant": "a"}', '{"tenant": "b"}', '{"tenant": "a"}']::jsonb[]);
+    perform pubsub.publish_messages('tenants', array['{}']::jsonb[],
+        array['{"tenant": "b"}']::jsonb[]);
+
+    assert array(
+        select l.lane from pubsub_data.fair_lanes l
+        join pubsub_data.subscriptions s
+            on s.topic_key = l.topic_key and s.subscription_key = l.subscription_key
+        where s.subscription_id = 'tenants'
+        order by l.lane
+    ) = array['', 'a', 'b'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'message_ttl_seconds counts from when a message can be consumed; its own expiry may be earlier';
+begin
+    perform pubsub.create_topic('short');
+    perform pubsub.create_subscription('short', 'short', p_message_ttl_seconds => 60);
+    perform pubsub.publish_messages('short', array['{"n": 1}', '{"n": 2}', '{"n": 3}']::jsonb[],
+        p_deliver_at => array[clock_timestamp() + interval '1 hour', null, null],
+        p_expires_at => array[null, clock_timestamp() + interval '10 s',
+            clock_timestamp() + interval '1 day']);
+    perform pg_temp.publish('short', 1);
+
+    assert array(
+        select round(extract(epoch from d.expires_at - m.published_at))
+        from pubsub_data.deliveries d
+        join pubsub_data.messages m on m.topic_key = d.topic_key and m.message_id = d.message_id
+        join pubsub_data.subscriptions s
+            on s.topic_key = d.topic_key and s.subscription_key = d.subscription_key
+        where s.subscription_id = 'short'
+        order by d.message_id
+    ) = '{3660,10,60,60}', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a plain message leaves a subscription at its message_ttl_seconds';
+begin
+    perform pubsub.create_topic('leaving');
+    perform pubsub.create_subscription('leaving', 'leaving', p_message_ttl_seconds => 60);
+    perform pubsub.create_subscription('leaving-not', 'leaving');
+    perform pg_temp.publish('leaving', 2);
+    assert cardinality(pg_temp.claim('leaving', 1)) = 1, c_proves;
+
+    perform pg_temp.later('leaving', '61 seconds');
+    perform pg_temp.later('leaving-not', '61 seconds');
+
+    assert pg_temp.claim('leaving') = '{}', c_proves;
+    assert cardinality(pg_temp.claim('leaving-not')) = 2, c_proves;
+    assert (
+        select s.backlog from pubsub.subscriptions s where s.subscription_id = 'leaving'
+    ) = 0, c_proves;
 end
 $$;

@@ -164,3 +164,22 @@ begin
     ) like 'PS422(messages) %', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'times are given as such, or in seconds from now or from another time';
+    c_at constant timestamptz := '2901-01-01';
+    v_from constant timestamptz := clock_timestamp();
+    v_times timestamptz[];
+begin
+    assert pubsub.message_times(null, null, array[c_at]) is null, c_proves;
+    v_times := pubsub.message_times(array[c_at, null, null, null], array[null, 60, null, 60],
+        array[null, null, null, c_at]);
+
+    assert v_times[1] = c_at and v_times[3] is null, c_proves;
+    assert v_times[2] - interval '60 s' between v_from and clock_timestamp(), c_proves;
+    assert v_times[4] = c_at + interval '60 s', c_proves;
+    v_times := pubsub.message_times(null, '{60}', array['2001-01-01'::timestamptz]);
+    assert v_times[1] - interval '60 s' between v_from and clock_timestamp(), c_proves;
+end
+$$;

@@ -59,6 +59,11 @@ impl Waiting {
         self.0.places().ring(subscription_id, messages);
     }
 
+    /// Whether somebody waits, or did just now.
+    pub(super) fn has_places(&self) -> bool {
+        !self.0.places().is_empty()
+    }
+
     /// So many messages were published to a topic.
     pub(super) fn announce_topic(&self, topic_id: &str, messages: usize) {
         self.0.places().ring_topic(topic_id, messages);

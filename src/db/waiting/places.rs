@@ -88,6 +88,10 @@ pub(super) struct Places {
 }
 
 impl Places {
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     pub(super) fn enter(&mut self, subscription_id: &str) -> Entered {
         let starts_watch = !std::mem::replace(&mut self.watched, true);
         if let Some(place) = self.places.get_mut(subscription_id) {

@@ -19,6 +19,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("PATCH", "/topics/{id}", "topics:update"),
     ("DELETE", "/topics/{id}", "topics:delete"),
     ("POST", "/topics/{id}/messages", "topics:publish"),
+    ("POST", "/topics/{id}/publish", "topics:publish"),
     ("POST", "/subscriptions", "subscriptions:create"),
     ("GET", "/subscriptions", "subscriptions:read"),
     ("GET", "/subscriptions/{id}", "subscriptions:read"),

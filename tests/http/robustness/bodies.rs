@@ -3,10 +3,11 @@
 use super::{UNKNOWN_CLIENT, app, assert_refused, assert_unharmed, contents, request, send, show};
 
 /// The routes that read a body.
-pub(super) fn routes() -> [(&'static str, String); 12] {
+pub(super) fn routes() -> [(&'static str, String); 13] {
     [
         ("POST", "/topics".to_owned()),
         ("POST", "/topics/t/messages".to_owned()),
+        ("POST", "/topics/t/publish".to_owned()),
         ("POST", "/subscriptions".to_owned()),
         ("POST", "/subscriptions/s/filter-preview".to_owned()),
         ("POST", "/subscriptions/s/acks".to_owned()),
@@ -40,6 +41,7 @@ fn every_field(value: &str) -> String {
         "name",
         "scopes",
         "is_active",
+        "messages",
         "client_id",
         "client_secret",
     ];

@@ -1,6 +1,7 @@
 //! `/topics`, and what all routes share: pages, bodies, slashes, methods.
 
 mod forms;
+mod publish;
 mod routes;
 
 use serde_json::{Value, json};
