@@ -331,13 +331,14 @@ alter table pubsub_data.acked_default replica identity full;
  * How the counts of a subscription change: a row per call, none ever updated, folded into fewer rows
  * in the background. backlog, acked, dlq and expired are sums over all rows. leased and waiting count, by the
  * time at which that ends, messages that cannot be consumed yet: only rows whose due_at lies ahead
- * matter. No index: the table stays small, and calls must not pay for one.
+ * matter. The table stays small and is read as a whole: calls must not pay for an index, but those of
+ * subscriptions that limit what is in flight, whose claims look at it each time.
  */
 create table pubsub_data.counters (
     topic_key bigint not null,
     subscription_key bigint not null,
     due_at timestamptz not null default '-infinity',
-    -- of leased, where the subscription limits what a consumer may hold
+    -- of leased, where the subscription limits what may be in flight, in all or per consumer
     consumer_id text,
     backlog bigint not null default 0,
     leased bigint not null default 0,
@@ -352,6 +353,10 @@ create table pubsub_data.counters (
     autovacuum_vacuum_cost_delay = 0
 );
 alter table pubsub_data.counters replica identity full;
+
+create index counters_held_idx
+on pubsub_data.counters (topic_key, subscription_key, due_at)
+where consumer_id is not null;
 
 /* The bounds of the partitions of messages and acked, default partitions excepted. */
 create table pubsub_data.partitions (

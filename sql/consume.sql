@@ -27,7 +27,8 @@
  *
  * In       p_floor: no message of the subscription has a lower id;
  *          p_head: of these rewinds, or null;
- *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen
+ *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen;
+ *          p_count_by_consumer: the counters of the subscription tell consumers apart (flow.sql)
  * Out      by consumer, then in id order, higher priorities first; head: of these rewinds, null when the mode has none
  * Locks    only rows it returns; skips locked ones, never waits
  * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
@@ -35,7 +36,7 @@
 create function pubsub.claim_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
     p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid, p_mode text,
-    p_rewinds int, p_rewound_to uuid
+    p_rewinds int, p_rewound_to uuid, p_count_by_consumer boolean default false
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
@@ -296,9 +297,21 @@ begin
         topic_key, subscription_key, due_at, message_ids, head, rewinds
     )
     values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head, p_rewinds);
-    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
-    values (p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline),
-        cardinality(v_ids));
+    if p_count_by_consumer then
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, leased
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline), l.consumer_id,
+            count(*)
+        from (
+            select p_consumer_ids[c.consumer] as consumer_id from unnest(v_consumers) as c (consumer)
+        ) l
+        group by l.consumer_id;
+    else
+        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+        values (p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline),
+            cardinality(v_ids));
+    end if;
     return query
         select i.consumer, m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,
             m.published_at, i.attempts, v_lease, v_ack_deadline, v_head

@@ -11,7 +11,8 @@
  */
 
 /*
- * counts_by_consumer — whether the counters of a subscription tell apart who holds its leases.
+ * counts_by_consumer — whether the counters of a subscription tell apart who holds its leases: where
+ * something limits what is in flight. Their leased rows then have a consumer_id and are in an index.
  *
  * Out      null when there is no such subscription
  */
@@ -19,13 +20,62 @@ create function pubsub.counts_by_consumer(p_topic_key bigint, p_subscription_key
 returns boolean
 language sql stable parallel safe
 as $$
-    select s.max_in_flight_per_consumer is not null
+    select coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null
     from pubsub_data.subscriptions s
     where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
 $$;
 
 comment on function pubsub.counts_by_consumer is
     'Whether leased counters of a subscription carry the consumer.';
+
+/*
+ * fold_held — fold_counters for one subscription whose counters tell consumers apart.
+ *
+ * Out      by how many rows there are fewer now
+ * Locks    the rows, of which it skips those that another fold holds
+ */
+create function pubsub.fold_held(p_topic_key bigint, p_subscription_key bigint)
+returns bigint
+language sql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+    with many as materialized (
+        select c.ctid as place
+        from pubsub_data.counters c
+        where c.topic_key = p_topic_key
+            and c.subscription_key = p_subscription_key
+            and c.due_at > clock_timestamp() - interval '1 second'
+            and c.consumer_id is not null
+        for update skip locked
+    ), old as (
+        delete from pubsub_data.counters c
+        where c.ctid = any(array(select m.place from many m))
+        returning c.*
+    ), folded as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq,
+            expired
+        )
+        select p_topic_key, p_subscription_key, part.due_at, part.consumer_id, sum(part.backlog),
+            sum(part.leased), sum(part.waiting), sum(part.acked), sum(part.dlq),
+            sum(part.expired)
+        from old o
+        cross join lateral (
+            values
+                ('-infinity'::timestamptz, null, o.backlog, 0, 0, o.acked, o.dlq, o.expired),
+                (o.due_at, o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0)
+        ) as part (due_at, consumer_id, backlog, leased, waiting, acked, dlq, expired)
+        group by part.due_at, part.consumer_id
+        having sum(part.leased) <> 0 or sum(part.waiting) <> 0 or part.due_at = '-infinity'
+        returning 1
+    )
+    select (select count(*) from old) - (select count(*) from folded)
+$$;
+
+comment on function pubsub.fold_held is
+    'Replace the counters of who holds what in a subscription by their sums.';
 
 /*
  * claim_allowances — how much of what consumers want the limits of a subscription let them have now.
@@ -42,65 +92,70 @@ create function pubsub.claim_allowances(
 returns int[]
 language plpgsql volatile
 set enable_seqscan = off
+set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
     -- "fpsf" in bytes: the limits among the advisory locks of a database
     c_lock_class constant int := 1718645606;
     v_now timestamptz;
-    v_left bigint := 9223372036854775807;
+    v_allowances int[];
+    v_counters bigint;
 begin
     perform pg_advisory_xact_lock(c_lock_class, (p_subscription_key % 2147483648)::int);
     v_now := clock_timestamp();
-    if p_max_in_flight is not null then
-        select p_max_in_flight - coalesce(sum(c.leased), 0) into v_left
-        from pubsub_data.counters c
-        where c.topic_key = p_topic_key
-            and c.subscription_key = p_subscription_key
-            and c.due_at > v_now - interval '100 ms';
-    end if;
-    if p_max_rate is not null then
-        select least(v_left, p_max_rate - coalesce(sum(h.messages), 0)) into v_left
-        from pubsub_data.handed_out h
-        where h.topic_key = p_topic_key
-            and h.subscription_key = p_subscription_key
-            and h.handed_out_at > v_now - interval '1 second'
-            -- a clock that was set back must not stop the subscription
-            and h.handed_out_at < v_now + interval '1 second';
-    end if;
     -- what a consumer may have is what all before it and it may, less what all before it may
-    return (
-        with held as (
-            select c.consumer_id, sum(c.leased) as messages
-            from pubsub_data.counters c
-            where p_max_in_flight_per_consumer is not null
-                and c.topic_key = p_topic_key
-                and c.subscription_key = p_subscription_key
-                and c.due_at > v_now - interval '100 ms'
-                and c.consumer_id = any(p_consumer_ids)
-            group by c.consumer_id
-        ), wanted as (
-            select w.position, w.batch_size,
-                sum(w.batch_size) over (
-                    partition by w.consumer_id order by w.position
-                ) as upto,
-                p_max_in_flight_per_consumer - coalesce(h.messages, 0) as consumer_left
-            from unnest(p_consumer_ids, p_batch_sizes)
-                with ordinality as w (consumer_id, batch_size, position)
-            left join held h on h.consumer_id = w.consumer_id
-        ), fitting as (
-            select w.position,
-                greatest(0, least(w.batch_size, w.consumer_left - w.upto + w.batch_size))
-                    as messages
-            from wanted w
-        ), cut as (
-            select f.position, f.messages, sum(f.messages) over (order by f.position) as upto
-            from fitting f
-        )
-        select array_agg(
-            greatest(0, least(c.messages, v_left - c.upto + c.messages))::int order by c.position)
-        from cut c
-    );
+    with held as materialized (
+        select c.consumer_id, sum(c.leased) as messages, count(*) as counters
+        from pubsub_data.counters c
+        where coalesce(p_max_in_flight, p_max_in_flight_per_consumer) is not null
+            and c.topic_key = p_topic_key
+            and c.subscription_key = p_subscription_key
+            -- under the time of its deadline, cut to 0.1 s
+            and c.due_at > v_now - interval '100 ms'
+            and c.consumer_id is not null
+        group by c.consumer_id
+    ), room as (
+        select least(
+            p_max_in_flight - (select coalesce(sum(h.messages), 0) from held h),
+            p_max_rate - (
+                select coalesce(sum(o.messages), 0)
+                from pubsub_data.handed_out o
+                where p_max_rate is not null
+                    and o.topic_key = p_topic_key
+                    and o.subscription_key = p_subscription_key
+                    and o.handed_out_at > v_now - interval '1 second'
+                    -- a clock that was set back must not stop the subscription
+                    and o.handed_out_at < v_now + interval '1 second'
+            )
+        ) as messages
+    ), wanted as (
+        select w.position, w.batch_size,
+            sum(w.batch_size) over (partition by w.consumer_id order by w.position) as upto,
+            p_max_in_flight_per_consumer - coalesce(h.messages, 0) as room
+        from unnest(p_consumer_ids, p_batch_sizes)
+            with ordinality as w (consumer_id, batch_size, position)
+        left join held h on h.consumer_id = w.consumer_id
+    ), own as (
+        -- least and greatest ignore nulls: limits that do not apply
+        select w.position, greatest(0, least(w.batch_size, w.room - w.upto + w.batch_size))
+            as messages
+        from wanted w
+    ), added as (
+        select o.position, o.messages, sum(o.messages) over (order by o.position) as upto
+        from own o
+    )
+    select array_agg(greatest(0, least(a.messages, r.messages - a.upto + a.messages))::int
+            order by a.position),
+        (select sum(h.counters) from held h)
+    into v_allowances, v_counters
+    from added a
+    cross join room r;
+    -- now and then, so that few are read each time
+    if v_counters > 100 and random() < 0.02 then
+        perform pubsub.fold_held(p_topic_key, p_subscription_key);
+    end if;
+    return v_allowances;
 end
 $$;
 
@@ -126,65 +181,50 @@ returns table (
     ack_deadline timestamptz, head uuid
 )
 language plpgsql volatile rows 10
-set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
 as $$
 declare
+    v_allowances constant int[] := pubsub.claim_allowances(
+        p_topic_key, p_subscription_key, p_consumer_ids, p_batch_sizes, p_max_in_flight,
+        p_max_in_flight_per_consumer, p_max_rate);
+    -- those that may have nothing now are left out
     v_positions int[];
-    v_consumer_ids text[];
-    v_allowances int[];
+    v_together constant boolean := p_mode in ('plain', 'priorities');
     v_messages bigint;
 begin
-    -- those that may have nothing now are left out
-    select array_agg(a.position::int order by a.position),
-        array_agg(p_consumer_ids[a.position] order by a.position),
-        array_agg(a.messages order by a.position)
-    into v_positions, v_consumer_ids, v_allowances
-    from unnest(pubsub.claim_allowances(
-        p_topic_key, p_subscription_key, p_consumer_ids, p_batch_sizes, p_max_in_flight,
-        p_max_in_flight_per_consumer, p_max_rate
-    )) with ordinality as a (messages, position)
+    select array_agg(a.position::int order by a.position) into v_positions
+    from unnest(v_allowances) with ordinality as a (messages, position)
     where a.messages > 0;
     if v_positions is null then
         return;
     end if;
 
     return query
-        with claimed as materialized (
-            select g.first - 1 + c.consumer as consumer, c.message_id, c.payload, c.attributes,
-                c.ordering_key, c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline,
-                c.head
-            from (
-                select 1 as first, cardinality(v_positions) as last
-                where p_mode in ('plain', 'priorities')
-                union all
-                -- what belongs together must not be dealt out to several
-                select n, n from generate_series(1, cardinality(v_positions)) n
-                where p_mode not in ('plain', 'priorities')
-            ) g
-            cross join lateral pubsub.claim_deliveries(
-                p_topic_key, p_subscription_key, p_floor, v_consumer_ids[g.first:g.last],
-                v_allowances[g.first:g.last], p_ack_deadline_seconds, p_max_attempts, p_head,
-                p_mode, p_rewinds, p_rewound_to
-            ) c
-        ), held as (
-            -- claim_deliveries counted them as nobody's
-            insert into pubsub_data.counters (
-                topic_key, subscription_key, due_at, consumer_id, leased
-            )
-            select p_topic_key, p_subscription_key, pubsub.counter_time(c.ack_deadline),
-                h.consumer_id, sum(h.leased)
-            from claimed c
-            cross join lateral (
-                values (v_consumer_ids[c.consumer], 1), (null, -1)
-            ) as h (consumer_id, leased)
-            where p_max_in_flight_per_consumer is not null
-            group by pubsub.counter_time(c.ack_deadline), h.consumer_id
-        )
-        select v_positions[c.consumer], c.message_id, c.payload, c.attributes, c.ordering_key,
-            c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline, c.head
-        from claimed c
-        order by 1, c.message_id;
+        select v_positions[g.first - 1 + c.consumer], c.message_id, c.payload, c.attributes,
+            c.ordering_key, c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline,
+            c.head
+        from (
+            select 1 as first, cardinality(v_positions) as last
+            where v_together
+            union all
+            -- what belongs together must not be dealt out to several
+            select n, n from generate_series(1, cardinality(v_positions)) n
+            where not v_together
+        ) g
+        cross join lateral pubsub.claim_deliveries(
+            p_topic_key, p_subscription_key, p_floor,
+            array(
+                select p_consumer_ids[a.position] from unnest(v_positions[g.first:g.last]) with
+                    ordinality as a (position, place) order by a.place
+            ),
+            array(
+                select v_allowances[a.position] from unnest(v_positions[g.first:g.last]) with
+                    ordinality as a (position, place) order by a.place
+            ),
+            p_ack_deadline_seconds, p_max_attempts, p_head, p_mode, p_rewinds, p_rewound_to,
+            coalesce(p_max_in_flight, p_max_in_flight_per_consumer) is not null
+        ) c
+        order by 1, case when p_mode = 'priorities' then -c.priority else 0 end nulls last,
+            c.message_id;
     get diagnostics v_messages = row_count;
 
     -- noted after the fact: a second counts from when the last of them was leased
@@ -229,7 +269,8 @@ as $$
             on c.topic_key = p_topic_key
             and c.subscription_key = p_subscription_key
             and c.due_at > l.now - interval '100 ms'
-        where l.max_in_flight is not null or l.max_in_flight_per_consumer is not null
+            and c.consumer_id is not null
+        where coalesce(l.max_in_flight, l.max_in_flight_per_consumer) is not null
         group by c.due_at
     ), handed as (
         -- how many were handed out from each time on
