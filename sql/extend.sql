@@ -88,7 +88,7 @@ begin
     if p_seconds is null or p_seconds not between 1 and 43200 then
         perform pubsub.fail_validation('seconds', 'seconds must be 1 to 43200');
     end if;
-    select s.topic_key, s.subscription_key, s.max_in_flight_per_consumer is not null as per_consumer
+    select s.topic_key, s.subscription_key, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
     into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
@@ -143,7 +143,7 @@ declare
     v_held tid[];
     v_released bigint;
 begin
-    select s.topic_key, s.subscription_key, s.max_in_flight_per_consumer is not null as per_consumer
+    select s.topic_key, s.subscription_key, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
     into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then

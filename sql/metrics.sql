@@ -189,7 +189,7 @@ begin
         select f.due_at, f.consumer_id, sum(f.backlog) as backlog, sum(f.leased) as leased,
             sum(f.waiting) as waiting, sum(f.acked) as acked, sum(f.dlq) as dlq
         from found f
-        -- what has ended is not counted any more
+        -- what has ended, or never began, is not counted
         where f.due_at = '-infinity' or f.due_at > v_now
         group by f.due_at, f.consumer_id
     ), corrected as (

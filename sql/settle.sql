@@ -152,7 +152,7 @@ declare
     v_subscription record;
 begin
     select s.topic_key, s.subscription_key, s.enable_ordering,
-        s.max_in_flight_per_consumer is not null as per_consumer
+        coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
     into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
@@ -306,7 +306,8 @@ begin
     return pubsub.nack_deliveries(
         v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, p_leases,
         v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
-        v_subscription.backoff_max_seconds, v_subscription.max_in_flight_per_consumer is not null);
+        v_subscription.backoff_max_seconds, coalesce(
+            v_subscription.max_in_flight, v_subscription.max_in_flight_per_consumer) is not null);
 end
 $$;
 

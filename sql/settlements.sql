@@ -107,7 +107,7 @@ declare
     v_deadlines timestamptz[];
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
-    select s.*, s.max_in_flight_per_consumer is not null as per_consumer into v_subscription
+    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
