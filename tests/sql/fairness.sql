@@ -232,6 +232,24 @@ begin
         and cardinality(v_got) = 50, c_proves || ': all';
     assert not exists (select from pubsub_data.deliveries d
         where d.message_id = any(v_failed) and d.attempts <> 2), c_proves;
+    -- of messages that were published long ago
+    with old as (
+        insert into pubsub_data.deliveries (
+            topic_key, subscription_key, message_id, lane, attempts, visible_at
+        )
+        select k.topic_key, k.subscription_key,
+            pubsub.id_at(clock_timestamp() - n * interval '1 hour'), 'failing', 1, clock_timestamp()
+        from pubsub.subscription_keys('failing') k, generate_series(1, 4) n
+        returning topic_key, subscription_key, message_id
+    )
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+    select o.topic_key, o.subscription_key, clock_timestamp(), array_agg(o.message_id)
+    from old o
+    group by o.topic_key, o.subscription_key;
+    for v_claim in 1 .. 2 loop
+        assert cardinality(pg_temp.chosen('failing', 1)) = 1, c_proves || ': old ones';
+    end loop;
+    assert cardinality(pg_temp.chosen('failing', 3)) = 2, c_proves || ': old ones';
 end
 $$;
 
