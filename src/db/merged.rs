@@ -7,11 +7,13 @@ use std::time::Duration;
 use moka::future::Cache;
 use sqlx::PgPool;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::group::{Calls, Group};
 use super::messages::{self, Claim, Delivery, Handle, Head};
 use super::publish::{Once, Publication, Published, Publisher, RequestKey};
 use super::settlements::{self, Action, Settled, Settlement};
+use super::transactions;
 use super::waiting::Waiting;
 use crate::error::Error;
 
@@ -197,6 +199,36 @@ impl Merged {
             self.waiting.announce(&subscription_id, at_once);
         }
         Ok(settled)
+    }
+
+    /// Ack all and publish all, or nothing; returns the ids of the messages, in their order.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription or topic, 409 with the positions of stale leases, 422 for what
+    /// a message must not be.
+    pub async fn apply(
+        &self,
+        acks: &transactions::Acks,
+        publishes: &transactions::Publishes,
+        idempotency_window_seconds: i32,
+    ) -> Result<Vec<Uuid>, Error> {
+        let applied =
+            transactions::apply(&self.pool, acks, publishes, idempotency_window_seconds).await?;
+        for subscription_id in &acks.subscription_ids {
+            self.waiting.announce_room(subscription_id, 1);
+        }
+        let publications = publishes.publications.iter();
+        for (topic_id, publication) in publishes.topic_ids.iter().zip(publications) {
+            self.waiting
+                .announce_topic(topic_id, publication.payloads.len());
+        }
+        Ok(applied)
+    }
+
+    /// So many messages of a subscription came back.
+    pub fn announce(&self, subscription_id: &str, messages: i64) {
+        let messages = usize::try_from(messages).unwrap_or_default();
+        self.waiting.announce(subscription_id, messages);
     }
 }
 

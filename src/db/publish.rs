@@ -215,7 +215,7 @@ async fn publish(
 }
 
 /// One thing of all messages, in order; none when no message has it.
-fn column<'a, T>(
+pub(super) fn column<'a, T>(
     publications: &'a [Publication],
     of: impl Fn(&'a Extras) -> Option<T>,
 ) -> Option<Vec<Option<T>>> {

@@ -135,14 +135,17 @@ pub async fn reprocess_dlq_messages(
             .iter()
             .map(|handle| handle.message_id)
             .collect();
-        db::dead_letters::reprocess(&app.pool, &id, &ids).await?;
+        let reprocessed = db::dead_letters::reprocess(&app.pool, &id, &ids).await?;
+        app.merged.announce(&id, reprocessed);
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let filter = raw_field(&body, "filter");
     let (limit, per_second) = redrive(&values, filter.as_deref())?;
     let redriven =
         db::dead_letters::redrive(&app.pool, &id, filter.as_deref(), limit, per_second).await;
-    Ok(Json(redriven.map_err(|error| error.with_input_of(&values))?).into_response())
+    let redriven = redriven.map_err(|error| error.with_input_of(&values))?;
+    app.merged.announce(&id, redriven.reprocessed);
+    Ok(Json(redriven).into_response())
 }
 
 /// Delete all dead letters

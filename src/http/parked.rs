@@ -119,6 +119,8 @@ pub async fn resume_messages(
 ) -> Result<Json<Resumed>, Error> {
     let (message_ids, action) = resume(&body)?;
     let resumed = db::dead_letters::resume(&app.pool, &id, &message_ids, &action).await?;
+    // what was parked, or what waited for it, may be there now
+    app.merged.announce(&id, resumed);
     Ok(Json(Resumed { resumed }))
 }
 

@@ -179,14 +179,6 @@ fn code_unit(bytes: &[u8], at: usize) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// How many bytes Postgres prints for a JSON text.
-///
-/// # Errors
-/// Why it cannot be stored.
-pub fn checked_size(json: &str) -> Result<usize, &'static str> {
-    stored_size(json)
-}
-
 /// Why a JSON text cannot be stored by Postgres, if so.
 #[must_use]
 pub fn unstorable(json: &str) -> Option<&'static str> {

@@ -1,5 +1,7 @@
 //! `/transactions`: acks and publishes in one step.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -12,14 +14,12 @@ use uuid::Uuid;
 
 use super::extract::{JsonBytes, parse_json};
 use super::openapi::{CommonErrors, NotFound, StaleReceipts, TooLarge};
-use super::payload::checked_size;
+use super::outgoing::{self, OutgoingMessage};
 use super::receipts;
 use super::validation::{Fields, MAX_FAULTS, fault_with};
 use crate::app::App;
 use crate::auth::caller::{BodyCaller, SubscriptionsConsume, TopicsPublish};
-use crate::db;
-use crate::db::json::JsonText;
-use crate::db::transactions::{Acks, Messages};
+use crate::db::transactions::{Acks, Publishes};
 use crate::error::{Error, Fault};
 
 /// Most acks and messages of a transaction, in sum.
@@ -52,19 +52,7 @@ pub struct TransactionPublish {
     /// The topic.
     topic_id: String,
     /// The messages, at least one.
-    messages: Vec<TransactionMessage>,
-}
-
-/// A message to publish.
-#[derive(Deserialize, ToSchema)]
-#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
-pub struct TransactionMessage {
-    /// What to publish.
-    #[schema(value_type = Object)]
-    payload: Value,
-    /// Strings by name, which filters can look at.
-    #[schema(value_type = Option<Object>)]
-    attributes: Option<Value>,
+    messages: Vec<OutgoingMessage>,
 }
 
 /// What was published.
@@ -97,7 +85,8 @@ pub async fn apply_transaction(
         publisher.allow(topic_id)?;
     }
     let messages = messages(&body, publishes, app.settings.api_max_message_bytes)?;
-    let applied = db::transactions::apply(&app.pool, &acks, &messages).await;
+    let window_seconds = app.settings.idempotency_window_seconds;
+    let applied = app.merged.apply(&acks, &messages, window_seconds).await;
     let mut ids = applied
         .map_err(|error| named(error, &receipts))?
         .into_iter();
@@ -216,132 +205,49 @@ fn messages(
     body: &Bytes,
     publishes: &[Value],
     max_message_bytes: usize,
-) -> Result<Messages, Error> {
-    /// The texts of the payloads and attributes, which must reach Postgres as they came.
+) -> Result<Publishes, Error> {
+    /// The texts of the messages, which must reach Postgres as they came.
     #[derive(Deserialize)]
     struct Texts<'a> {
         #[serde(borrow, default)]
-        publishes: Option<Vec<PublishTexts<'a>>>,
-    }
-    #[derive(Deserialize)]
-    struct PublishTexts<'a> {
-        #[serde(borrow)]
-        messages: Vec<&'a RawValue>,
+        publishes: Option<Vec<HashMap<String, &'a RawValue>>>,
     }
 
     let texts: Texts<'_> = serde_json::from_slice(body).map_err(|error| {
+        // such as publishes that are there twice
         let loc = vec![json!("body"), json!("publishes")];
         let msg = format!("Value error, {error}");
         let ctx = json!({"error": {}});
         Error::Invalid(vec![fault_with("value_error", loc, &msg, Value::Null, ctx)])
     })?;
     let mut faults = Vec::new();
-    let mut messages = Messages::default();
+    let mut read = Publishes::default();
     let texts = texts.publishes.unwrap_or_default();
-    for (number, (publish, texts)) in publishes.iter().zip(texts).enumerate() {
-        let topic_id = topic_id(publish);
-        let values = items(publish, "messages");
-        for (position, (value, text)) in values.iter().zip(texts.messages).enumerate() {
-            let place = [
-                json!("publishes"),
-                json!(number),
-                json!("messages"),
-                json!(position),
-            ];
-            let parsed = message(body, value, text, max_message_bytes);
-            if let Err(refused @ Error::Refused { .. }) = parsed {
-                return Err(refused);
+    for (position, (publish, texts)) in publishes.iter().zip(texts).enumerate() {
+        let Some(list) = texts.get("messages") else {
+            continue;
+        };
+        let loc = [
+            json!("body"),
+            json!("publishes"),
+            json!(position),
+            json!("messages"),
+        ];
+        match outgoing::read(body, list, &loc, max_message_bytes) {
+            Ok(publication) => {
+                read.topic_ids.push(topic_id(publish).to_owned());
+                read.publications.push(publication);
             }
-            if let Some((payload, attributes)) = within(&place, &mut faults, || parsed) {
-                messages.topic_ids.push(topic_id.to_owned());
-                messages.payloads.push(payload);
-                messages.attributes.push(attributes);
-            }
+            Err(Error::Invalid(found)) => faults.extend(found),
+            Err(error) => return Err(error),
         }
     }
     if faults.is_empty() {
-        Ok(messages)
+        Ok(read)
     } else {
         faults.truncate(MAX_FAULTS);
         Err(Error::Invalid(faults))
     }
-}
-
-/// One message: its payload, and its attributes.
-fn message(
-    body: &Bytes,
-    value: &Value,
-    text: &RawValue,
-    max_message_bytes: usize,
-) -> Result<(JsonText, Option<JsonText>), Error> {
-    #[derive(Deserialize)]
-    struct Texts<'a> {
-        #[serde(borrow)]
-        payload: &'a RawValue,
-        #[serde(borrow, default)]
-        attributes: Option<&'a RawValue>,
-    }
-
-    let mut fields = Fields::of_body(value)?;
-    if fields
-        .required("payload")
-        .is_some_and(|payload| !payload.is_object())
-    {
-        let msg = "Input should be a valid dictionary";
-        fields.refuse("payload", "dict_type", msg, None);
-    }
-    if fields.optional("attributes").is_some_and(|attributes| {
-        attributes
-            .as_object()
-            .is_none_or(|attributes| !attributes.values().all(Value::is_string))
-    }) {
-        let msg = "Input should be a valid dictionary of strings";
-        fields.refuse("attributes", "dict_type", msg, None);
-    }
-    fields.refuse_others(&["payload", "attributes"]);
-    fields.finish()?;
-
-    let mut fields = Fields::of_body(value)?;
-    let texts: Texts<'_> = match serde_json::from_str(text.get()) {
-        Ok(texts) => texts,
-        // such as a field that is there twice
-        Err(error) => {
-            let msg = format!("Value error, {error}");
-            fields.refuse("payload", "value_error", &msg, Some(json!({"error": {}})));
-            fields.finish()?;
-            return Err(Error::Invalid(Vec::new()));
-        }
-    };
-    let mut bytes = 0;
-    for (name, part) in [
-        ("payload", Some(texts.payload)),
-        ("attributes", texts.attributes),
-    ] {
-        match part.map_or(Ok(0), |part| checked_size(part.get())) {
-            Ok(size) => bytes += size,
-            Err(reason) => {
-                let msg = format!("Value error, {reason}");
-                fields.refuse(name, "value_error", &msg, Some(json!({"error": {}})));
-            }
-        }
-    }
-    fields.finish()?;
-    if bytes > max_message_bytes {
-        return Err(Error::Refused {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            message: format!(
-                "a message has {bytes} bytes, the limit is {max_message_bytes} \
-                 (FASTPUBSUB_API_MAX_MESSAGE_BYTES)"
-            ),
-        });
-    }
-    let attributes = texts
-        .attributes
-        .filter(|attributes| attributes.get() != "null");
-    Ok((
-        JsonText::part_of(body, texts.payload),
-        attributes.map(|attributes| JsonText::part_of(body, attributes)),
-    ))
 }
 
 /// What a part of the body gives; its faults are noted with the place of the part.

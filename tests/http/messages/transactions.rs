@@ -57,6 +57,33 @@ async fn acks_and_publishes_are_one_step() {
 }
 
 #[tokio::test]
+async fn a_message_may_have_all_that_a_publish_takes() {
+    let (app, _) = app_with_receipts(0).await;
+    let body = json!({"publishes": [{"topic_id": "out", "messages": [
+        {"payload": {"n": 1}, "ordering_key": "k", "priority": 3, "attributes": {"a": "b"},
+            "idempotency_key": "once"},
+        {"payload": {"n": 2}, "delay_seconds": 60, "ttl_seconds": 120},
+    ]}, {"topic_id": "t", "messages": [{"payload": {"n": 3}, "idempotency_key": "once"}]}]});
+
+    let first = app.post(PATH, body.clone()).await.expect(201).json();
+    let again = app.post(PATH, body).await.expect(201).json();
+
+    let (first, again) = (&first["message_ids"], &again["message_ids"]);
+    assert_eq!(first[0][0], again[0][0]);
+    assert_ne!(first[0][1], again[0][1]);
+    assert_eq!(first[1], again[1]);
+    let stored = "select count(*) from pubsub_data.messages where ordering_key = 'k' \
+        and priority = 3 and attributes = '{\"a\": \"b\"}'";
+    assert_eq!(number(&app, stored).await, 1);
+    let delayed = "select count(*) from pubsub_data.deliveries \
+        where visible_at between clock_timestamp() + interval '50 s' \
+            and clock_timestamp() + interval '60 s' \
+        and expires_at - visible_at = interval '120 s'";
+    assert_eq!(number(&app, delayed).await, 2);
+    assert_eq!(ids(&app.consume("s").await), [first[1][0].clone()]);
+}
+
+#[tokio::test]
 async fn payloads_reach_consumers_as_they_came() {
     let (app, _) = app_with_receipts(0).await;
     let body = r#"{"publishes": [{"topic_id": "out", "messages": [
@@ -168,7 +195,11 @@ async fn a_wrong_request_is_refused_and_names_the_place() {
         ),
         (
             messages(json!([{"payload": {}, "attributes": {"a": 1}}])),
-            json!(["body", "publishes", 0, "messages", 0, "attributes"]),
+            json!(["body", "publishes", 0, "messages", 0, "attributes", "a"]),
+        ),
+        (
+            messages(json!([{"payload": {}, "priority": 10}])),
+            json!(["body", "publishes", 0, "messages", 0, "priority"]),
         ),
         (
             messages(json!([{"payload": {}, "attribute": {}}])),
@@ -191,7 +222,7 @@ async fn a_wrong_request_is_refused_and_names_the_place() {
 async fn a_message_over_the_limit_is_413() {
     let app = TestApp::start_with(&["--api-max-message-bytes", "100"]).await;
     app.topic_with_subscription("t", "s", json!({})).await;
-    let message = json!({"payload": {"a": "x".repeat(60)}, "attributes": {"b": "y".repeat(60)}});
+    let message = json!({"payload": {"a": "x".repeat(120)}});
     let body = json!({"publishes": [{"topic_id": "t", "messages": [message]}]});
 
     app.post(PATH, body).await.expect(413);
