@@ -29,7 +29,7 @@
  *          p_head: of these rewinds, or null;
  *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen;
  *          p_count_by_consumer: the counters of the subscription tell consumers apart (flow.sql)
- * Out      by consumer, then in id order, higher priorities first; head: of these rewinds, null when the mode has none
+ * Out      by consumer, then in id order; head: of these rewinds, null when the mode has none
  * Locks    only rows it returns; skips locked ones, never waits
  * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
  */
@@ -163,6 +163,23 @@ begin
                         where p.place <> all(v_places));
                 end if;
                 continue;
+            when 'near' then
+                continue when v_now < v_near_at or v_near_from >= v_head;
+                v_after := v_near_from;
+                v_upto := v_head;
+            when 'far' then
+                continue when v_now < v_far_at;
+                v_upto := least(v_far_upto, v_near_from, v_head);
+                v_after := greatest(p_floor, pubsub.id_at(
+                    pubsub.id_time(v_upto) - make_interval(secs => v_far_seconds)));
+                if v_upto <= v_after then
+                    v_far_upto := null;
+                    v_far_at := v_now + interval '1 second';
+                    continue;
+                end if;
+            when 'fresh' then
+                v_after := v_head;
+                v_upto := c_highest;
             when 'ordered' then
                 -- of what is due, too, only what its key allows
                 select o.places, o.head, o.lost into v_places, v_head, v_lost
@@ -182,23 +199,6 @@ begin
                 v_head := null;
                 v_lost := true;
                 continue;
-            when 'near' then
-                continue when v_now < v_near_at or v_near_from >= v_head;
-                v_after := v_near_from;
-                v_upto := v_head;
-            when 'far' then
-                continue when v_now < v_far_at;
-                v_upto := least(v_far_upto, v_near_from, v_head);
-                v_after := greatest(p_floor, pubsub.id_at(
-                    pubsub.id_time(v_upto) - make_interval(secs => v_far_seconds)));
-                if v_upto <= v_after then
-                    v_far_upto := null;
-                    v_far_at := v_now + interval '1 second';
-                    continue;
-                end if;
-            else
-                v_after := v_head;
-                v_upto := c_highest;
         end case;
 
         v_started_at := clock_timestamp();
@@ -322,8 +322,7 @@ begin
             where x.topic_key = p_topic_key and x.message_id = i.message_id
             limit 1
         ) m
-        order by i.consumer, case when p_mode = 'priorities' then -coalesce(m.priority, 0) else 0 end,
-            m.message_id;
+        order by i.consumer, m.message_id;
 end
 $$;
 
@@ -364,8 +363,6 @@ as $$
 declare
     v_subscription record;
     v_ack_deadline_seconds int;
-    v_mode text;
-    v_floor uuid;
 begin
     if array_position(p_consumer_ids, null) is not null or coalesce(p_consumer_ids, '{}') = '{}' then
         perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
@@ -377,8 +374,15 @@ begin
         perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
     end if;
     select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
-        s.created_at, s.rewinds, s.rewound_to, s.enable_ordering, s.fairness_key, s.has_priorities,
-        s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate
+        s.rewinds, s.rewound_to, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
+        -- a day for clocks that disagree
+        pubsub.id_at(s.created_at - interval '1 day') as floor,
+        case
+            when s.enable_ordering then 'ordered'
+            when s.fairness_key is not null then 'fair'
+            when s.has_priorities then 'priorities'
+            else 'plain'
+        end as mode
     into v_subscription
     from pubsub_data.subscriptions s
     where s.subscription_id = p_subscription_id;
@@ -391,17 +395,9 @@ begin
         perform pubsub.fail_validation('ack_deadline_seconds',
             'ack_deadline_seconds must be 1 to 43200');
     end if;
-    v_mode := case
-        when v_subscription.enable_ordering then 'ordered'
-        when v_subscription.fairness_key is not null then 'fair'
-        when v_subscription.has_priorities then 'priorities'
-        else 'plain'
-    end;
-    -- a day for clocks that disagree
-    v_floor := pubsub.id_at(v_subscription.created_at - interval '1 day');
     if v_subscription.rewinds > 0 then
         -- replayed messages may be older than the subscription
-        select pubsub.id_at(t.created_at - interval '1 day') into v_floor
+        select pubsub.id_at(t.created_at - interval '1 day') into v_subscription.floor
         from pubsub_data.topics t
         where t.topic_key = v_subscription.topic_key;
     end if;
@@ -412,25 +408,38 @@ begin
         return query
             select c.*, v_subscription.rewinds
             from pubsub.claim_within_limits(
-                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
                 p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
                 v_subscription.max_delivery_attempts,
-                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                case when p_rewinds = v_subscription.rewinds then p_head end, v_subscription.mode,
                 v_subscription.rewinds, v_subscription.rewound_to, v_subscription.max_in_flight,
                 v_subscription.max_in_flight_per_consumer, v_subscription.max_rate
             ) c;
         return;
     end if;
-    if v_mode in ('plain', 'priorities') or cardinality(p_consumer_ids) = 1 then
+    if v_subscription.mode = 'plain' then
         return query
             select c.*, v_subscription.rewinds
             from pubsub.claim_deliveries(
-                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
                 p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
                 v_subscription.max_delivery_attempts,
-                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                case when p_rewinds = v_subscription.rewinds then p_head end, 'plain',
                 v_subscription.rewinds, v_subscription.rewound_to
             ) c;
+        return;
+    end if;
+    if v_subscription.mode = 'priorities' then
+        return query
+            select c.*, v_subscription.rewinds
+            from pubsub.claim_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
+                p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
+                v_subscription.max_delivery_attempts,
+                case when p_rewinds = v_subscription.rewinds then p_head end, 'priorities',
+                v_subscription.rewinds, v_subscription.rewound_to
+            ) c
+            order by c.consumer, coalesce(c.priority, 0) desc, c.message_id;
         return;
     end if;
     -- one after the other: what belongs together must not be dealt out to several
@@ -440,10 +449,10 @@ begin
                 c.published_at, c.attempts, c.lease, c.ack_deadline, c.head,
                 v_subscription.rewinds
             from pubsub.claim_deliveries(
-                v_subscription.topic_key, v_subscription.subscription_key, v_floor,
+                v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
                 p_consumer_ids[v_consumer:v_consumer], p_batch_sizes[v_consumer:v_consumer],
                 v_ack_deadline_seconds, v_subscription.max_delivery_attempts,
-                case when p_rewinds = v_subscription.rewinds then p_head end, v_mode,
+                case when p_rewinds = v_subscription.rewinds then p_head end, v_subscription.mode,
                 v_subscription.rewinds, v_subscription.rewound_to
             ) c;
     end loop;
