@@ -262,7 +262,7 @@ declare
     v_step text;
     v_after uuid;
     v_upto uuid;
-    v_window int := least(c_fresh, greatest(20, 4 * p_limit));
+    v_window int := greatest(20, p_limit);
     v_looked_at int := 0;
     v_started_at timestamptz;
     v_took interval;
@@ -365,6 +365,7 @@ begin
             ) p;
         end if;
         v_left := '{}';
+        v_taken := '{}';
         if v_ids <> '{}' then
             select r.places, r.left_over, r.lost into v_taken, v_left, v_found_lost
             from pubsub.take_runs(
@@ -412,7 +413,9 @@ begin
                 end if;
                 choose_ordered.head := coalesce(v_last_seen, choose_ordered.head);
                 exit when cardinality(v_ids) < v_window;
-                v_window := least(c_fresh, 4 * v_window);
+                -- more at once where all is held up
+                v_window := case when v_taken = '{}' then least(c_fresh, 4 * v_window)
+                    else greatest(20, 2 * (p_limit - cardinality(choose_ordered.places))) end;
         end case;
     end loop;
 
