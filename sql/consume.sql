@@ -75,7 +75,6 @@ declare
     v_step text;
     v_quota int := v_limit;
     -- of priorities: deliveries since the oldest had its turn, and how many it gets in this claim
-    v_aged_setting constant text := 'pubsub.aged_' || p_subscription_key;
     v_since_aged int;
     v_aged int;
     v_after uuid;
@@ -122,7 +121,8 @@ begin
     end if;
 
     if p_mode = 'priorities' then
-        v_since_aged := coalesce(nullif(current_setting(v_aged_setting, true), '')::int, 0);
+        v_since_aged := coalesce(nullif(
+            current_setting('pubsub.aged_' || p_subscription_key, true), '')::int, 0);
         v_quota := (v_since_aged + v_limit) / 10;
     end if;
     foreach v_step in array case p_mode
@@ -133,14 +133,16 @@ begin
             then array['near', 'far', 'fresh', 'due', 'urgent', 'near', 'far', 'fresh']
         else array['due', 'near', 'far', 'fresh']
     end loop
-        if v_step = 'due' then
-            v_aged := cardinality(v_places);
-            v_quota := v_limit;
-        end if;
         v_wanted := v_quota - cardinality(v_places);
-        continue when v_wanted <= 0 and v_step <> 'ordered';
+        continue when v_wanted <= 0 and v_step not in ('due', 'ordered');
         case v_step
             when 'due' then
+                if p_mode = 'priorities' then
+                    v_aged := cardinality(v_places);
+                    v_quota := v_limit;
+                    v_wanted := v_quota - v_aged;
+                    continue when v_wanted = 0;
+                end if;
                 -- wake-ups that were committed late lie below the last one processed
                 if v_now >= v_due_all_at then
                     v_look_from := '-infinity';
@@ -261,7 +263,7 @@ begin
         return;
     end if;
     if p_mode = 'priorities' then
-        perform set_config(v_aged_setting, greatest(0, least(9,
+        perform set_config('pubsub.aged_' || p_subscription_key, greatest(0, least(9,
             v_since_aged + cardinality(v_places) - 10 * v_aged))::text, false);
     end if;
 
