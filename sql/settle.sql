@@ -100,7 +100,8 @@ begin
     if p_enable_ordering then
         select array_agg(d.message_id), array_agg(d.lane) into v_ids, v_lanes
         from pubsub_data.deliveries d
-        where d.ctid = any(v_held) and d.lane is not null;
+        -- nothing but the place: with a condition on lane the planner may read the whole index of lanes
+        where d.ctid = any(v_held);
     end if;
     with acked as (
         delete from pubsub_data.deliveries d
@@ -124,7 +125,7 @@ begin
         group by pubsub.counter_time(a.visible_at), case when p_per_consumer then a.consumer_id end
     )
     select count(*) into v_acked from acked;
-    if v_lanes is not null then
+    if array_remove(v_lanes, null) <> '{}' then
         perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
     end if;
     return v_acked;
