@@ -2,6 +2,7 @@
 
 mod once;
 mod refusals;
+mod rings;
 
 use serde_json::{Value, json};
 use sqlx::Row;
