@@ -121,7 +121,7 @@ begin
             values (v_keys.topic_key, v_keys.subscription_key, 'infinity', -cardinality(v_places));
             insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
             values (v_keys.topic_key, v_keys.subscription_key, v_now, v_ids);
-            perform pubsub.rewind_claims(v_keys.topic_key, v_keys.subscription_key, v_ids[1]);
+            perform pubsub.rewind_subscription(v_keys.topic_key, v_keys.subscription_key, v_ids[1]);
         when 'dead_letter' then
             perform pubsub.bury_deliveries(
                 v_keys.topic_key, v_keys.subscription_key, v_places, 'attempts');

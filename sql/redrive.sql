@@ -40,28 +40,6 @@ $$;
 comment on function pubsub.list_dlq_messages is 'A page of the dead letters of a subscription.';
 
 /*
- * rewind_claims — send the claims of a subscription back, so that they find what came back.
- *
- * In       p_lowest: the lowest message id that came back
- * Locks    the subscription
- */
-create function pubsub.rewind_claims(
-    p_topic_key bigint, p_subscription_key bigint, p_lowest uuid
-)
-returns void
-language sql volatile
-as $$
-    update pubsub_data.subscriptions s
-    set rewinds = s.rewinds + 1,
-        -- a session that has not seen the rewinds before goes back far enough for them, too
-        rewound_to = least(s.rewound_to, pubsub.id_at(pubsub.id_time(p_lowest)))
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
-$$;
-
-comment on function pubsub.rewind_claims is
-    'Send the claims of a subscription back to below a message id.';
-
-/*
  * revive_dead_letters — make dead letters available again, with no attempts spent and no expiry.
  *
  * In       p_per_second: hand out no more than so many a second, in id order; null: all at once
@@ -150,7 +128,7 @@ begin
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         values (p_topic_key, p_subscription_key, v_now, v_ids);
     end if;
-    perform pubsub.rewind_claims(p_topic_key, p_subscription_key, v_ids[1]);
+    perform pubsub.rewind_subscription(p_topic_key, p_subscription_key, v_ids[1]);
     return cardinality(v_ids);
 end
 $$;

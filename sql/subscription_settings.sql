@@ -156,7 +156,8 @@ begin
     for no key update;
     -- a statement after the lock sees what the one who held it has changed
     select s.topic_key, s.subscription_key, s.filter, s.dead_letter_topic_key,
-        to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at'] as settings
+        to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at'] as settings,
+        pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as counts_by_consumer
     into v_old
     from pubsub.get_subscription(p_subscription_id) g
     join pubsub_data.subscriptions s on s.subscription_id = g.id;
@@ -191,6 +192,25 @@ begin
         dead_letter_expired = (v_new ->> 'dead_letter_expired')::boolean,
         dead_letter_topic_key = v_dead_letter_topic_key
     where s.topic_key = v_old.topic_key and s.subscription_key = v_old.subscription_key;
+
+    -- what is leased now was counted by the old rule
+    if v_old.counts_by_consumer
+        <> pubsub.counts_by_consumer(v_old.topic_key, v_old.subscription_key)
+    then
+        perform pubsub.recount_messages(p_subscription_id);
+    end if;
+    -- claims have passed what waited for its key
+    if (v_old.settings ->> 'enable_ordering')::boolean
+        and not (v_new ->> 'enable_ordering')::boolean
+    then
+        perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key, (
+            select d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = v_old.topic_key and d.subscription_key = v_old.subscription_key
+            order by d.message_id
+            limit 1
+        ));
+    end if;
     return query select g.* from pubsub.get_subscription(p_subscription_id) g;
 end
 $$;

@@ -41,8 +41,8 @@ comment on procedure pubsub.wait_for_commit is
  *          seconds. p_rewinds: how often it was rewound when p_after was noted
  * Out      one row each, in any order. is_ready: a claim is worth while, or the subscription is gone.
  *          next_after: p_after of the next look, when this one found nothing. newest: its highest
- *          message. due_at and due_in_seconds: the first retry, delay or lease that ends; null: none
- *          will. frees: an ack may make other messages available. by_consumer: what one consumer is
+ *          message. due_at and due_in_seconds: the first retry, delay or lease that ends, or the end of
+ *          what a limit forbids now; null: none will. frees: an ack may make other messages available. by_consumer: what one consumer is
  *          refused, another may get
  */
 create function pubsub.ready_subscriptions(
@@ -58,12 +58,12 @@ set enable_bitmapscan = off
 as $$
     select w.subscription_id, t.topic_id,
         s.subscription_id is null
-            or coalesce(n.due_at <= clock_timestamp(), false)
-            or f.message_id is not null,
+            or coalesce(h.until <= clock_timestamp(), true)
+            and (coalesce(n.due_at <= clock_timestamp(), false) or f.message_id is not null),
         -- whoever is still publishing may commit below what is there now, but not below its own start
         least(l.message_id, o.started, pubsub.id_at(clock_timestamp() - interval '2 seconds')),
-        l.message_id, s.rewinds, n.due_at,
-        extract(epoch from n.due_at - clock_timestamp())::float8,
+        l.message_id, s.rewinds, e.due_at,
+        extract(epoch from e.due_at - clock_timestamp())::float8,
         coalesce(s.enable_ordering or s.max_in_flight is not null
             or s.max_in_flight_per_consumer is not null, false),
         s.max_in_flight_per_consumer is not null
@@ -75,6 +75,11 @@ as $$
     ) o
     left join pubsub_data.subscriptions s on s.subscription_id = w.subscription_id
     left join pubsub_data.topics t on t.topic_key = s.topic_key
+    left join lateral (
+        select nullif(pubsub.next_allowance_at(s.topic_key, s.subscription_key), '-infinity') as until
+        where s.max_in_flight is not null or s.max_in_flight_per_consumer is not null
+            or s.max_rate is not null
+    ) h on true
     left join lateral (
         select x.due_at
         from pubsub_data.wakeups x
@@ -103,6 +108,13 @@ as $$
         order by x.message_id
         limit 1
     ) f on true
+    cross join lateral (
+        select case
+            when h.until is null then n.due_at
+            when f.message_id is not null then h.until
+            when n.due_at is not null then greatest(n.due_at, h.until)
+        end as due_at
+    ) e
 $$;
 
 comment on function pubsub.ready_subscriptions is

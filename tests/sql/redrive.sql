@@ -352,24 +352,6 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'rewind_claims goes to below a message, and never up again';
-    v_ids uuid[] := pg_temp.stock('rewinds', 1);
-    v_keys record := pubsub.subscription_keys('rewinds');
-begin
-    perform pubsub.rewind_claims(v_keys.topic_key, v_keys.subscription_key, v_ids[1]);
-    perform pubsub.rewind_claims(v_keys.topic_key, v_keys.subscription_key,
-        pubsub.id_at(clock_timestamp() + interval '1 hour'));
-
-    assert (
-        select s.rewinds = 2 and s.rewound_to < v_ids[1]
-            and pubsub.id_time(s.rewound_to) = pubsub.id_time(v_ids[1])
-        from pubsub_data.subscriptions s where s.subscription_id = 'rewinds'
-    ), c_proves;
-end
-$$;
-
-do $$
-declare
     c_proves constant text := 'dead letters are purged, all or these, and only those of the subscription';
     v_ids uuid[] := pg_temp.dead('purge', 4);
     v_others uuid[] := pg_temp.dead('purge-not', 1);

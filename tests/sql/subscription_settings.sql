@@ -217,3 +217,38 @@ begin
     assert (select g.dead_letter_topic_id from pubsub.get_subscription('orphan') g) is null, c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a limit that comes or goes counts what is leased then, too';
+begin
+    perform pg_temp.stock('limited-late', 3);
+    perform pubsub.consume_messages('limited-late', 'one', 1);
+
+    perform pubsub.update_subscription('limited-late', '{"max_in_flight_per_consumer": 1}');
+    assert not exists (select from pubsub.consume_messages('limited-late', 'one', 5)), c_proves;
+    assert (select count(*) from pubsub.consume_messages('limited-late', 'two', 5)) = 1, c_proves;
+    assert pubsub.recount_messages('limited-late') = 0, c_proves || ': with it';
+
+    perform pubsub.update_subscription('limited-late', '{"max_in_flight_per_consumer": null}');
+    assert pubsub.recount_messages('limited-late') = 0, c_proves || ': without it';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'where ordering ends, what waited for its key is handed out at the next claim';
+    v_ids uuid[];
+begin
+    perform pubsub.create_topic('was-ordered');
+    perform pubsub.create_subscription('was-ordered', 'was-ordered', p_enable_ordering => true);
+    select array_agg(p.message_id) into v_ids from pubsub.publish_messages('was-ordered',
+        array['{"n": 1}', '{"n": 2}']::jsonb[], p_ordering_keys => array['key', 'key']) p;
+    assert pg_temp.claim('was-ordered', 1) = v_ids[1:1], c_proves;
+    assert pg_temp.claim('was-ordered', 1) = '{}', c_proves || ': while the first is out';
+
+    perform pubsub.update_subscription('was-ordered', '{"enable_ordering": false}');
+
+    assert pg_temp.claim('was-ordered', 1) = v_ids[2:2], c_proves;
+end
+$$;

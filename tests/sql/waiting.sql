@@ -114,3 +114,22 @@ begin
     ) = array['bounded true false', 'each true true', 'ordered true false'], c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'what a limit forbids now is not ready, and due when the limit ends';
+    v_look record;
+begin
+    perform pubsub.create_topic('held-back');
+    perform pubsub.create_subscription('held-back', 'held-back', p_max_in_flight => 1);
+    perform pg_temp.publish('held-back', 2);
+
+    select r.* into v_look from pubsub.ready_subscriptions(array['held-back'], null, null) r;
+    assert v_look.is_ready, c_proves || ': room';
+    perform pubsub.consume_messages('held-back', 'consumer', 1);
+
+    select r.* into v_look from pubsub.ready_subscriptions(array['held-back'], null, null) r;
+    assert not v_look.is_ready, c_proves || ': full';
+    assert v_look.due_in_seconds between 55 and 61, c_proves || ': ' || v_look.due_in_seconds;
+end
+$$;
