@@ -132,7 +132,7 @@ impl World {
         self.operations += 1;
         self.advances += 1;
         // as the server does; and moving time rewrites all rows, which no real run does
-        if self.advances % 10 == 0 {
+        if self.advances.is_multiple_of(10) {
             execute(&mut self.admin, "select pubsub.fold_counters(10)").await;
             execute(
                 &mut self.admin,
