@@ -9,7 +9,7 @@
  *
  * Everything noted lives in a setting of the session, pubsub.fair_<subscription key>: how far each of
  * some lanes was read (so that neither dead rows nor messages in flight are walked again), how far
- * publish order was, and when to look for what again, as in consume.sql.
+ * publish order was, and when to look for what again, as in claims.sql.
  */
 
 /*

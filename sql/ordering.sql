@@ -49,7 +49,7 @@ comment on function pubsub.is_unfinished is
  *          p_ids, p_lanes: the candidates, in id order; p_taken: ctids that this claim has already
  * Out      places: the ctids of up to p_limit deliveries in id order, which are locked now, also of
  *          messages of those lanes that are no candidates; left_over: ids that would have been taken
- *          but for p_limit; lost: whether the consumer of any let its lease run out
+ *          but for p_limit; held_up: the first of lanes with a later one in flight; lost: whether the consumer of any let its lease run out
  * Locks    skips locked rows; rows that it gives back stay locked until the transaction ends
  * Effects  a wake-up for what it gives back
  */
@@ -57,7 +57,7 @@ create function pubsub.take_runs(
     p_topic_key bigint, p_subscription_key bigint, p_now timestamptz, p_limit int,
     p_max_attempts int, p_rewinds int, p_tail uuid, p_upto uuid, p_ids uuid[], p_lanes text[],
     p_taken tid[],
-    out places tid[], out left_over uuid[], out lost boolean
+    out places tid[], out left_over uuid[], out held_up uuid[], out lost boolean
 )
 language plpgsql volatile
 set enable_seqscan = off
@@ -87,7 +87,9 @@ begin
             select w.message_id, l.lane, row_number() over run = 1 as leads,
                 w.message_id <= p_upto and bool_and(w.is_free) over run
                     -- one in flight behind the run holds it up: it must not take the place of others
-                    and not bool_or(w.is_held) over (partition by l.lane) as is_open
+                    and not bool_or(w.is_held) over (partition by l.lane) as is_open,
+                row_number() over run = 1 and w.is_free
+                    and bool_or(w.is_held) over (partition by l.lane) as is_held_up
             from lanes l
             cross join lateral (
                 select x.message_id, x.visible_at <= p_now and x.attempts < p_max_attempts
@@ -111,12 +113,16 @@ begin
             ) w
             window run as (partition by l.lane order by w.message_id)
         )
-        select array_agg(o.message_id), array_agg(o.lane), array_agg(o.leads)
-        into v_wanted, v_wanted_lanes, v_leads
+        select array_agg(o.message_id) filter (where o.is_open),
+            array_agg(o.lane) filter (where o.is_open), array_agg(o.leads) filter (where o.is_open),
+            array_agg(o.message_id) filter (where not o.is_open)
+        into v_wanted, v_wanted_lanes, v_leads, take_runs.held_up
         from (
-            select w.message_id, w.lane, w.leads from walked w where w.is_open
+            select w.message_id, w.lane, w.leads, w.is_open
+            from walked w
+            where w.is_open or w.is_held_up
             union all
-            select c.id, null, true from unnest(p_ids, p_lanes) as c (id, lane)
+            select c.id, null, true, true from unnest(p_ids, p_lanes) as c (id, lane)
             where c.lane is null
             order by message_id
         ) o;
@@ -271,6 +277,7 @@ declare
     v_last_seen uuid;
     v_taken tid[];
     v_left uuid[];
+    v_held_up uuid[];
     v_found_lost boolean;
 begin
     choose_ordered.head := p_head;
@@ -366,8 +373,10 @@ begin
         end if;
         v_left := '{}';
         v_taken := '{}';
+        v_held_up := null;
         if v_ids <> '{}' then
-            select r.places, r.left_over, r.lost into v_taken, v_left, v_found_lost
+            select r.places, r.left_over, r.held_up, r.lost
+            into v_taken, v_left, v_held_up, v_found_lost
             from pubsub.take_runs(
                 p_topic_key, p_subscription_key, p_now,
                 p_limit - cardinality(choose_ordered.places), p_max_attempts, p_rewinds, v_tail,
@@ -376,6 +385,11 @@ begin
             ) r;
             choose_ordered.places := choose_ordered.places || v_taken;
             choose_ordered.lost := choose_ordered.lost or v_found_lost;
+        end if;
+        -- whoever settles the later one wakes what comes after it only
+        if v_held_up is not null and v_step in ('due', 'fresh') then
+            insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+            values (p_topic_key, p_subscription_key, p_now + interval '1 second', v_held_up);
         end if;
         v_took := clock_timestamp() - v_started_at;
 

@@ -26,6 +26,7 @@ macro_rules! files {
 }
 
 files!(
+    claims,
     cleanup,
     clients,
     consume,

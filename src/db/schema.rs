@@ -53,6 +53,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("priorities.sql", include_str!("../../sql/priorities.sql")),
     ("fairness.sql", include_str!("../../sql/fairness.sql")),
     ("flow.sql", include_str!("../../sql/flow.sql")),
+    ("claims.sql", include_str!("../../sql/claims.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
     ("extend.sql", include_str!("../../sql/extend.sql")),
