@@ -38,6 +38,9 @@ begin
     perform 1 from pubsub_data.subscriptions s
     where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
     for no key update;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
     if exists (
         select 1 from pubsub_data.jobs j
         where j.topic_key = p_topic_key and j.subscription_key = p_subscription_key
@@ -106,7 +109,13 @@ begin
             set state = 'failed', error = sqlerrm, updated_at = clock_timestamp()
             where j.job_id = p_job_id;
     end;
-    return true;
+    -- one that has come to its end and waits for others is left alone for a while
+    return not exists (
+        select from pubsub_data.jobs j
+        where j.job_id = p_job_id
+            and j.state = 'running'
+            and j.arguments #> '{catch_up,horizon}' is not null
+    );
 end
 $$;
 

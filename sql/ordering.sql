@@ -65,8 +65,9 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    -- how many messages of these lanes are looked at for one in flight behind the run
+    -- how many messages of these lanes, and at least of each, are looked at for one in flight behind the run
     c_look_ahead constant int := 1000;
+    c_look_ahead_each constant int := 100;
     v_wanted uuid[] := p_ids;
     v_wanted_lanes text[] := p_lanes;
     -- whether it is the first of its lane, or in none
@@ -108,8 +109,8 @@ begin
                     and x.message_id >= p_tail
                     and x.ctid <> all(p_taken)
                 order by x.message_id
-                limit l.candidates + 1
-                    + greatest(2 * p_limit, c_look_ahead) / (select count(*) from lanes)
+                limit l.candidates + greatest(c_look_ahead_each,
+                    greatest(2 * p_limit, c_look_ahead) / (select count(*) from lanes))
             ) w
             window run as (partition by l.lane order by w.message_id)
         )
@@ -190,7 +191,7 @@ begin
                         and y.message_id >= p_tail
                         and y.ctid <> all(p_taken)
                     order by y.message_id
-                    limit cardinality(l.ids) + c_look_ahead / (select count(*) from lanes)
+                    limit cardinality(l.ids) + greatest(c_look_ahead_each, c_look_ahead / (select count(*) from lanes))
                 ) x
             ) w
         ) c

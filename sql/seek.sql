@@ -99,8 +99,10 @@ comment on function pubsub.advance_seek is 'Make the next step of a seek or repl
  */
 create function pubsub.oldest_open_id()
 returns uuid
-language sql stable parallel restricted
+language sql volatile parallel restricted
 as $$
+    -- what is there now, not what this transaction saw when it first looked
+    select pg_stat_clear_snapshot();
     select pubsub.id_at(least(clock_timestamp() - interval '10 seconds', min(a.xact_start)))
     from pg_stat_activity a
     where a.datname = current_database() and a.backend_xid is not null

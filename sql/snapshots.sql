@@ -31,6 +31,13 @@ begin
             'snapshot id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
     end if;
     v_keys := pubsub.subscription_keys(p_subscription_id);
+    -- a concurrent delete_subscription waits or is seen
+    perform 1 from pubsub_data.subscriptions s
+    where s.topic_key = v_keys.topic_key and s.subscription_key = v_keys.subscription_key
+    for key share;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
     insert into pubsub_data.snapshots (snapshot_id, topic_key, subscription_key, position)
     values (p_snapshot_id, v_keys.topic_key, v_keys.subscription_key, v_position)
     on conflict (snapshot_id) do nothing;

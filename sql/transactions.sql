@@ -145,8 +145,9 @@ begin
 
     perform pubsub.lock_acks(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases);
     for v_subscription in
-        select s.topic_key, s.subscription_key, array_agg(a.message_id) as message_ids,
-            array_agg(a.lease) as leases
+        select s.topic_key, s.subscription_key, s.enable_ordering,
+            coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer,
+            array_agg(a.message_id) as message_ids, array_agg(a.lease) as leases
         from unnest(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases)
             as a (subscription_id, message_id, lease)
         join pubsub_data.subscriptions s on s.subscription_id = a.subscription_id
@@ -154,7 +155,8 @@ begin
         order by s.subscription_key
     loop
         perform pubsub.ack_deliveries(v_subscription.topic_key, v_subscription.subscription_key,
-            v_subscription.message_ids, v_subscription.leases);
+            v_subscription.message_ids, v_subscription.leases, v_subscription.enable_ordering,
+            v_subscription.per_consumer);
     end loop;
 
     for v_topic in

@@ -84,6 +84,7 @@ as $$
         select x.due_at
         from pubsub_data.wakeups x
         where x.topic_key = s.topic_key and x.subscription_key = s.subscription_key
+            and x.due_at < 'infinity'
         order by x.due_at
         limit 1
     ) n on true

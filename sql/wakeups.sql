@@ -27,8 +27,8 @@ declare
     v_expired tid[];
     v_ready_ids uuid[];
 begin
-    with due as materialized (
-        select w.ctid, w.due_at, w.message_ids
+    with locked as materialized (
+        select w.ctid, w.due_at, w.wakeup_number, w.message_ids
         from pubsub_data.wakeups w
         where w.topic_key = p_topic_key
             and w.subscription_key = p_subscription_key
@@ -37,6 +37,15 @@ begin
         order by w.due_at, w.wakeup_number
         limit 32
         for update skip locked
+    ), due as materialized (
+        -- no more ids at once: what is more than the caller wants is locked and noted again
+        select l.ctid, l.due_at, l.message_ids
+        from (
+            select x.*, sum(cardinality(x.message_ids)) over (order by x.due_at, x.wakeup_number)
+                - cardinality(x.message_ids) as before
+            from locked x
+        ) l
+        where l.before < greatest(2 * p_limit, 1000)
     ), processed as (
         delete from pubsub_data.wakeups w
         where w.ctid = any(array(select due.ctid from due))

@@ -195,23 +195,28 @@ impl World {
         let limit = self.random.random_range(1..20);
         let deadline = self.random.random_bool(0.2).then_some(20);
         let consumer = self.random.random_range(0..CONSUMERS);
-        let connection = &mut self.consumers[consumer];
-        let oracle = &mut self.oracles[at];
+        let name = self.oracles[at].name;
         if self.random.random_bool(0.05) {
-            let mut transaction = connection.begin().await.unwrap();
-            consume(&mut transaction, oracle.name, limit, deadline).await;
+            let mut transaction = self.consumers[consumer].begin().await.unwrap();
+            consume(&mut transaction, name, limit, deadline).await;
             transaction.rollback().await.unwrap();
             return;
         }
-        let mut deliveries = consume(connection, oracle.name, limit, deadline).await;
+        let mut deliveries = Vec::new();
         // one claim processes a bounded number of wake-ups, and looks back for a bounded time
-        for _ in 0..100 {
-            if !deliveries.is_empty() || oracle.overdue(self.clock.now()).is_none() {
+        for turn in 0..100 {
+            let connection = &mut self.consumers[consumer];
+            deliveries = consume(connection, name, limit, deadline).await;
+            if !deliveries.is_empty() || self.oracles[at].overdue(self.clock.now()).is_none() {
                 break;
             }
-            deliveries = consume(connection, oracle.name, limit, deadline).await;
+            // what a later message of its key held up is looked at again after a second
+            if turn % 30 == 29 {
+                self.advance(1.0).await;
+            }
         }
         let now = self.clock.now();
+        let oracle = &mut self.oracles[at];
         if deliveries.is_empty()
             && let Some(overdue) = oracle.overdue(now)
         {
