@@ -104,11 +104,11 @@ comment on function pubsub.release_leases is
     'End leases of one subscription whose holder is gone; returns how many.';
 
 /*
- * dead_letter_spent_messages — move messages whose last lease has run out to the dead letters, where
- * no claim comes by to do it.
+ * dead_letter_spent_messages — move messages whose last lease has run out to the dead letters, and end
+ * those whose time is over, where no claim comes by to do it.
  *
- * In       p_since: only leases that were due to end after it
- * Out      how many were moved
+ * In       p_since: only what was due after it
+ * Out      how many were moved or ended
  * Locks    skips what others hold
  */
 create function pubsub.dead_letter_spent_messages(p_since timestamptz default '-infinity')
@@ -120,13 +120,16 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_subscription record;
     v_spent tid[];
+    v_expired tid[];
     v_moved bigint := 0;
 begin
     for v_subscription in
         select s.topic_key, s.subscription_key, s.max_delivery_attempts
         from pubsub_data.subscriptions s
     loop
-        select array_agg(d.place) into v_spent
+        select array_agg(d.place) filter (where not d.is_over),
+            array_agg(d.place) filter (where d.is_over)
+        into v_spent, v_expired
         from (
             select distinct i.id
             from pubsub_data.wakeups w
@@ -138,13 +141,13 @@ begin
             order by i.id
         ) i
         cross join lateral (
-            select x.ctid as place
+            select x.ctid as place, coalesce(x.expires_at <= v_now, false) as is_over
             from pubsub_data.deliveries x
             where x.topic_key = v_subscription.topic_key
                 and x.subscription_key = v_subscription.subscription_key
                 and x.message_id = i.id
                 and x.visible_at <= v_now
-                and x.attempts >= v_subscription.max_delivery_attempts
+                and (x.attempts >= v_subscription.max_delivery_attempts or x.expires_at <= v_now)
             limit 1
             for update skip locked
         ) d;
@@ -152,13 +155,18 @@ begin
             v_moved := v_moved + pubsub.dead_letter_deliveries(
                 v_subscription.topic_key, v_subscription.subscription_key, v_spent, 'consumer_lost');
         end if;
+        if v_expired is not null then
+            perform pubsub.expire_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_expired);
+            v_moved := v_moved + cardinality(v_expired);
+        end if;
     end loop;
     return v_moved;
 end
 $$;
 
 comment on function pubsub.dead_letter_spent_messages is
-    'Dead-letter messages whose last lease has run out; returns how many.';
+    'End messages whose last lease has run out, or whose time is over; returns how many.';
 
 /*
  * cleanup_stuck_messages — end the leases of crashed consumers at once, in all subscriptions.

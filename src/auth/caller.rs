@@ -76,8 +76,7 @@ impl<S: Scope> FromRequestParts<App> for Caller<S> {
 /// [`BodyCaller::allow`] must be asked for each.
 #[derive(Debug)]
 pub struct BodyCaller<S> {
-    /// None when anything goes.
-    scopes: Option<String>,
+    grants: Grants,
     scope: PhantomData<S>,
 }
 
@@ -87,12 +86,7 @@ impl<S: Scope> BodyCaller<S> {
     /// # Errors
     /// 403 when the caller lacks the scope on it.
     pub fn allow(&self, object: &str) -> Result<(), Error> {
-        match &self.scopes {
-            Some(scopes) if !scopes::allow(scopes, S::RESOURCE, S::ACTION, Some(object)) => {
-                Err(Error::Forbidden)
-            }
-            _ => Ok(()),
-        }
+        self.grants.allow::<S>(object)
     }
 }
 
@@ -108,9 +102,39 @@ impl<S: Scope> FromRequestParts<App> for BodyCaller<S> {
             return Err(Error::Forbidden);
         }
         Ok(Self {
-            scopes,
+            grants: Grants(scopes),
             scope: PhantomData,
         })
+    }
+}
+
+/// What the caller may do beside what the route asks for, on objects that the body names.
+#[derive(Debug)]
+pub struct Grants(
+    /// None when anything goes.
+    Option<String>,
+);
+
+impl Grants {
+    /// Check the scope `S` on an object.
+    ///
+    /// # Errors
+    /// 403 when the caller lacks it.
+    pub fn allow<S: Scope>(&self, object: &str) -> Result<(), Error> {
+        match &self.0 {
+            Some(scopes) if !scopes::allow(scopes, S::RESOURCE, S::ACTION, Some(object)) => {
+                Err(Error::Forbidden)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FromRequestParts<App> for Grants {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        granted(parts, app).await.map(Self)
     }
 }
 

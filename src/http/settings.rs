@@ -14,7 +14,7 @@ use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::validation::Fields;
 use super::{filters, times};
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsUpdate, TopicsUpdate};
+use crate::auth::caller::{Caller, Grants, SubscriptionsUpdate, TopicsPublish, TopicsUpdate};
 use crate::db;
 use crate::db::subscriptions::{MoreSettings, Subscription};
 use crate::db::topics::Topic;
@@ -135,11 +135,16 @@ pub async fn update_topic(
     security((), ("oauth2" = ["subscriptions:update"])))]
 pub async fn update_subscription(
     _: Caller<SubscriptionsUpdate>,
+    grants: Grants,
     State(app): State<App>,
     PathId(id): PathId,
     JsonBytes(body): JsonBytes,
 ) -> Result<Json<Subscription>, Error> {
     let values = parse_json(&body)?;
+    // whoever rejects a message of it publishes there
+    if let Some(topic_id) = values.get("dead_letter_topic_id").and_then(Value::as_str) {
+        grants.allow::<TopicsPublish>(topic_id)?;
+    }
     let known = [
         "filter",
         "max_delivery_attempts",

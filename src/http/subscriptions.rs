@@ -14,7 +14,9 @@ use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
 use super::settings::more_settings;
 use super::validation::Fields;
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead};
+use crate::auth::caller::{
+    Caller, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead, TopicsPublish,
+};
 use crate::config::Settings;
 use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
 use crate::db::{self, Page};
@@ -100,10 +102,15 @@ pub struct SubscriptionList {
     security((), ("oauth2" = ["subscriptions:create"])))]
 pub async fn create_subscription(
     _: Caller<SubscriptionsCreate>,
+    grants: Grants,
     State(app): State<App>,
     JsonBytes(body): JsonBytes,
 ) -> Result<(StatusCode, Json<Subscription>), Error> {
     let values = parse_json(&body)?;
+    // whoever rejects a message of it publishes there
+    if let Some(topic_id) = values.get("dead_letter_topic_id").and_then(Value::as_str) {
+        grants.allow::<TopicsPublish>(topic_id)?;
+    }
     let new = new_subscription(&values, raw_field(&body, "filter"), &app.settings)?;
     let created = db::subscriptions::create(&app.pool, &new).await;
     Ok((

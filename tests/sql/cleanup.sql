@@ -380,3 +380,27 @@ begin
         'PS422(limit) limit must be 1 to 1000000', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'what expires is counted, or a dead letter, though nobody claims';
+begin
+    perform pubsub.create_topic('unclaimed');
+    perform pubsub.create_subscription('unclaimed', 'unclaimed');
+    perform pubsub.create_subscription('undead', 'unclaimed', p_dead_letter_expired => true);
+    perform pubsub.publish_messages('unclaimed', array['{"n": 1}']::jsonb[],
+        p_expires_at => array[clock_timestamp() + interval '1 minute']);
+    perform pg_temp.later('unclaimed', '2 minutes');
+    perform pg_temp.later('undead', '2 minutes');
+
+    assert pubsub.dead_letter_spent_messages() = 2, c_proves;
+
+    assert (
+        select m.available = 0 and m.expired = 1 from pubsub.subscription_metrics('unclaimed') m
+    ), c_proves;
+    assert (
+        select l.reason = 'expired' from pubsub.list_dlq_messages('undead') l
+    ), c_proves || ': dead letter';
+    assert pubsub.recount_messages('unclaimed') = 0 and pubsub.recount_messages('undead') = 0, c_proves;
+end
+$$;

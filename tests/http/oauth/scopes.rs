@@ -233,6 +233,49 @@ async fn the_object_of_a_scope_is_compared_with_the_decoded_path() {
     }
 }
 
+#[tokio::test]
+async fn a_dead_letter_topic_needs_the_scope_to_publish_there() {
+    let app = TestApp::start_with(&AUTH).await;
+    let all = app.token_for("*").await;
+    for id in ["source", "target"] {
+        app.with_token(Some(&all))
+            .post("/topics", json!({ "id": id }))
+            .await;
+    }
+    let new = json!({"id": "s", "topic_id": "source", "dead_letter_topic_id": "target"});
+    let change = json!({"dead_letter_topic_id": "target"});
+
+    for (scopes, status) in [
+        ("subscriptions:create subscriptions:update", 403),
+        (
+            "subscriptions:create subscriptions:update topics:publish:source",
+            403,
+        ),
+        (
+            "subscriptions:create subscriptions:update topics:publish:target",
+            201,
+        ),
+    ] {
+        let token = app.token_for(scopes).await;
+        let answer = app
+            .with_token(Some(&token))
+            .post("/subscriptions", new.clone())
+            .await;
+        assert_eq!(answer.status, status, "create with {scopes}");
+    }
+    for (scopes, status) in [
+        ("subscriptions:update", 403),
+        ("subscriptions:update topics:publish:target", 200),
+    ] {
+        let token = app.token_for(scopes).await;
+        let answer = app
+            .with_token(Some(&token))
+            .patch("/subscriptions/s", change.clone())
+            .await;
+        assert_eq!(answer.status, status, "change with {scopes}");
+    }
+}
+
 /// Original's defect 16: such scopes are refused nowadays, but older tokens may hold them.
 #[tokio::test]
 async fn scopes_that_can_never_match_allow_nothing() {
