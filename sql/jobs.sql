@@ -109,13 +109,7 @@ begin
             set state = 'failed', error = sqlerrm, updated_at = clock_timestamp()
             where j.job_id = p_job_id;
     end;
-    -- one that has come to its end and waits for others is left alone for a while
-    return not exists (
-        select from pubsub_data.jobs j
-        where j.job_id = p_job_id
-            and j.state = 'running'
-            and j.arguments #> '{catch_up,horizon}' is not null
-    );
+    return true;
 end
 $$;
 
