@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::auth::tokens::Tokens;
+use crate::budget::Budget;
 use crate::config::Settings;
 use crate::db::merged::Merged;
 use crate::telemetry::metrics::Metrics;
@@ -17,6 +18,8 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// Connections to the database.
     pub pool: PgPool,
+    /// How much memory requests may take.
+    pub budget: Budget,
     /// Publishes, claims and acks.
     pub merged: Merged,
     /// Issues and verifies tokens, where there is a key.
@@ -35,6 +38,7 @@ impl App {
             .map(|key| Arc::new(Tokens::new(&settings, key)));
         let merged = Merged::new(&pool, settings.cleanup_stuck_messages_lock_timeout_seconds);
         Self {
+            budget: Budget::new(&settings),
             settings: Arc::new(settings),
             pool,
             merged,

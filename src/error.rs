@@ -9,6 +9,11 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
+use crate::given;
+
+/// Most faults that one answer lists.
+pub const MAX_FAULTS: usize = 100;
+
 /// One thing that is wrong with a request, in the shape of the Python original.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Fault {
@@ -16,10 +21,12 @@ pub struct Fault {
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Where: `body`, `query` or `path`, then field names and positions.
+    #[serde(serialize_with = "given::serialize_place")]
     pub loc: Vec<Value>,
     /// What is wrong, for people.
     pub msg: String,
-    /// The value that was given.
+    /// The value that was given, or the beginning of a long one.
+    #[serde(serialize_with = "given::serialize")]
     pub input: Value,
     /// The limits that apply, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +61,9 @@ pub enum Error {
         /// What it is about.
         about: Vec<Value>,
     },
+    /// Too many requests are being answered; the client may retry.
+    #[error("{0}")]
+    Busy(&'static str),
     /// The database cannot be reached or is too busy; the client may retry.
     #[error("database is unavailable")]
     Unavailable(#[source] Arc<sqlx::Error>),
@@ -106,7 +116,7 @@ impl Error {
                         Value::String(key) => value.get(key),
                         step => value.get(usize::try_from(step.as_u64()?).ok()?),
                     })
-                    .cloned()
+                    .map(given::value)
                     .unwrap_or_default();
             }
         }
@@ -122,7 +132,7 @@ impl Error {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Refused { status, .. } => *status,
             Self::Conflict { .. } => StatusCode::CONFLICT,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -202,7 +212,10 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.status();
         let mut response = match &self {
-            Self::Invalid(faults) => (status, Json(Detail { detail: faults })).into_response(),
+            Self::Invalid(faults) => {
+                let detail = faults.get(..MAX_FAULTS).unwrap_or(faults);
+                (status, Json(Detail { detail })).into_response()
+            }
             Self::Conflict { message, about } => {
                 let detail = message;
                 (status, Json(Conflict { detail, about })).into_response()
@@ -221,14 +234,15 @@ impl IntoResponse for Error {
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Unavailable(_) => {
+            Self::Busy(_) | Self::Unavailable(_) => {
                 response
                     .headers_mut()
                     .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }
-        if status.is_server_error() {
+        // to be busy is no failure
+        if status.is_server_error() && !matches!(self, Self::Busy(_)) {
             response.extensions_mut().insert(Cause(Arc::new(self)));
         }
         response

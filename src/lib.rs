@@ -6,15 +6,19 @@
 //! and raises; [`error`] is the only place that turns a failure into a status.
 //!
 //! Around it: [`cli`] has one function per subcommand, [`config`] the settings, [`maintenance`] the
-//! background work, [`postgres`] the private Postgres of the embedded default, [`telemetry`] logs and
-//! metrics, [`shutdown`] the stop signal.
+//! background work, [`budget`] the memory of requests, [`given`] what refusals show of them,
+//! [`postgres`] the private Postgres of the embedded default, [`telemetry`] logs and
+//! metrics, [`shutdown`] the stop signal, [`descriptors`] their limit.
 
 pub mod app;
 pub mod auth;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod descriptors;
 pub mod error;
+pub mod given;
 pub mod http;
 pub mod maintenance;
 pub mod postgres;

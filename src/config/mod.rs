@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 
 pub(crate) use values::boolean;
-pub use values::{LogFormat, LogLevel, Secret, TokenAlgorithm};
-use values::{database_url, integer, ip_address, log_format, secret};
+pub use values::{LogFormat, LogLevel, Origins, Secret, TokenAlgorithm};
+use values::{database_url, integer, ip_address, log_format, origins, secret};
 
 /// Every setting of the service.
 #[derive(Clone, Debug, Args)]
@@ -201,6 +201,39 @@ pub struct Settings {
     #[arg(value_name = "BYTES", default_value = "1048576")]
     #[arg(value_parser = integer::<usize, 2, 104_857_600>)]
     pub api_max_message_bytes: usize,
+
+    /// Bytes of request bodies that are worked on at a time; others wait, and then get 503. The largest
+    /// body always fits
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_MAX_BODY_BYTES_IN_FLIGHT",
+        hide_env_values = true
+    )]
+    #[arg(value_name = "BYTES", default_value = "33554432")]
+    #[arg(value_parser = integer::<usize, 1024, 17_179_869_184>)]
+    pub api_max_body_bytes_in_flight: usize,
+
+    /// Connections of clients at a time; others are told to come back
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_MAX_CONNECTIONS",
+        hide_env_values = true
+    )]
+    #[arg(value_name = "N", default_value = "1000", value_parser = integer::<usize, 1, 1_000_000>)]
+    pub api_max_connections: usize,
+
+    /// Origins of web pages that may call the API, such as https://app.example.com, separated by
+    /// commas; * for all
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_CORS_ORIGINS",
+        hide_env_values = true
+    )]
+    #[arg(value_name = "ORIGINS", value_parser = origins)]
+    pub api_cors_origins: Option<Origins>,
 
     /// How long a stopping server waits for requests in flight, in seconds
     #[arg(long, global = true, env = "FASTPUBSUB_API_SHUTDOWN_TIMEOUT_SECONDS")]

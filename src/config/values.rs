@@ -71,6 +71,36 @@ pub enum TokenAlgorithm {
     Hs512,
 }
 
+/// Where web pages come from that may call the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// From anywhere.
+    Any,
+    /// From these, as browsers write them: `scheme://host[:port]`.
+    These(Vec<String>),
+}
+
+pub(crate) fn origins(value: &str) -> Result<Origins, String> {
+    if value.trim() == "*" {
+        return Ok(Origins::Any);
+    }
+    let names = value.split(',').map(str::trim);
+    let origins: Vec<String> = names.map(str::to_ascii_lowercase).collect();
+    let is_origin = |origin: &String| {
+        origin.split_once("://").is_some_and(|(scheme, host)| {
+            let plain = |c: char| c.is_ascii_graphic() && !"/?#@*,".contains(c);
+            !scheme.is_empty()
+                && scheme.chars().all(|c| c.is_ascii_alphanumeric())
+                && !host.is_empty()
+                && host.chars().all(plain)
+        })
+    };
+    if origins.iter().all(is_origin) {
+        return Ok(Origins::These(origins));
+    }
+    Err("must be * or origins such as https://app.example.com, separated by commas".to_owned())
+}
+
 pub(crate) fn integer<T: TryFrom<i64>, const MIN: i64, const MAX: i64>(
     value: &str,
 ) -> Result<T, String> {

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{JsonBytes, PageParams, PathId, parse_json, raw_field};
-use super::filters;
+use super::extract::{JsonBytes, PageParams, PathId};
 use super::handles::handles;
 use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::tree::{parse_json, raw_field};
 use super::validation::Fields;
+use super::{body, filters};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::dead_letters::{FailedDelivery, Redriven};
@@ -127,9 +128,11 @@ pub async fn reprocess_dlq_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::LIST }>,
 ) -> Result<Response, Error> {
-    let values = parse_json(&body)?;
+    let text = body.clone();
+    let parse = move || parse_json(&text);
+    let values = app.budget.work(body.len(), parse).await??;
     if !values.is_object() {
         let ids: Vec<Uuid> = handles(&values)?
             .iter()

@@ -1,8 +1,11 @@
-//! `/docs` (Swagger UI), `/redoc` and `/openapi.json`; nothing is fetched from another host.
+//! `/docs` (Swagger UI), `/redoc` and `/openapi.json`; nothing is fetched from another host, and all by
+//! relative paths: a proxy may serve them behind a prefix of its own.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -23,7 +26,7 @@ static SWAGGER: LazyLock<Arc<Config<'static>>> =
 
 /// The routes of the documentation.
 pub fn routes(document: &OpenApi) -> Router<App> {
-    let json = document.to_json().unwrap_or_default();
+    let json = Bytes::from(document.to_json().unwrap_or_default());
     let document = move || {
         let json = json.clone();
         async move { ([(header::CONTENT_TYPE, "application/json")], json) }
@@ -46,7 +49,11 @@ async fn swagger_file(PathId(file): PathId) -> Response {
     match utoipa_swagger_ui::serve(file, Arc::clone(&SWAGGER)) {
         Ok(Some(file)) => (
             [(header::CONTENT_TYPE, file.content_type)],
-            file.bytes.to_vec(),
+            // as it lies in the binary, not a copy for each who asks
+            match file.bytes {
+                Cow::Borrowed(bytes) => Body::from(Bytes::from_static(bytes)),
+                Cow::Owned(bytes) => Body::from(bytes),
+            },
         )
             .into_response(),
         _ => Error::Refused {

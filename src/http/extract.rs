@@ -1,25 +1,21 @@
 //! Extractors whose refusals look like everything else: ids of the path, pages of the query, bodies.
 
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::http::{HeaderMap, header};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::body::{self, SMALL};
+use super::tree::parse_json;
 use super::validation::{Fields, fault, fault_with};
 use crate::app::App;
 use crate::db::Page;
 use crate::error::Error;
-
-/// For a whole body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::given;
 
 /// The `{id}` of the path. Any text is taken; what cannot be an id is simply not found.
 #[derive(Debug)]
@@ -108,16 +104,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
     }
 }
 
-/// A body that is JSON, or has no content type; at most the limit of the settings.
+/// A body that is JSON, or has no content type, of at most so many bytes.
 #[derive(Debug)]
-pub struct JsonBytes(pub Bytes);
+pub struct JsonBytes<const LIMIT: usize = SMALL>(pub Bytes);
 
-impl FromRequest<App> for JsonBytes {
+impl<const LIMIT: usize> FromRequest<App> for JsonBytes<LIMIT> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         let (parts, body) = request.into_parts();
-        let bytes = read_body(body, app.settings.api_max_body_bytes).await?;
+        let bytes = body::read(&parts.headers, body, LIMIT, app).await?;
         if bytes.is_empty() {
             let loc = vec![json!("body")];
             return Err(Error::Invalid(vec![fault(
@@ -133,50 +129,25 @@ impl FromRequest<App> for JsonBytes {
                 vec![json!("body")],
                 "Input should be a valid dictionary or object to extract fields from; \
                  set Content-Type: application/json",
-                json!(String::from_utf8_lossy(&bytes)),
+                given::bytes(&bytes),
             )]));
         }
         Ok(Self(bytes))
     }
 }
 
-/// A JSON body as a tree, for the small bodies of everything but publish.
+/// A JSON body as a tree, for the bodies of everything but publish.
 #[derive(Debug)]
-pub struct JsonBody(pub Value);
+pub struct JsonBody<const LIMIT: usize = SMALL>(pub Value);
 
-impl FromRequest<App> for JsonBody {
+impl<const LIMIT: usize> FromRequest<App> for JsonBody<LIMIT> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
-        let JsonBytes(bytes) = JsonBytes::from_request(request, app).await?;
-        parse_json(&bytes).map(Self)
-    }
-}
-
-/// Read a body up to a limit.
-///
-/// # Errors
-/// 413 when it is longer, 408 when it does not arrive in time, 400 when the client breaks off.
-pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await
-    else {
-        return Err(Error::Refused {
-            status: StatusCode::REQUEST_TIMEOUT,
-            message: "the request body did not arrive within 60 s".to_owned(),
-        });
-    };
-    match read {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::Refused {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            message: format!(
-                "the request body exceeds {limit} bytes (FASTPUBSUB_API_MAX_BODY_BYTES)"
-            ),
-        }),
-        Err(_) => Err(Error::Refused {
-            status: StatusCode::BAD_REQUEST,
-            message: "the request body could not be read".to_owned(),
-        }),
+        let JsonBytes(bytes) = JsonBytes::<LIMIT>::from_request(request, app).await?;
+        let length = bytes.len();
+        let parse = move || parse_json(&bytes);
+        app.budget.work(length, parse).await?.map(Self)
     }
 }
 
@@ -199,37 +170,4 @@ fn is_json(headers: &HeaderMap) -> bool {
         media_type == "application/json"
             || (media_type.starts_with("application/") && media_type.ends_with("+json"))
     })
-}
-
-/// Parse a JSON text.
-///
-/// # Errors
-/// 422 with the position of the first mistake.
-pub fn parse_json(bytes: &[u8]) -> Result<Value, Error> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let before = bytes
-            .split(|byte| *byte == b'\n')
-            .take(error.line().saturating_sub(1));
-        let line_start: usize = before.map(|line| line.len() + 1).sum();
-        let position = line_start + error.column().saturating_sub(1);
-        let loc = vec![json!("body"), json!(position)];
-        let ctx = json!({"error": error.to_string()});
-        Error::Invalid(vec![fault_with(
-            "json_invalid",
-            loc,
-            "JSON decode error",
-            json!({}),
-            ctx,
-        )])
-    })
-}
-
-/// One field of a JSON object, as the text that came; none when it is absent or null.
-#[must_use]
-pub fn raw_field(bytes: &[u8], name: &str) -> Option<Box<RawValue>> {
-    let fields: std::collections::HashMap<String, Box<RawValue>> =
-        serde_json::from_slice(bytes).ok()?;
-    fields
-        .into_iter()
-        .find_map(|(key, value)| (key == name && value.get() != "null").then_some(value))
 }

@@ -7,10 +7,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{JsonBytes, PathId, parse_json, raw_field};
-use super::filters;
+use super::extract::{JsonBytes, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::tree::{parse_json, raw_field};
 use super::validation::Fields;
+use super::{body, filters};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsRead};
 use crate::db::filters::{Preview, Sample};
@@ -68,7 +69,7 @@ pub async fn preview_filter(
     _: Caller<SubscriptionsRead>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::FILTER }>,
 ) -> Result<Json<FilterPreview>, Error> {
     let values = parse_json(&body)?;
     let filter = raw_field(&body, "filter");

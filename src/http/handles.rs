@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::receipts::parse_handle;
-use super::validation::{MAX_FAULTS, fault, fault_with};
+use super::validation::{fault, fault_with};
 use crate::db::messages::Handle;
-use crate::error::Error;
+use crate::error::{Error, MAX_FAULTS};
+use crate::given;
 
 /// The deliveries that a list of message ids or receipts names.
 ///
@@ -18,7 +19,7 @@ pub fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
             "list_type",
             loc,
             "Input should be a valid list",
-            body.clone(),
+            given::value(body),
         );
         return Err(Error::Invalid(vec![fault]));
     };
@@ -34,11 +35,17 @@ pub fn handles(body: &Value) -> Result<Vec<Handle>, Error> {
             Some(Err(error)) => {
                 let msg = format!("Input should be a valid UUID, {error}");
                 let ctx = json!({"error": error.to_string()});
-                faults.push(fault_with("uuid_parsing", loc(), &msg, value.clone(), ctx));
+                faults.push(fault_with(
+                    "uuid_parsing",
+                    loc(),
+                    &msg,
+                    given::value(value),
+                    ctx,
+                ));
             }
             None => {
                 let msg = "UUID input should be a string, bytes or UUID object";
-                faults.push(fault("uuid_type", loc(), msg, value.clone()));
+                faults.push(fault("uuid_type", loc(), msg, given::value(value)));
             }
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::body;
 use super::extract::{JsonBody, PathId, QueryValues};
 use super::handles::handles;
 use super::openapi::{CommonErrors, NotFound, TooLarge};
@@ -95,7 +96,7 @@ pub async fn ack_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBody(body): JsonBody,
+    JsonBody(body): JsonBody<{ body::LIST }>,
 ) -> Result<StatusCode, Error> {
     app.merged.ack(id, handles(&body)?).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -112,7 +113,7 @@ pub async fn nack_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBody(body): JsonBody,
+    JsonBody(body): JsonBody<{ body::LIST }>,
 ) -> Result<StatusCode, Error> {
     app.merged.nack(&id, &handles(&body)?).await?;
     Ok(StatusCode::NO_CONTENT)

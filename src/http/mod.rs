@@ -1,6 +1,10 @@
 //! The HTTP front door: the table of routes, the layers around them, and serving.
 
+pub mod activity;
+pub mod body;
 pub mod clients;
+pub mod connection;
+pub mod cors;
 pub mod dead_letters;
 pub mod docs;
 pub mod extract;
@@ -28,6 +32,7 @@ pub mod timeline;
 pub mod times;
 pub mod topics;
 pub mod transactions;
+pub mod tree;
 pub mod validation;
 
 use std::sync::Arc;
@@ -37,6 +42,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
@@ -111,6 +117,7 @@ pub fn document() -> Document {
 
 /// The whole service, behind routing.
 fn router(app: App) -> Router {
+    let cors = app.settings.api_cors_origins.as_ref().map(cors::layer);
     let (api, document) = api().split_for_parts();
     api.merge(docs::routes(&document))
         .fallback(unknown_route)
@@ -119,6 +126,7 @@ fn router(app: App) -> Router {
             let panicked = std::io::Error::other("a handler panicked");
             Error::Internal(Arc::new(panicked)).into_response()
         }))
+        .layer(option_layer(cors))
         .layer(middleware::from_fn(requests::observe))
         .with_state(app)
 }

@@ -12,8 +12,10 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{media_type, parse_json, read_body};
+use super::body;
+use super::extract::media_type;
 use super::openapi::{CommonErrors, OAuthRefusal, TooLarge};
+use super::tree::parse_json;
 use super::validation::{Fields, TEXT_MAX_LENGTH};
 use crate::app::App;
 use crate::auth::tokens::{AccessToken, Denied, Tokens};
@@ -56,7 +58,7 @@ pub struct TokenForm {
         OAuthRefusal, TooLarge, CommonErrors))]
 pub async fn issue_token(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let answer = match read_body(body, app.settings.api_max_body_bytes).await {
+    let answer = match body::read(&parts.headers, body, body::TOKEN, &app).await {
         Err(error) => error.into_response(),
         Ok(bytes) if wants_form(&parts.headers) => form_token(&app, &parts.headers, &bytes).await,
         Ok(bytes) => json_token(&app, &bytes)

@@ -10,11 +10,13 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::validation::{Fields, MAX_FAULTS, fault, fault_with};
+use super::tree::{self, List};
+use super::validation::{Fields, fault, fault_with};
 use super::{payload, times};
 use crate::db::json::JsonText;
 use crate::db::publish::{Extras, Publication};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, MAX_FAULTS};
+use crate::given;
 
 /// Most messages of one request.
 pub const MAX_MESSAGES: usize = 1000;
@@ -22,6 +24,19 @@ pub const MAX_MESSAGES: usize = 1000;
 const MAX_SECONDS: i32 = 31_536_000;
 /// Most attributes of a message.
 const MAX_ATTRIBUTES: usize = 100;
+
+/// The fields of a message.
+const FIELDS: [&str; 9] = [
+    "payload",
+    "attributes",
+    "ordering_key",
+    "priority",
+    "delay_seconds",
+    "deliver_at",
+    "ttl_seconds",
+    "expires_at",
+    "idempotency_key",
+];
 
 /// A message to publish.
 #[derive(Deserialize, ToSchema)]
@@ -76,9 +91,9 @@ pub fn read(
         }
         let mut loc = loc.to_vec();
         loc.push(json!(position));
-        let Ok(fields) = serde_json::from_str::<HashMap<String, &RawValue>>(text.get()) else {
+        let Ok(fields) = tree::object(text.get().as_bytes()) else {
             let msg = "Input should be a valid dictionary or object to extract fields from";
-            let input = serde_json::from_str(text.get()).unwrap_or_default();
+            let input = given::json(text.get());
             faults.push(fault("model_attributes_type", loc, msg, input));
             continue;
         };
@@ -110,8 +125,12 @@ pub fn read(
 
 /// The messages of a list, as they came.
 fn texts<'a>(list: &'a RawValue, loc: &[Value]) -> Result<Vec<&'a RawValue>, Error> {
-    let Ok(texts) = serde_json::from_str::<Vec<&RawValue>>(list.get()) else {
-        let input = serde_json::from_str(list.get()).unwrap_or_default();
+    let Ok(List {
+        items: texts,
+        count,
+    }) = tree::list(list.get().as_bytes(), MAX_MESSAGES)
+    else {
+        let input = given::json(list.get());
         let msg = "Input should be a valid list";
         return Err(Error::Invalid(vec![fault(
             "list_type",
@@ -120,7 +139,6 @@ fn texts<'a>(list: &'a RawValue, loc: &[Value]) -> Result<Vec<&'a RawValue>, Err
             input,
         )]));
     };
-    let count = texts.len();
     let (kind, msg, ctx) = if texts.is_empty() {
         (
             "too_short",
@@ -160,7 +178,8 @@ fn extras(body: &Bytes, texts: &HashMap<String, &RawValue>) -> Result<Extras, Er
         let value = match name.as_str() {
             "payload" => Value::Null,
             // what no value can hold, such as 1e999, is wrong for every field, like a list
-            _ => serde_json::from_str(text.get()).unwrap_or_else(|_| json!([])),
+            name if FIELDS.contains(&name) => tree::part(text).unwrap_or_else(|| json!([])),
+            _ => given::outline(text.get()),
         };
         (name.clone(), value)
     };
@@ -187,17 +206,7 @@ fn extras(body: &Bytes, texts: &HashMap<String, &RawValue>) -> Result<Extras, Er
             fields.refuse(one, "value_error", &msg, Some(json!({"error": {}})));
         }
     }
-    fields.refuse_others(&[
-        "payload",
-        "attributes",
-        "ordering_key",
-        "priority",
-        "delay_seconds",
-        "deliver_at",
-        "ttl_seconds",
-        "expires_at",
-        "idempotency_key",
-    ]);
+    fields.refuse_others(&FIELDS);
     let attributes = fields.optional("attributes");
     let mut faults = match fields.finish() {
         Ok(()) => Vec::new(),
@@ -232,7 +241,7 @@ fn attribute_faults(attributes: &Value, text: &RawValue) -> Vec<Fault> {
         loc.extend(name.map(|name| json!(name)));
         Fault {
             ctx: (!ctx.is_null()).then_some(ctx),
-            ..fault(kind, loc, msg, input.clone())
+            ..fault(kind, loc, msg, given::value(input))
         }
     };
     let Some(values) = attributes.as_object() else {

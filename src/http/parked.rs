@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::body;
 use super::extract::{JsonBody, PageParams, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::validation::Fields;
@@ -115,7 +116,7 @@ pub async fn resume_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBody(body): JsonBody,
+    JsonBody(body): JsonBody<{ body::LIST }>,
 ) -> Result<Json<Resumed>, Error> {
     let (message_ids, action) = resume(&body)?;
     let resumed = db::dead_letters::resume(&app.pool, &id, &message_ids, &action).await?;

@@ -6,9 +6,11 @@ use axum::http::StatusCode;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::validation::{MAX_FAULTS, fault, fault_with};
+use super::tree::{self, List};
+use super::validation::{fault, fault_with};
 use crate::db::json::JsonText;
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, MAX_FAULTS};
+use crate::given;
 
 /// Deepest nesting of a payload. Postgres could take more, JSON libraries of consumers may not.
 pub const MAX_DEPTH: usize = 512;
@@ -22,15 +24,18 @@ const MAX_EXPONENT: usize = 308;
 /// # Errors
 /// 422 naming the first bad position and what is wrong; 413 when a payload is too large.
 pub fn parse(body: &Bytes, max_message_bytes: usize) -> Result<Vec<JsonText>, Error> {
-    let Ok(payloads) = serde_json::from_slice::<Vec<&RawValue>>(body) else {
-        return Err(not_an_array(body));
+    let Ok(List {
+        items: payloads,
+        count,
+    }) = tree::list(body, MAX_MESSAGES)
+    else {
+        let msg = "Input should be a valid list";
+        return Err(tree::not_a("list_type", msg, body));
     };
-    if payloads.len() > MAX_MESSAGES {
-        let msg = format!(
-            "List should have at most {MAX_MESSAGES} items after validation, not {}",
-            payloads.len()
-        );
-        let ctx = json!({"max_length": MAX_MESSAGES, "actual_length": payloads.len()});
+    if count > MAX_MESSAGES {
+        let msg =
+            format!("List should have at most {MAX_MESSAGES} items after validation, not {count}");
+        let ctx = json!({"max_length": MAX_MESSAGES, "actual_length": count});
         let loc = vec![json!("body")];
         return Err(Error::Invalid(vec![fault_with(
             "too_long",
@@ -67,7 +72,7 @@ pub fn check(
     max_bytes: usize,
 ) -> Result<Option<Fault>, Error> {
     if !payload.get().starts_with('{') {
-        let input = serde_json::from_str(payload.get()).unwrap_or(Value::Null);
+        let input = given::json(payload.get());
         let msg = "Input should be a valid dictionary";
         return Ok(Some(fault("dict_type", loc, msg, input)));
     }
@@ -87,21 +92,6 @@ pub fn check(
 fn refused(loc: Vec<Value>, reason: &str) -> Fault {
     let msg = format!("Value error, {reason}");
     fault_with("value_error", loc, &msg, Value::Null, json!({"error": {}}))
-}
-
-fn not_an_array(body: &[u8]) -> Error {
-    match super::extract::parse_json(body) {
-        Ok(value) => {
-            let loc = vec![json!("body")];
-            Error::Invalid(vec![fault(
-                "list_type",
-                loc,
-                "Input should be a valid list",
-                value,
-            )])
-        }
-        Err(error) => error,
-    }
 }
 
 /// How many bytes Postgres prints for a payload, numbers written out; or why it cannot store it.

@@ -1,27 +1,26 @@
 //! `/topics/{id}/publish`: messages with all they may carry, each published once where it has a key.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{JsonBytes, PathId, parse_json};
+use super::extract::{JsonBytes, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::outgoing::{self, OutgoingMessage};
-use super::validation::{Fields, fault, fault_with};
+use super::validation::{Fields, fault_with};
+use super::{body, tree};
 use crate::app::App;
 use crate::auth::caller::{Caller, TopicsPublish};
 use crate::db::publish::{Publication, Published, RequestKey};
 use crate::error::Error;
+use crate::given;
 
 /// The header of a key for a whole request.
 const HEADER: &str = "Idempotency-Key";
@@ -92,12 +91,17 @@ pub async fn publish(
     State(app): State<App>,
     PathId(id): PathId,
     IdempotencyKey(key): IdempotencyKey,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<(StatusCode, Json<PublishedMessages>), Error> {
-    let publication = read(&body, app.settings.api_max_message_bytes)?;
-    let published = if key.is_some() || publication.has_idempotency_keys() {
-        let request = key.map(|key| request_key(key, &body));
-        let window_seconds = app.settings.idempotency_window_seconds;
+    let window_seconds = app.settings.idempotency_window_seconds;
+    let max_message_bytes = app.settings.api_max_message_bytes;
+    let (text, body_length) = (body.clone(), body.len());
+    let parse = move || {
+        let publication = read(&text, max_message_bytes)?;
+        Ok::<_, Error>((publication, key.map(|key| request_key(key, &text))))
+    };
+    let (publication, request) = app.budget.work(body_length, parse).await??;
+    let published = if request.is_some() || publication.has_idempotency_keys() {
         app.merged
             .publish_once(&id, publication, request, window_seconds)
             .await
@@ -106,27 +110,23 @@ pub async fn publish(
     };
     match published {
         Ok(published) => Ok((StatusCode::CREATED, Json(shown(published)))),
-        Err(error) => Err(placed(error, &body)),
+        Err(error) => {
+            let place = move || placed(error, &body);
+            Err(app.budget.work(body_length, place).await?)
+        }
     }
 }
 
 fn read(body: &Bytes, max_message_bytes: usize) -> Result<Publication, Error> {
-    let Ok(fields) = serde_json::from_slice::<HashMap<String, &RawValue>>(body) else {
-        let value = parse_json(body)?;
-        Fields::of_body(&value)?.finish()?;
-        // an object whose numbers no value can hold
-        let loc = vec![json!("body")];
-        let msg = "JSON decode error";
-        return Err(Error::Invalid(vec![fault(
-            "json_invalid",
-            loc,
-            msg,
-            Value::Null,
-        )]));
+    let Ok(fields) = tree::object(body) else {
+        let msg = "Input should be a valid dictionary or object to extract fields from";
+        return Err(tree::not_a("model_attributes_type", msg, body));
     };
     if fields.keys().any(|name| name != "messages") || fields.is_empty() {
-        let value = parse_json(body)?;
-        let mut found = Fields::of_body(&value)?;
+        let values = fields.iter();
+        let values = values.map(|(name, text)| (name.clone(), given::outline(text.get())));
+        let values = Value::Object(values.collect());
+        let mut found = Fields::of_body(&values)?;
         found.required("messages");
         found.refuse_others(&["messages"]);
         found.finish()?;
@@ -179,9 +179,15 @@ fn placed(mut error: Error, body: &Bytes) -> Error {
     with_inputs(error, body)
 }
 
-fn with_inputs(error: Error, body: &Bytes) -> Error {
-    match parse_json(body) {
-        Ok(value) => error.with_input_of(&value),
-        Err(_) => error,
+/// What the body held where the engine found a fault.
+fn with_inputs(mut error: Error, body: &Bytes) -> Error {
+    if let Error::Invalid(faults) = &mut error {
+        for fault in faults.iter_mut().filter(|fault| fault.input.is_null()) {
+            let path = fault.loc.get(1..).unwrap_or_default();
+            fault.input = tree::at(body, path)
+                .map(|text| given::json(text.get()))
+                .unwrap_or_default();
+        }
     }
+    error
 }

@@ -8,16 +8,18 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::extract::{JsonBytes, PathId, parse_json, raw_field};
+use super::extract::{JsonBytes, PathId};
 use super::openapi::{Busy, CommonErrors, NotFound, TooLarge};
+use super::tree::{parse_json, raw_field};
 use super::validation::{Fields, fault_with};
-use super::{filters, times};
+use super::{body, filters, times};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsUpdate};
 use crate::db;
 use crate::db::jobs::Job;
 use crate::db::seek::Seek;
 use crate::error::Error;
+use crate::given;
 
 /// The ways to say where to go.
 const WAYS: [&str; 4] = ["time", "to", "snapshot_id", "filter"];
@@ -58,7 +60,7 @@ pub async fn seek_subscription(
     _: Caller<SubscriptionsUpdate>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::FILTER }>,
 ) -> Result<(StatusCode, Json<Job>), Error> {
     let values = parse_json(&body)?;
     let seek = where_to(&values, raw_field(&body, "filter"))?;
@@ -111,7 +113,7 @@ fn where_to(body: &Value, filter: Option<Box<RawValue>>) -> Result<Seek, Error> 
             "value_error",
             vec![json!("body")],
             msg,
-            body.clone(),
+            given::value(body),
             ctx,
         )])
     })

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{JsonBytes, PathId, parse_json, raw_field};
+use super::extract::{JsonBytes, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::tree::{parse_json, raw_field};
 use super::validation::Fields;
-use super::{filters, times};
+use super::{body, filters, times};
 use crate::app::App;
 use crate::auth::caller::{Caller, Grants, SubscriptionsUpdate, TopicsPublish, TopicsUpdate};
 use crate::db;
@@ -138,7 +139,7 @@ pub async fn update_subscription(
     grants: Grants,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::FILTER }>,
 ) -> Result<Json<Subscription>, Error> {
     let values = parse_json(&body)?;
     // whoever rejects a message of it publishes there

@@ -8,15 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::body;
 use super::extract::{JsonBody, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::receipts;
-use super::validation::{Fields, MAX_FAULTS, TEXT_MAX_LENGTH, fault, fault_with};
+use super::validation::{Fields, TEXT_MAX_LENGTH, fault, fault_with};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::Timestamp;
 use crate::db::settlements::{Action, Settled, Settlement};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, MAX_FAULTS};
+use crate::given;
 
 /// Most deliveries of one request.
 const MAX_DELIVERIES: usize = 1000;
@@ -103,7 +105,7 @@ pub async fn settle_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBody(body): JsonBody,
+    JsonBody(body): JsonBody<{ body::LIST }>,
 ) -> Result<Json<SettleResponse>, Error> {
     let settlements = parse(&body)?;
     let receipt = |of: &Settlement| receipts::receipt(of.message_id, of.lease);
@@ -163,11 +165,14 @@ impl Parsed {
                 let loc = vec![json!("body"), json!(list)];
                 let msg = "Input should be a valid list";
                 self.faults
-                    .push(fault("list_type", loc, msg, other.clone()));
+                    .push(fault("list_type", loc, msg, given::value(other)));
                 return;
             }
         };
         for (position, item) in items.iter().enumerate() {
+            if self.faults.len() >= MAX_FAULTS {
+                break;
+            }
             let loc = vec![json!("body"), json!(list), json!(position)];
             if list == "acks" {
                 self.add(loc, item, Action::Ack);
@@ -197,7 +202,7 @@ impl Parsed {
         let Some(text) = receipt.as_str() else {
             let msg = "Input should be a valid string";
             self.faults
-                .push(fault("string_type", loc, msg, receipt.clone()));
+                .push(fault("string_type", loc, msg, given::value(receipt)));
             return;
         };
         let refusal = match receipts::parse(text) {
@@ -215,7 +220,7 @@ impl Parsed {
             }
         };
         let ctx = json!({"error": {}});
-        let fault = fault_with("value_error", loc, refusal, receipt.clone(), ctx);
+        let fault = fault_with("value_error", loc, refusal, given::value(receipt), ctx);
         self.faults.push(fault);
     }
 }

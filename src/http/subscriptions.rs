@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::extract::{JsonBytes, PageParams, PathId, parse_json, raw_field};
-use super::filters;
+use super::extract::{JsonBytes, PageParams, PathId};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
 use super::settings::more_settings;
+use super::tree::{parse_json, raw_field};
 use super::validation::Fields;
+use super::{body, filters};
 use crate::app::App;
 use crate::auth::caller::{
     Caller, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead, TopicsPublish,
@@ -104,7 +105,7 @@ pub async fn create_subscription(
     _: Caller<SubscriptionsCreate>,
     grants: Grants,
     State(app): State<App>,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::FILTER }>,
 ) -> Result<(StatusCode, Json<Subscription>), Error> {
     let values = parse_json(&body)?;
     // whoever rejects a message of it publishes there

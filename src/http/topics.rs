@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 
 use super::extract::{JsonBody, JsonBytes, PageParams, PathId};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
-use super::payload;
 use super::settings::YEAR_SECONDS;
 use super::validation::Fields;
+use super::{body, payload};
 use crate::app::App;
 use crate::auth::caller::{Caller, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
 use crate::db::publish::Publication;
@@ -111,10 +111,13 @@ pub async fn publish_messages(
     _: Caller<TopicsPublish>,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<StatusCode, Error> {
+    let max_message_bytes = app.settings.api_max_message_bytes;
+    let length = body.len();
+    let parse = move || payload::parse(&body, max_message_bytes);
     let publication = Publication {
-        payloads: payload::parse(&body, app.settings.api_max_message_bytes)?,
+        payloads: app.budget.work(length, parse).await??,
         ..Publication::default()
     };
     app.merged.publish(id, publication).await?;

@@ -8,19 +8,21 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{JsonBytes, parse_json};
+use super::extract::JsonBytes;
 use super::openapi::{CommonErrors, NotFound, StaleReceipts, TooLarge};
 use super::outgoing::{self, OutgoingMessage};
-use super::receipts;
-use super::validation::{Fields, MAX_FAULTS, fault_with};
+use super::tree::{self, parse_json};
+use super::validation::{Fields, fault_with};
+use super::{body, receipts};
 use crate::app::App;
 use crate::auth::caller::{BodyCaller, SubscriptionsConsume, TopicsPublish};
 use crate::db::transactions::{Acks, Publishes};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, MAX_FAULTS};
+use crate::given;
 
 /// Most acks and messages of a transaction, in sum.
 const MAX_ITEMS: usize = 1000;
@@ -74,9 +76,10 @@ pub async fn apply_transaction(
     consumer: BodyCaller<SubscriptionsConsume>,
     publisher: BodyCaller<TopicsPublish>,
     State(app): State<App>,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<(StatusCode, Json<TransactionApplied>), Error> {
-    let values = parse_json(&body)?;
+    let (text, length) = (body.clone(), body.len());
+    let values = app.budget.work(length, move || outline(&text)).await??;
     let (receipts, acks, publishes) = transaction(&values)?;
     for subscription_id in &acks.subscription_ids {
         consumer.allow(subscription_id)?;
@@ -84,7 +87,11 @@ pub async fn apply_transaction(
     for topic_id in publishes.iter().map(topic_id) {
         publisher.allow(topic_id)?;
     }
-    let messages = messages(&body, publishes, app.settings.api_max_message_bytes)?;
+    let topic_ids = publishes.iter().map(|publish| topic_id(publish).to_owned());
+    let topic_ids: Vec<String> = topic_ids.collect();
+    let max_message_bytes = app.settings.api_max_message_bytes;
+    let parse = move || messages(&body, topic_ids, max_message_bytes);
+    let messages = app.budget.work(length, parse).await??;
     let window_seconds = app.settings.idempotency_window_seconds;
     let applied = app.merged.apply(&acks, &messages, window_seconds).await;
     let mut ids = applied
@@ -102,6 +109,46 @@ pub async fn apply_transaction(
         StatusCode::CREATED,
         Json(TransactionApplied { message_ids }),
     ))
+}
+
+/// A body as a tree, but for its messages: of those only how many there are, up to too many.
+fn outline(body: &Bytes) -> Result<Value, Error> {
+    let Ok(fields) = tree::object(body) else {
+        let msg = "Input should be a valid dictionary or object to extract fields from";
+        return Err(tree::not_a("model_attributes_type", msg, body));
+    };
+    let mut values = Map::new();
+    for (name, text) in fields {
+        let value = match name.as_str() {
+            "publishes" => list_of(text, publish_outline),
+            "acks" => parse_json(text.get().as_bytes())?,
+            _ => given::outline(text.get()),
+        };
+        values.insert(name, value);
+    }
+    Ok(Value::Object(values))
+}
+
+fn publish_outline(text: &RawValue) -> Value {
+    let Ok(fields) = tree::object(text.get().as_bytes()) else {
+        return given::outline(text.get());
+    };
+    let outline = |(name, text): (String, &RawValue)| {
+        let value = match name.as_str() {
+            "messages" => list_of(text, |_| Value::Null),
+            _ => given::outline(text.get()),
+        };
+        (name, value)
+    };
+    Value::Object(fields.into_iter().map(outline).collect())
+}
+
+/// The outlines of the elements of a list, one more than there may be.
+fn list_of(text: &RawValue, outline: impl Fn(&RawValue) -> Value) -> Value {
+    match tree::list(text.get().as_bytes(), MAX_ITEMS + 1) {
+        Ok(list) => Value::Array(list.items.into_iter().map(outline).collect()),
+        Err(_) => given::outline(text.get()),
+    }
 }
 
 fn topic_id(publish: &Value) -> &str {
@@ -203,7 +250,7 @@ fn publish(value: &Value) -> Result<(), Error> {
 /// The messages of a body whose publishes have the right form.
 fn messages(
     body: &Bytes,
-    publishes: &[Value],
+    topic_ids: Vec<String>,
     max_message_bytes: usize,
 ) -> Result<Publishes, Error> {
     /// The texts of the messages, which must reach Postgres as they came.
@@ -223,7 +270,7 @@ fn messages(
     let mut faults = Vec::new();
     let mut read = Publishes::default();
     let texts = texts.publishes.unwrap_or_default();
-    for (position, (publish, texts)) in publishes.iter().zip(texts).enumerate() {
+    for (position, (topic_id, texts)) in topic_ids.into_iter().zip(texts).enumerate() {
         let Some(list) = texts.get("messages") else {
             continue;
         };
@@ -235,7 +282,7 @@ fn messages(
         ];
         match outgoing::read(body, list, &loc, max_message_bytes) {
             Ok(publication) => {
-                read.topic_ids.push(topic_id(publish).to_owned());
+                read.topic_ids.push(topic_id);
                 read.publications.push(publication);
             }
             Err(Error::Invalid(found)) => faults.extend(found),

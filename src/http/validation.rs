@@ -4,7 +4,8 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, MAX_FAULTS};
+use crate::given;
 
 /// Characters of topic and subscription ids, as the pattern that errors show.
 pub const ID_PATTERN: &str = "^[a-zA-Z0-9-._]+$";
@@ -12,9 +13,6 @@ pub const ID_PATTERN: &str = "^[a-zA-Z0-9-._]+$";
 pub const ID_MAX_LENGTH: usize = 128;
 /// Most characters of other text, such as a client's name.
 pub const TEXT_MAX_LENGTH: usize = 1024;
-
-/// Most faults that one answer lists.
-pub const MAX_FAULTS: usize = 100;
 
 /// One fault.
 #[must_use]
@@ -62,7 +60,7 @@ impl<'a> Fields<'a> {
                 "model_attributes_type",
                 vec![json!("body")],
                 "Input should be a valid dictionary or object to extract fields from",
-                body.clone(),
+                given::value(body),
             )]));
         };
         Ok(Self {
@@ -102,7 +100,7 @@ impl<'a> Fields<'a> {
 
     /// Note a fault of a field.
     pub fn refuse(&mut self, name: &str, kind: &'static str, msg: &str, ctx: Option<Value>) {
-        let input = self.values.get(name).cloned().unwrap_or(Value::Null);
+        let input = self.values.get(name).map(given::value).unwrap_or_default();
         let loc = vec![json!(self.place), json!(name)];
         self.faults.push(Fault {
             kind,
@@ -118,7 +116,7 @@ impl<'a> Fields<'a> {
         let value = self.values.get(name);
         if value.is_none() {
             let input = match self.place {
-                "body" => Value::Object(self.values.clone()),
+                "body" => given::object(self.values),
                 _ => Value::Null,
             };
             let loc = vec![json!(self.place), json!(name)];
@@ -239,7 +237,7 @@ impl<'a> Fields<'a> {
                     let loc = vec![json!(self.place), json!(name), json!(position)];
                     let msg = "Input should be a valid UUID";
                     self.faults
-                        .push(fault("uuid_parsing", loc, msg, value.clone()));
+                        .push(fault("uuid_parsing", loc, msg, given::value(value)));
                 }
             }
         }

@@ -29,7 +29,7 @@ impl ClientId {
     }
 }
 
-/// What a HEAD is called behind routing, where none is served.
+/// What a HEAD is called behind routing, where a GET changes something.
 pub const REFUSED_HEAD: &str = "REFUSED-HEAD";
 
 /// Give the request an id, answer it, then log and count it.
@@ -122,7 +122,7 @@ fn known_method(method: &str) -> &'static str {
     if method == REFUSED_HEAD {
         return "HEAD";
     }
-    ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         .into_iter()
         .find(|known| *known == method)
         .unwrap_or("OTHER")

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use fastpubsub::app::App;
 use fastpubsub::config::Settings;
-use fastpubsub::http::serve::serve;
+use fastpubsub::http::serve::{Limits, serve_with};
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -49,13 +49,24 @@ impl TestApp {
 
     /// Over an existing database: a second server beside the first.
     pub async fn start_on(database: TestDatabase, flags: &[&str]) -> Self {
+        Self::start_limited(database, flags, |_| {}).await
+    }
+
+    /// Over an existing database, with other limits for connections.
+    pub async fn start_limited(
+        database: TestDatabase,
+        flags: &[&str],
+        change: impl FnOnce(&mut Limits),
+    ) -> Self {
         let settings = settings(flags);
+        let mut limits = Limits::of(&settings);
+        change(&mut limits);
         let pool = fastpubsub::db::pool(&settings, database.options());
         let app = App::new(settings, pool, Metrics::install().unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, app, shutdown.clone()));
+        tokio::spawn(serve_with(listener, app, shutdown.clone(), limits));
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(60))

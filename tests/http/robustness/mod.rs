@@ -2,7 +2,9 @@
 //! request is served. The bytes of the requests are written by hand, as no HTTP client would.
 
 mod bodies;
+mod connections;
 mod fuzz;
+mod limits;
 mod protocol;
 mod queries;
 mod sizes;

@@ -67,13 +67,17 @@ async fn a_wrong_method_is_405_with_the_methods_there_are() {
     let document = app.get("/openapi.json").await.expect(200).json();
 
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let known: BTreeSet<String> = operations
+        let mut known: BTreeSet<String> = operations
             .as_object()
             .unwrap()
             .keys()
             .map(|method| method.to_uppercase())
             .filter(|method| methods.contains(&method.as_str()))
             .collect();
+        // whatever a GET only reads can be asked for without its body
+        if known.contains("GET") && path != "/subscriptions/{id}/messages" {
+            known.insert("HEAD".to_owned());
+        }
         for method in methods.iter().filter(|method| !known.contains(**method)) {
             let answer = answer(app.request(method, &path.replace("{id}", "x"))).await;
 

@@ -1,0 +1,44 @@
+//! Browsers on pages of other origins: what they may ask and see.
+
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::config::Origins;
+
+/// For which a browser need not ask again.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// The layer that answers preflights and lets pages of these origins see answers. Callers show a token
+/// of their own; what a browser would add by itself, such as cookies, is neither wanted nor allowed.
+#[must_use]
+pub fn layer(origins: &Origins) -> CorsLayer {
+    let origin = match origins {
+        Origins::Any => AllowOrigin::any(),
+        Origins::These(origins) => AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        ),
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([
+            HeaderName::from_static("x-request-id"),
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            header::LOCATION,
+            header::ALLOW,
+        ])
+        .max_age(MAX_AGE)
+}
