@@ -305,6 +305,7 @@ comment on function pubsub.cleanup_failures is
  * purge_deleted_subscriptions — remove a batch of what deleted subscriptions left behind.
  *
  * Out      how many rows were removed
+ * Locks    skips what others hold
  * Effects  a key is kept for an hour after its deletion, for publishes that were under way
  */
 create function pubsub.purge_deleted_subscriptions(p_limit int default 10000)
@@ -327,30 +328,42 @@ begin
             delete from pubsub_data.deliveries d
             where d.topic_key = v_key.topic_key
                 and d.subscription_key = v_key.subscription_key
-                and d.message_id in (
-                    select x.message_id from pubsub_data.deliveries x
+                and d.ctid = any(array(
+                    select x.ctid from pubsub_data.deliveries x
                     where x.topic_key = v_key.topic_key
                         and x.subscription_key = v_key.subscription_key
                     limit p_limit
-                )
+                    for update skip locked
+                ))
             returning 1
         ), woken as (
             delete from pubsub_data.wakeups w
-            where w.topic_key = v_key.topic_key and w.subscription_key = v_key.subscription_key
+            where w.ctid = any(array(
+                select x.ctid from pubsub_data.wakeups x
+                where x.topic_key = v_key.topic_key
+                    and x.subscription_key = v_key.subscription_key
+                for update skip locked
+            ))
             returning 1
         ), counted as (
             delete from pubsub_data.counters c
-            where c.topic_key = v_key.topic_key and c.subscription_key = v_key.subscription_key
+            where c.ctid = any(array(
+                select x.ctid from pubsub_data.counters x
+                where x.topic_key = v_key.topic_key
+                    and x.subscription_key = v_key.subscription_key
+                for update skip locked
+            ))
         ), dead as (
             delete from pubsub_data.dead_letters l
             where l.topic_key = v_key.topic_key
                 and l.subscription_key = v_key.subscription_key
-                and l.message_id in (
-                    select x.message_id from pubsub_data.dead_letters x
+                and l.ctid = any(array(
+                    select x.ctid from pubsub_data.dead_letters x
                     where x.topic_key = v_key.topic_key
                         and x.subscription_key = v_key.subscription_key
                     limit p_limit
-                )
+                    for update skip locked
+                ))
             returning 1
         )
         -- acked rows and failures leave by age, like those of living subscriptions

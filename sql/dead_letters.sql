@@ -97,6 +97,7 @@ comment on function pubsub.dead_letter_deliveries is
  * bury_deliveries — make deliveries dead letters, or publish them to the dead letter topic.
  *
  * In       p_places: the ctids of the rows, which the caller has locked
+ * Locks    the dead letter topic, so that it is not deleted before what it gets is committed
  */
 create function pubsub.bury_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text
@@ -118,6 +119,11 @@ begin
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
     where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+    -- one that is being deleted counts as deleted: waiting for that could be for ever
+    select t.topic_key into v_dead_letter_topic_key
+    from pubsub_data.topics t
+    where t.topic_key = v_dead_letter_topic_key
+    for key share skip locked;
 
     if v_dead_letter_topic_key is not null then
         select array_agg(d.place) as places,
@@ -143,9 +149,10 @@ begin
         ) m
         where not coalesce(m.attributes, '{}') ? 'dead_letter_message_id';
         if v_published.places is not null then
+            -- whoever holds a subscription there may wait for deliveries here
             perform pubsub.publish_to_topic(v_dead_letter_topic_key, v_published.payloads,
                 v_published.attributes, null, null, v_published.ordering_keys,
-                v_published.priorities);
+                v_published.priorities, p_waits => false);
             perform pubsub.drop_deliveries(
                 p_topic_key, p_subscription_key, v_published.places);
             v_kept := array(

@@ -28,11 +28,13 @@ comment on function pubsub.new_message_ids is
  * note_deliveries — let claims know of new deliveries that the order of ids does not tell them: those
  * that wait or expire, of a fairness value not seen before, or with a priority.
  *
- * In       p_subscription_keys, p_message_ids: where the new deliveries are
+ * In       p_subscription_keys, p_message_ids: where the new deliveries are; p_waits: for a subscription
+ *          that somebody holds. Else its first priority may be told by a later one only
  * Locks    a fairness value, or a subscription, at its first use; waits for another's first use
  */
 create function pubsub.note_deliveries(
-    p_topic_key bigint, p_subscription_keys bigint[], p_message_ids uuid[]
+    p_topic_key bigint, p_subscription_keys bigint[], p_message_ids uuid[],
+    p_waits boolean default true
 )
 returns void
 language sql volatile
@@ -84,18 +86,31 @@ as $$
     ), lacking as materialized (
         select s.subscription_key
         from pubsub_data.subscriptions s
-        where s.topic_key = p_topic_key
+        where p_waits
+            and s.topic_key = p_topic_key
             and s.subscription_key in (
                 select l.subscription_key from lanes l where not l.fair and not l.has_priorities
             )
             and not s.has_priorities
         order by s.subscription_key
         for no key update
+    ), free as materialized (
+        select s.subscription_key
+        from pubsub_data.subscriptions s
+        where not p_waits
+            and s.topic_key = p_topic_key
+            and s.subscription_key in (
+                select l.subscription_key from lanes l where not l.fair and not l.has_priorities
+            )
+            and not s.has_priorities
+        for no key update skip locked
     )
     update pubsub_data.subscriptions s
     set has_priorities = true
     where s.topic_key = p_topic_key
-        and s.subscription_key in (select k.subscription_key from lacking k)
+        and s.subscription_key in (
+            select k.subscription_key from lacking k union all select k.subscription_key from free k
+        )
 $$;
 
 comment on function pubsub.note_deliveries is
@@ -104,7 +119,8 @@ comment on function pubsub.note_deliveries is
 /*
  * publish_to_topic — store and deliver messages whose extras were checked.
  *
- * In       the arrays: null, or one element per payload; p_message_ids: of new_message_ids
+ * In       the arrays: null, or one element per payload; p_message_ids: of new_message_ids; p_waits:
+ *          as in note_deliveries
  * Out      message_ids: in the order of p_payloads; subscription_keys: who got any
  * Errors   PS422 (messages) not an object
  * Locks    nothing that another publish or claim waits for, but for what note_deliveries says
@@ -118,6 +134,7 @@ create function pubsub.publish_to_topic(
     p_ordering_keys text[] default null,
     p_priorities smallint[] default null,
     p_message_ids uuid[] default null,
+    p_waits boolean default true,
     out message_ids uuid[],
     out subscription_keys bigint[]
 )
@@ -189,10 +206,10 @@ begin
         ), stored as (
             insert into pubsub_data.messages (
                 topic_key, message_id, payload, attributes, ordering_key, priority, published_at,
-                expires_at
+                expires_at, deliver_at
             )
             select p_topic_key, f.message_id, f.payload, f.attributes, f.ordering_key, f.priority,
-                v_now, f.expires_at
+                v_now, f.expires_at, case when f.deliver_at > v_now then f.deliver_at end
             from fresh f
         ), delivered as (
             insert into pubsub_data.deliveries (
@@ -238,7 +255,7 @@ begin
     end if;
     if v_to_note then
         perform pubsub.note_deliveries(
-            p_topic_key, publish_to_topic.subscription_keys, publish_to_topic.message_ids);
+            p_topic_key, publish_to_topic.subscription_keys, publish_to_topic.message_ids, p_waits);
     end if;
 end
 $$;

@@ -7,9 +7,6 @@
  *   done       all of them were made
  *   cancelled  by cancel_job
  *   failed     a step could not be made, error says why
- *
- * Lock order: the subscription, then the job, then deliveries in message id order, then the
- * subscription's counters and rewinds. Who deletes a subscription locks it and then its jobs.
  */
 
 /*
@@ -35,12 +32,7 @@ as $$
 declare
     v_job_id uuid;
 begin
-    perform 1 from pubsub_data.subscriptions s
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
-    for no key update;
-    if not found then
-        raise exception 'Subscription not found' using errcode = 'PS404';
-    end if;
+    perform pubsub.lock_subscription(p_topic_key, p_subscription_key);
     if exists (
         select 1 from pubsub_data.jobs j
         where j.topic_key = p_topic_key and j.subscription_key = p_subscription_key
@@ -66,7 +58,7 @@ comment on function pubsub.begin_job is
  * advance_job — make the next step of a job.
  *
  * In       p_batch: how many messages a step may look at
- * Out      whether it made one: not when the job is over, or another session makes a step of it
+ * Out      whether it made one: not when the job is over, or another session holds the subscription
  * Errors   PS422 (batch 1 to 100000). One in the step makes the job failed, unless it goes by itself
  */
 create function pubsub.advance_job(p_job_id uuid, p_batch int default 10000)
@@ -85,7 +77,7 @@ begin
     join pubsub_data.subscriptions s
         on s.topic_key = j.topic_key and s.subscription_key = j.subscription_key
     where j.job_id = p_job_id and j.state = 'running'
-    for key share of s skip locked;
+    for no key update of s skip locked;
     if not found then
         return false;
     end if;

@@ -76,7 +76,7 @@ comment on function pubsub.list_parked_messages is
  *          letters · skip: drop them
  * Out      how many were parked, and are not any more
  * Errors   PS404 · PS422 (action)
- * Locks    the deliveries, in id order
+ * Locks    the subscription, then the deliveries, in id order
  */
 create function pubsub.resume_messages(
     p_subscription_id text, p_message_ids uuid[], p_action text
@@ -95,6 +95,7 @@ begin
         perform pubsub.fail_validation('action', 'action must be retry, dead_letter or skip');
     end if;
     v_keys := pubsub.subscription_keys(p_subscription_id);
+    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     select array_agg(d.place), array_agg(d.message_id) into v_places, v_ids
     from (select distinct i.id from unnest(p_message_ids) as i (id) order by i.id) i
     cross join lateral (

@@ -5,14 +5,14 @@
  */
 
 /*
- * publish_batch — what publish_messages does, with everything that can be told of it.
+ * publish_batch — publish_messages by key, with everything that can be told of it.
  *
  * Out      message_ids, duplicates (null: none is): in the order of p_payloads; subscription_keys: who
  *          got any
  * Errors   those of publish_messages
  */
 create function pubsub.publish_batch(
-    p_topic_id text,
+    p_topic_key bigint,
     p_payloads jsonb[],
     p_attributes jsonb[],
     p_deliver_at timestamptz[],
@@ -23,7 +23,6 @@ create function pubsub.publish_batch(
     p_request_key text,
     p_request_fingerprint text,
     p_idempotency_window_seconds int,
-    out topic_key bigint,
     out message_ids uuid[],
     out duplicates boolean[],
     out subscription_keys bigint[]
@@ -35,11 +34,6 @@ declare
     v_ids uuid[];
     v_first_ids uuid[];
 begin
-    select t.topic_key into publish_batch.topic_key
-    from pubsub_data.topics t where t.topic_id = p_topic_id;
-    if not found then
-        raise exception 'Topic not found' using errcode = 'PS404';
-    end if;
     if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
         p_idempotency_keys) > 0
     then
@@ -65,7 +59,7 @@ begin
     end if;
     if p_request_key is not null then
         publish_batch.message_ids := pubsub.claim_request_key(
-            publish_batch.topic_key, p_request_key, v_ids,
+            p_topic_key, p_request_key, v_ids,
             coalesce(p_request_fingerprint, pubsub.request_fingerprint(
                 p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
                 p_priorities, p_idempotency_keys)),
@@ -78,7 +72,13 @@ begin
     if p_idempotency_keys is not null then
         select k.message_ids, k.duplicates into v_first_ids, publish_batch.duplicates
         from pubsub.claim_message_keys(
-            publish_batch.topic_key, p_idempotency_keys, v_ids, p_idempotency_window_seconds) k;
+            p_topic_key, p_idempotency_keys, v_ids, p_idempotency_window_seconds) k;
+    end if;
+    -- whoever held a key may have held it for long
+    if v_ids is not null
+        and not exists (select from pubsub_data.topics t where t.topic_key = p_topic_key)
+    then
+        raise exception 'Topic not found' using errcode = 'PS404';
     end if;
 
     -- what is not published needs not be right: the time of a retry's message may have passed
@@ -101,7 +101,7 @@ begin
             where not m.is_duplicate
         ) fresh
         cross join lateral pubsub.publish_to_topic(
-            publish_batch.topic_key, fresh.payloads, fresh.attributes, fresh.deliver_at,
+            p_topic_key, fresh.payloads, fresh.attributes, fresh.deliver_at,
             fresh.expires_at, fresh.ordering_keys, fresh.priorities, fresh.message_ids
         ) p
         where fresh.payloads is not null;
@@ -109,7 +109,7 @@ begin
         if p_request_key is not null then
             update pubsub_data.idempotency_keys i
             set message_ids = v_first_ids
-            where i.topic_key = publish_batch.topic_key
+            where i.topic_key = p_topic_key
                 and i.scope = 'request'
                 and i.idempotency_key = p_request_key;
         end if;
@@ -117,7 +117,7 @@ begin
         select p.message_ids, p.subscription_keys
         into publish_batch.message_ids, publish_batch.subscription_keys
         from pubsub.publish_to_topic(
-            publish_batch.topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at,
+            p_topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at,
             p_ordering_keys, p_priorities, v_ids
         ) p;
     end if;
@@ -159,15 +159,15 @@ declare
     v_topic_key bigint;
     v_published record;
 begin
+    select t.topic_key into v_topic_key
+    from pubsub_data.topics t where t.topic_id = p_topic_id;
+    if not found then
+        raise exception 'Topic not found' using errcode = 'PS404';
+    end if;
     -- payloads alone take the short way
     if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
         p_idempotency_keys, p_request_key) = 0
     then
-        select t.topic_key into v_topic_key
-        from pubsub_data.topics t where t.topic_id = p_topic_id;
-        if not found then
-            raise exception 'Topic not found' using errcode = 'PS404';
-        end if;
         v_published := pubsub.publish_to_topic(v_topic_key, p_payloads);
         -- in the order of the array, without a sort
         return query select unnest(v_published.message_ids), false;
@@ -176,7 +176,7 @@ begin
     return query
         select i.message_id, coalesce(i.duplicate, false)
         from pubsub.publish_batch(
-            p_topic_id, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
+            v_topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
             p_priorities, p_idempotency_keys, p_request_key, p_request_fingerprint,
             p_idempotency_window_seconds
         ) b
@@ -219,22 +219,21 @@ declare
     v_topic_key bigint;
     v_published record;
 begin
+    select t.topic_key into v_topic_key
+    from pubsub_data.topics t where t.topic_id = p_topic_id;
+    if not found then
+        raise exception 'Topic not found' using errcode = 'PS404';
+    end if;
     -- payloads alone take the short way
     if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
         p_idempotency_keys, p_request_key) = 0
     then
-        select t.topic_key into v_topic_key
-        from pubsub_data.topics t where t.topic_id = p_topic_id;
-        if not found then
-            raise exception 'Topic not found' using errcode = 'PS404';
-        end if;
         v_published := pubsub.publish_to_topic(v_topic_key, p_payloads);
     else
         v_published := pubsub.publish_batch(
-            p_topic_id, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
+            v_topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
             p_priorities, p_idempotency_keys, p_request_key, p_request_fingerprint,
             p_idempotency_window_seconds);
-        v_topic_key := v_published.topic_key;
         publish_messages_for.duplicates := v_published.duplicates;
     end if;
     publish_messages_for.message_ids := v_published.message_ids;

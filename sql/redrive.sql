@@ -44,7 +44,7 @@ comment on function pubsub.list_dlq_messages is 'A page of the dead letters of a
  *
  * In       p_per_second: hand out no more than so many a second, in id order; null: all at once
  * Out      how many were moved; unknown ids are not
- * Locks    the dead letters in id order, then their messages
+ * Locks    the dead letters in id order, then their messages; the caller has locked the subscription
  */
 create function pubsub.revive_dead_letters(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[],
@@ -89,6 +89,8 @@ begin
         select b.topic_key, b.message_id, b.payload, b.attributes, b.ordering_key, b.priority,
             b.published_at
         from back b
+        -- other subscriptions bring the same messages back
+        order by b.message_id
         on conflict (topic_key, message_id) do update set published_at = excluded.published_at
     ), delivered as (
         insert into pubsub_data.deliveries (
@@ -141,7 +143,7 @@ comment on function pubsub.revive_dead_letters is
  *
  * Out      how many were moved; unknown ids are not
  * Errors   PS404
- * Locks    the dead letters in id order, then their messages
+ * Locks    the subscription, the dead letters in id order, then their messages
  */
 create function pubsub.reprocess_dlq_messages(p_subscription_id text, p_message_ids uuid[])
 returns bigint
@@ -150,6 +152,7 @@ as $$
 declare
     v_keys record := pubsub.subscription_keys(p_subscription_id);
 begin
+    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     return pubsub.revive_dead_letters(
         v_keys.topic_key, v_keys.subscription_key, p_message_ids);
 end
@@ -167,7 +170,8 @@ comment on function pubsub.reprocess_dlq_messages is
  * Out      how many were moved, and how many that match are left: call again for them, when paced
  *          after those moved have been handed out
  * Errors   PS404 · PS422 (filter, limit 1 to 10000, per_second 1 to 1000000)
- * Locks    the dead letters, then their messages; skips what others hold
+ * Locks    the subscription, the dead letters, of which it skips those that others hold, then their
+ *          messages
  */
 create function pubsub.redrive_dlq_messages(
     p_subscription_id text, p_filter json default null, p_limit int default null,
@@ -189,6 +193,7 @@ begin
     if p_per_second not between 1 and 1000000 then
         perform pubsub.fail_validation('per_second', 'per_second must be 1 to 1000000');
     end if;
+    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     redrive_dlq_messages.reprocessed := pubsub.revive_dead_letters(
         v_keys.topic_key, v_keys.subscription_key, array(
             select l.message_id

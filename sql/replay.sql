@@ -5,7 +5,8 @@
  * A message comes back if it matches the subscription's filter as it is now, and has not expired. What
  * is waiting or in flight stays as it is. Dead letters stay dead letters: reprocessing brings those back.
  * The history of acks stays, too. A message that comes back has no attempts behind it, is available at
- * once whatever its delay was, and, where the subscription lets messages expire, has its whole time again.
+ * once, though not before the time that it was published for, and, where the subscription lets messages
+ * expire, has its whole time again.
  *
  * To settle here is to drop a delivery: nobody acked it, so it is not in the history of acks, and a
  * consumer that holds it has lost its lease.
@@ -117,6 +118,7 @@ declare
     v_filter_path constant jsonpath := pubsub.compile_filter(p_filter);
     v_attribute_filter_path constant jsonpath := pubsub.compile_attribute_filter(p_filter);
     v_ids uuid[];
+    v_dues timestamptz[];
     v_expiries timestamptz[];
     v_lanes text[];
     v_dead uuid[];
@@ -132,10 +134,12 @@ begin
 
     with back as (
         insert into pubsub_data.deliveries (
-            topic_key, subscription_key, message_id, expires_at, lane
+            topic_key, subscription_key, message_id, visible_at, expires_at, lane
         )
         select p_topic_key, p_subscription_key, m.message_id,
-            least(m.expires_at, v_now + make_interval(secs => s.message_ttl_seconds)),
+            case when m.deliver_at > v_now then m.deliver_at else '-infinity' end,
+            least(m.expires_at, greatest(v_now, m.deliver_at)
+                + make_interval(secs => s.message_ttl_seconds)),
             pubsub.delivery_lane(s.enable_ordering, s.fairness_key, m.ordering_key, m.attributes,
                 m.priority)
         from (select i.id from unnest(p_message_ids) as i (id) order by i.id) i
@@ -156,12 +160,13 @@ begin
                 or coalesce(m.attributes, '{}') @@ v_attribute_filter_path)
             and (m.expires_at is null or m.expires_at > v_now)
         on conflict do nothing
-        returning message_id, expires_at, lane
+        returning message_id, visible_at, expires_at, lane
     )
     select array_agg(b.message_id order by b.message_id),
+        array_agg(b.visible_at order by b.message_id),
         array_agg(b.expires_at order by b.message_id),
         array_agg(b.lane) filter (where b.lane is not null)
-    into v_ids, v_expiries, v_lanes
+    into v_ids, v_dues, v_expiries, v_lanes
     from back b;
 
     -- dead letters, also those that became one since the statement above began
@@ -183,17 +188,23 @@ begin
     end if;
 
     insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-    select p_topic_key, p_subscription_key, e.expires_at, array_agg(e.message_id)
+    select p_topic_key, p_subscription_key, e.due_at, array_agg(e.message_id)
     from (
-        select d.message_id, d.expires_at,
-            row_number() over (partition by d.expires_at order by d.message_id) / 1000 as part
-        from unnest(v_ids, v_expiries) as d (message_id, expires_at)
-        where d.expires_at is not null
+        select d.message_id, w.due_at,
+            row_number() over (partition by w.due_at order by d.message_id) / 1000 as part
+        from unnest(v_ids, v_dues, v_expiries) as d (message_id, visible_at, expires_at)
+        cross join lateral (
+            values (nullif(d.visible_at, '-infinity')), (d.expires_at)
+        ) as w (due_at)
+        where w.due_at is not null
     ) e
-    group by e.expires_at, e.part;
-    insert into pubsub_data.counters (topic_key, subscription_key, backlog)
-    values (p_topic_key, p_subscription_key,
-        cardinality(v_ids) - coalesce(cardinality(v_dead), 0));
+    group by e.due_at, e.part;
+    insert into pubsub_data.counters (topic_key, subscription_key, due_at, backlog, waiting)
+    select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), count(*),
+        count(*) filter (where d.visible_at > v_now)
+    from unnest(v_ids, v_dues) as d (message_id, visible_at)
+    where v_dead is null or d.message_id <> all(v_dead)
+    group by pubsub.counter_time(d.visible_at);
     if v_lanes is not null then
         insert into pubsub_data.fair_lanes (topic_key, subscription_key, lane)
         select distinct s.topic_key, s.subscription_key, l.lane

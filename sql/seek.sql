@@ -25,7 +25,7 @@ comment on function pubsub.seek_end is 'A message id above all that were publish
 /*
  * advance_seek — the next step of a job of kind seek or replay.
  *
- * Locks    the caller has locked the job
+ * Locks    the snapshot; the caller has locked the subscription and the job
  */
 create function pubsub.advance_seek(p_job_id uuid, p_batch int)
 returns void
@@ -251,6 +251,7 @@ comment on function pubsub.seek_subscription_to_end is
  * In       p_snapshot_id: of this subscription or another one of its topic
  * Out      the job, whose first step is made; done when that was all
  * Errors   PS404 · PS409 another job of the subscription is running · PS422 (snapshot_id) another topic's
+ * Locks    the subscription, then the snapshot
  */
 create function pubsub.seek_subscription_to_snapshot(p_subscription_id text, p_snapshot_id text)
 returns table (
@@ -264,6 +265,8 @@ declare
     v_keys constant record := pubsub.subscription_keys(p_subscription_id);
     v_snapshot record;
 begin
+    -- before the snapshot: who deletes the subscription locks it first
+    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     -- for key share: a concurrent delete_snapshot waits or is seen
     select n.topic_key, n.position into v_snapshot
     from pubsub_data.snapshots n where n.snapshot_id = p_snapshot_id for key share;

@@ -126,7 +126,8 @@ comment on function pubsub.dead_letter_topic is
  * In       p_changes: an object of settings, named as get_subscription names them; null takes one that
  *          need not be set back
  * Errors   PS404 · PS422 (field) unknown, of another type, out of range, or in contradiction to others
- * Locks    the subscription's row, so that of two changes at once none is lost
+ * Locks    a dead letter topic that is named, then the subscription, so that of two changes at once
+ *          none is lost
  */
 create function pubsub.update_subscription(p_subscription_id text, p_changes json)
 returns table (
@@ -140,6 +141,7 @@ language plpgsql volatile
 as $$
 declare
     v_changes constant jsonb := p_changes;
+    v_keys record;
     v_old record;
     v_new jsonb;
     v_filter json;
@@ -151,9 +153,13 @@ begin
         'max_in_flight', 'max_in_flight_per_consumer', 'max_rate', 'message_ttl_seconds',
         'dead_letter_expired', 'dead_letter_topic_id'
     ]);
-    perform 1 from pubsub_data.subscriptions s
-    where s.subscription_id = p_subscription_id
-    for no key update;
+    v_keys := pubsub.subscription_keys(p_subscription_id);
+    -- before the subscription: who deletes the topic locks it first
+    if jsonb_typeof(v_changes -> 'dead_letter_topic_id') = 'string' then
+        v_dead_letter_topic_key := pubsub.dead_letter_topic(
+            v_keys.topic_key, v_changes ->> 'dead_letter_topic_id');
+    end if;
+    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     -- a statement after the lock sees what the one who held it has changed
     select s.topic_key, s.subscription_key, s.filter, s.dead_letter_topic_key,
         to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at'] as settings,
@@ -168,9 +174,9 @@ begin
         when not v_changes ? 'filter' then v_old.filter
         when v_changes -> 'filter' <> 'null' then p_changes -> 'filter'
     end;
-    v_dead_letter_topic_key := case when v_changes ? 'dead_letter_topic_id'
-        then pubsub.dead_letter_topic(v_old.topic_key, v_new ->> 'dead_letter_topic_id')
-        else v_old.dead_letter_topic_key end;
+    if not v_changes ? 'dead_letter_topic_id' then
+        v_dead_letter_topic_key := v_old.dead_letter_topic_key;
+    end if;
 
     update pubsub_data.subscriptions s
     set filter = v_filter,

@@ -218,3 +218,27 @@ $$;
 
 comment on function pubsub.subscription_keys is
     'The internal keys of a subscription, which the keyed functions take.';
+
+/*
+ * lock_subscription — hold a subscription until the transaction ends: it is not deleted or changed, and
+ * no job of it makes a step.
+ *
+ * Errors   PS404 it was deleted since its keys were looked up
+ * Locks    the subscription: call it before anything of it is locked
+ */
+create function pubsub.lock_subscription(p_topic_key bigint, p_subscription_key bigint)
+returns void
+language plpgsql volatile
+as $$
+begin
+    perform 1 from pubsub_data.subscriptions s
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+    for no key update;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+end
+$$;
+
+comment on function pubsub.lock_subscription is
+    'Hold a subscription until the transaction ends, or refuse when it was deleted.';

@@ -113,11 +113,15 @@ begin
             'message_retention_seconds must be 0 to 31536000');
     end if;
     perform pubsub.check_message_retention((v_retention #>> '{}')::numeric);
-    update pubsub_data.topics t
-    set message_retention_seconds = case when v_retention is null
-        then t.message_retention_seconds else (v_retention #>> '{}')::numeric::int end
-    where t.topic_id = p_topic_id;
-    return query select g.* from pubsub.get_topic(p_topic_id) g;
+    return query
+        update pubsub_data.topics t
+        set message_retention_seconds = case when v_retention is null
+            then t.message_retention_seconds else (v_retention #>> '{}')::numeric::int end
+        where t.topic_id = p_topic_id
+        returning t.topic_id, t.created_at, t.message_retention_seconds;
+    if not found then
+        raise exception 'Topic not found' using errcode = 'PS404';
+    end if;
 end
 $$;
 
@@ -155,6 +159,7 @@ comment on function pubsub.check_changes is
  * delete_topic — with its subscriptions and everything in them.
  *
  * Errors   PS404
+ * Locks    the topic, then its subscriptions and those whose dead letter topic it is, in key order
  * Effects  instant; the rows of the subscriptions are purged later, by purge_deleted_subscriptions
  */
 create function pubsub.delete_topic(p_topic_id text)
@@ -169,6 +174,12 @@ begin
     if not found then
         raise exception 'Topic not found' using errcode = 'PS404';
     end if;
+    -- the topic's row is held: nobody adds to them
+    perform 1
+    from pubsub_data.subscriptions s
+    where s.topic_key = v_topic_key or s.dead_letter_topic_key = v_topic_key
+    order by s.topic_key, s.subscription_key
+    for update;
     with gone as (
         delete from pubsub_data.subscriptions s
         where s.topic_key = v_topic_key
@@ -176,6 +187,9 @@ begin
     )
     insert into pubsub_data.deleted_subscriptions (topic_key, subscription_key)
     select g.topic_key, g.subscription_key from gone g;
+    update pubsub_data.subscriptions s
+    set dead_letter_topic_key = null
+    where s.dead_letter_topic_key = v_topic_key;
     delete from pubsub_data.topics t where t.topic_key = v_topic_key;
 end
 $$;

@@ -8,14 +8,15 @@
  * lock_acks — lock deliveries of several subscriptions, all of them or none.
  *
  * In       one element per delivery; a lease that is null stands for any
+ * Out      the keys of the subscriptions, one element per delivery
  * Errors   PS404 names a subscription that is not there · PS409 a lease is stale; the detail lists
  *          all that are: [{"position": from 0, "subscription_id", "message_id"}]
  * Locks    the deliveries by subscription, then by message id
  */
 create function pubsub.lock_acks(
-    p_subscription_ids text[], p_message_ids uuid[], p_leases bigint[]
+    p_subscription_ids text[], p_message_ids uuid[], p_leases bigint[],
+    out topic_keys bigint[], out subscription_keys bigint[]
 )
-returns void
 language plpgsql volatile
 set enable_seqscan = off
 as $$
@@ -23,22 +24,23 @@ declare
     v_unknown text;
     v_stale jsonb;
 begin
-    select min(a.subscription_id) into v_unknown
-    from unnest(p_subscription_ids) as a (subscription_id)
-    where not exists (
-        select from pubsub_data.subscriptions s where s.subscription_id = a.subscription_id
-    );
+    select min(a.subscription_id) filter (where s.subscription_id is null),
+        array_agg(s.topic_key order by a.position),
+        array_agg(s.subscription_key order by a.position)
+    into v_unknown, lock_acks.topic_keys, lock_acks.subscription_keys
+    from unnest(p_subscription_ids) with ordinality as a (subscription_id, position)
+    left join pubsub_data.subscriptions s on s.subscription_id = a.subscription_id;
     if v_unknown is not null then
         raise exception 'Subscription not found: %', v_unknown using errcode = 'PS404';
     end if;
 
     with wanted as materialized (
-        select s.topic_key, s.subscription_key, s.subscription_id, a.message_id, a.lease,
+        select a.topic_key, a.subscription_key, a.subscription_id, a.message_id, a.lease,
             a.position - 1 as position
-        from unnest(p_subscription_ids, p_message_ids, p_leases) with ordinality
-            as a (subscription_id, message_id, lease, position)
-        join pubsub_data.subscriptions s on s.subscription_id = a.subscription_id
-        order by s.subscription_key, a.message_id
+        from unnest(lock_acks.topic_keys, lock_acks.subscription_keys, p_subscription_ids,
+                p_message_ids, p_leases) with ordinality
+            as a (topic_key, subscription_key, subscription_id, message_id, lease, position)
+        order by a.topic_key, a.subscription_key, a.message_id
     ), held as materialized (
         select w.position
         from wanted w
@@ -71,15 +73,55 @@ comment on function pubsub.lock_acks is
     'Lock deliveries of several subscriptions for an ack of all of them, or refuse.';
 
 /*
+ * check_still_there — whether topics and subscriptions that were looked up by name exist.
+ *
+ * In       one key per id; null: there was none
+ * Errors   PS404 names the first that is not there
+ */
+create function pubsub.check_still_there(
+    p_topic_ids text[], p_topic_keys bigint[], p_subscription_ids text[],
+    p_subscription_keys bigint[]
+)
+returns void
+language plpgsql volatile
+as $$
+declare
+    v_gone text;
+begin
+    select min(i.id) into v_gone
+    from unnest(p_topic_ids, p_topic_keys) as i (id, key)
+    where not exists (
+        select from pubsub_data.topics t where t.topic_id = i.id and t.topic_key = i.key
+    );
+    if v_gone is not null then
+        raise exception 'Topic not found: %', v_gone using errcode = 'PS404';
+    end if;
+    select min(i.id) into v_gone
+    from unnest(p_subscription_ids, p_subscription_keys) as i (id, key)
+    where not exists (
+        select from pubsub_data.subscriptions s
+        where s.subscription_id = i.id and s.subscription_key = i.key
+    );
+    if v_gone is not null then
+        raise exception 'Subscription not found: %', v_gone using errcode = 'PS404';
+    end if;
+end
+$$;
+
+comment on function pubsub.check_still_there is
+    'Refuse when topics or subscriptions that were looked up are gone.';
+
+/*
  * apply_transaction — ack these deliveries and publish these messages, all of it or nothing.
  *
  * In       p_ack_...: one element per delivery; a lease that is null stands for any ·
  *          p_topic_ids, p_payloads: one element per message; the arrays after them as in
  *          publish_messages. At most 1000 deliveries and messages in sum
  * Out      the ids of the messages, in their order
- * Errors   PS404 names a subscription or topic that is not there · PS409 a lease is stale; the detail
- *          lists all that are: [{"position": from 0, "subscription_id", "message_id"}] · PS422 (acks,
- *          publishes) their number, an array's length; what publish_messages refuses
+ * Errors   PS404 names a subscription or topic that is not there, or was deleted meanwhile · PS409 a
+ *          lease is stale; the detail lists all that are: [{"position": from 0, "subscription_id",
+ *          "message_id"}] · PS422 (acks, publishes) their number, an array's length; what
+ *          publish_messages refuses
  * Locks    the deliveries by subscription, then by message id: such calls cannot deadlock
  */
 create function pubsub.apply_transaction(
@@ -103,7 +145,8 @@ declare
     c_most constant int := 1000;
     v_acks constant int := coalesce(cardinality(p_ack_message_ids), 0);
     v_messages constant int := coalesce(cardinality(p_payloads), 0);
-    v_unknown text;
+    v_topic_keys bigint[];
+    v_locked record;
     v_subscription record;
     v_topic record;
     v_ids uuid[] := array_fill(null::uuid, array[v_messages]);
@@ -136,23 +179,23 @@ begin
         perform pubsub.fail_validation('publishes',
             'a transaction has at most 1000 acks and messages in sum');
     end if;
-    select min(i.topic_id) into v_unknown
-    from unnest(p_topic_ids) as i (topic_id)
-    where not exists (select from pubsub_data.topics t where t.topic_id = i.topic_id);
-    if v_unknown is not null then
-        raise exception 'Topic not found: %', v_unknown using errcode = 'PS404';
-    end if;
-
-    perform pubsub.lock_acks(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases);
+    select array_agg(t.topic_key order by i.position) into v_topic_keys
+    from unnest(p_topic_ids) with ordinality as i (topic_id, position)
+    left join pubsub_data.topics t on t.topic_id = i.topic_id;
+    perform pubsub.check_still_there(p_topic_ids, v_topic_keys, null, null);
+    -- names are looked up once: what has them may be another one after a wait
+    v_locked := pubsub.lock_acks(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases);
     for v_subscription in
         select s.topic_key, s.subscription_key, s.enable_ordering,
             coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer,
             array_agg(a.message_id) as message_ids, array_agg(a.lease) as leases
-        from unnest(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases)
-            as a (subscription_id, message_id, lease)
-        join pubsub_data.subscriptions s on s.subscription_id = a.subscription_id
+        from unnest(v_locked.topic_keys, v_locked.subscription_keys, p_ack_message_ids,
+                p_ack_leases)
+            as a (topic_key, subscription_key, message_id, lease)
+        join pubsub_data.subscriptions s
+            on s.topic_key = a.topic_key and s.subscription_key = a.subscription_key
         group by s.topic_key, s.subscription_key
-        order by s.subscription_key
+        order by s.topic_key, s.subscription_key
     loop
         perform pubsub.ack_deliveries(v_subscription.topic_key, v_subscription.subscription_key,
             v_subscription.message_ids, v_subscription.leases, v_subscription.enable_ordering,
@@ -160,44 +203,43 @@ begin
     end loop;
 
     for v_topic in
-        select t.topic_id, m.*
-        from (
-            select i.topic_id, array_agg(i.payload order by i.position) as payloads,
-                case when p_attributes is not null then
-                    array_agg(i.attributes order by i.position) end as attributes,
-                case when p_deliver_at is not null then
-                    array_agg(i.deliver_at order by i.position) end as deliver_at,
-                case when p_expires_at is not null then
-                    array_agg(i.expires_at order by i.position) end as expires_at,
-                case when p_ordering_keys is not null then
-                    array_agg(i.ordering_key order by i.position) end as ordering_keys,
-                case when p_priorities is not null then
-                    array_agg(i.priority order by i.position) end as priorities,
-                case when p_idempotency_keys is not null then
-                    array_agg(i.idempotency_key order by i.position) end as idempotency_keys,
-                array_agg(i.position order by i.position) as positions
-            from unnest(p_topic_ids, p_payloads, p_attributes, p_deliver_at, p_expires_at,
-                    p_ordering_keys, p_priorities, p_idempotency_keys) with ordinality
-                as i (topic_id, payload, attributes, deliver_at, expires_at, ordering_key, priority,
-                    idempotency_key, position)
-            group by i.topic_id
-        ) m
-        join pubsub_data.topics t on t.topic_id = m.topic_id
-        order by t.topic_key
+        select i.topic_key, array_agg(i.payload order by i.position) as payloads,
+            case when p_attributes is not null then
+                array_agg(i.attributes order by i.position) end as attributes,
+            case when p_deliver_at is not null then
+                array_agg(i.deliver_at order by i.position) end as deliver_at,
+            case when p_expires_at is not null then
+                array_agg(i.expires_at order by i.position) end as expires_at,
+            case when p_ordering_keys is not null then
+                array_agg(i.ordering_key order by i.position) end as ordering_keys,
+            case when p_priorities is not null then
+                array_agg(i.priority order by i.position) end as priorities,
+            case when p_idempotency_keys is not null then
+                array_agg(i.idempotency_key order by i.position) end as idempotency_keys,
+            array_agg(i.position order by i.position) as positions
+        from unnest(v_topic_keys, p_payloads, p_attributes, p_deliver_at, p_expires_at,
+                p_ordering_keys, p_priorities, p_idempotency_keys) with ordinality
+            as i (topic_key, payload, attributes, deliver_at, expires_at, ordering_key, priority,
+                idempotency_key, position)
+        group by i.topic_key
+        order by i.topic_key
     loop
         for v_published in
-            select p.message_id, p.duplicate, p.position
-            from pubsub.publish_messages(
-                v_topic.topic_id, v_topic.payloads, v_topic.attributes, v_topic.deliver_at,
+            select p.message_id, coalesce(p.duplicate, false) as duplicate, p.position
+            from pubsub.publish_batch(
+                v_topic.topic_key, v_topic.payloads, v_topic.attributes, v_topic.deliver_at,
                 v_topic.expires_at, v_topic.ordering_keys, v_topic.priorities,
-                v_topic.idempotency_keys,
-                p_idempotency_window_seconds => p_idempotency_window_seconds
-            ) with ordinality as p (message_id, duplicate, position)
+                v_topic.idempotency_keys, null, null, p_idempotency_window_seconds
+            ) b
+            cross join lateral unnest(b.message_ids, b.duplicates)
+                with ordinality as p (message_id, duplicate, position)
         loop
             v_ids[v_topic.positions[v_published.position]] := v_published.message_id;
             v_duplicates[v_topic.positions[v_published.position]] := v_published.duplicate;
         end loop;
     end loop;
+    perform pubsub.check_still_there(
+        p_topic_ids, v_topic_keys, p_ack_subscription_ids, v_locked.subscription_keys);
     return query
         select i.id, i.duplicate
         from unnest(v_ids, v_duplicates) with ordinality as i (id, duplicate, position)

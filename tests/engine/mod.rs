@@ -1,6 +1,7 @@
 //! The SQL engine, over one or more connections.
 
 mod dead_letters;
+mod deletes;
 mod delivery;
 mod fairness;
 mod filters;
@@ -8,6 +9,7 @@ mod flatness;
 mod flow;
 mod idempotency;
 mod lanes;
+mod lock_order;
 mod model;
 mod ordering;
 mod ordering_model;
@@ -100,6 +102,23 @@ async fn settle(
 
 async fn execute(connection: &mut PgConnection, sql: &'static str) {
     sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+/// Until a session waits for a lock of another.
+async fn until_blocked(connection: &mut PgConnection) {
+    loop {
+        let blocked: bool = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity \
+             where datname = current_database() and wait_event_type = 'Lock')",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+        if blocked {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 /// Let time pass for everything that is stored.

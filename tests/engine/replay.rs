@@ -8,7 +8,9 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{consume, consume_within_seconds, database, execute, publish_count, settle};
+use super::{
+    consume, consume_within_seconds, database, execute, publish_count, settle, until_blocked,
+};
 use crate::support::database::TestDatabase;
 
 /// A job as `list_jobs` shows it.
@@ -53,23 +55,6 @@ async fn publish_thousands(connection: &mut PgConnection, thousands: usize) -> H
         ids.extend(publish_count(connection, 1000).await);
     }
     ids
-}
-
-/// Until a session waits for a lock of another.
-async fn until_blocked(connection: &mut PgConnection) {
-    loop {
-        let blocked: bool = sqlx::query_scalar(
-            "select exists (select from pg_stat_activity \
-             where datname = current_database() and wait_event_type = 'Lock')",
-        )
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
-        if blocked {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
 }
 
 async fn is_empty(connection: &mut PgConnection) -> bool {

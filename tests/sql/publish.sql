@@ -365,7 +365,8 @@ begin
     assert v_answer.subscription_ids is null, c_proves;
     assert pg_temp.refusal($q$select pubsub.publish_messages_for('none', '{}')$q$)
         = 'PS404 Topic not found', c_proves;
-    assert (select b.message_ids = '{}' from pubsub.publish_batch('told', '{}', '{}', '{}', null,
+    assert (select b.message_ids = '{}' from pubsub.publish_batch(
+            (select t.topic_key from pubsub_data.topics t where t.topic_id = 'told'), '{}', '{}', '{}', null,
         null, null, null, null, null, null) b), c_proves;
 end
 $$;

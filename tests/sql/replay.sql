@@ -265,3 +265,52 @@ begin
         from pubsub.consume_messages('ordered', 'other') c), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a delayed message that comes back waits for its time, whichever way it came';
+    v_ids uuid[];
+    v_id uuid;
+    v_way text;
+begin
+    perform pg_temp.stock('delayed');
+    perform pubsub.update_subscription('delayed', '{"message_ttl_seconds": 60}');
+    v_ids := array(
+        select p.message_id from pubsub.publish_messages('delayed', array_fill('{}'::jsonb, array[3]),
+            p_deliver_at => array[clock_timestamp() + interval '1 hour', null,
+                clock_timestamp() - interval '1 hour'],
+            p_expires_at => array[clock_timestamp() + interval '2 hours', null, null]) p);
+    assert (select array_agg(m.deliver_at is not null order by m.message_id) = '{t,f,f}'
+        from pubsub_data.messages m where m.message_id = any(v_ids)), c_proves || ': only what waits';
+    perform pubsub.create_snapshot('delayed', 'delayed');
+
+    foreach v_way in array array[
+        $q$select pubsub.seek_subscription('delayed', '2020-01-01')$q$,
+        $q$select pubsub.replay_messages('delayed', '{}')$q$,
+        $q$select pubsub.seek_subscription_to_snapshot('delayed', 'delayed')$q$,
+        $q$select pubsub.delete_subscription('delayed');
+            select pubsub.create_subscription('delayed', 'delayed', p_message_ttl_seconds => 60,
+                p_start_from => '2020-01-01')$q$
+    ] loop
+        perform pubsub.seek_subscription_to_end('delayed');
+        assert pg_temp.counts('delayed') like '0 available, 0 delivered, 0 scheduled%', c_proves;
+        execute v_way;
+        assert pg_temp.counts('delayed') like '2 available, 0 delivered, 1 scheduled%',
+            c_proves || ': ' || v_way || ': ' || pg_temp.counts('delayed');
+        assert pg_temp.reread('delayed') = v_ids[2:3], c_proves || ': ' || v_way;
+        perform pubsub.ack_messages('delayed', v_ids[2:3]);
+        assert (
+            select d.expires_at between m.deliver_at and m.deliver_at + interval '61 s'
+            from pubsub_data.deliveries d
+            join pubsub_data.messages m on m.message_id = d.message_id
+            join pubsub_data.subscriptions s on s.subscription_key = d.subscription_key
+            where d.message_id = v_ids[1] and s.subscription_id = 'delayed'
+        ), c_proves || ': its time to live begins then';
+    end loop;
+
+    -- without its wake-up a claim that has read past it would miss it
+    assert pg_temp.claim('delayed') = '{}', c_proves;
+    perform pg_temp.later('delayed', interval '3601 s');
+    assert pg_temp.claim('delayed') = v_ids[1:1], c_proves || ': and is there then';
+end
+$$;

@@ -118,7 +118,11 @@ declare
     c_proves constant text := 'lock_acks locks without acking';
     v_ids uuid[] := pg_temp.stock('locked', 1);
 begin
-    perform pubsub.lock_acks(array['locked'], v_ids, pg_temp.leases('locked'));
+    assert (
+        select l.topic_keys = array[k.topic_key] and l.subscription_keys = array[k.subscription_key]
+        from pubsub.lock_acks(array['locked'], v_ids, pg_temp.leases('locked')) l
+        cross join pubsub.subscription_keys('locked') k
+    ), c_proves;
     assert (select m.delivered from pubsub.subscription_metrics('locked') m) = 1, c_proves;
     assert pg_temp.refusal($q$select pubsub.lock_acks(array['locked', 'nowhere'],
         array[gen_random_uuid(), gen_random_uuid()], array[1, 1])$q$)
@@ -182,5 +186,28 @@ begin
     assert (
         select m.acked = 0 and m.delivered = 1 from pubsub.subscription_metrics('refused') m
     ), c_proves || ': a bad message undoes the acks';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what has a name now is not what had it before';
+    v_keys record;
+begin
+    perform pg_temp.stock('again');
+    v_keys := pubsub.subscription_keys('again');
+    perform pubsub.check_still_there(array['again'], array[v_keys.topic_key], array['again'],
+        array[v_keys.subscription_key]);
+    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
+    perform pubsub.delete_topic('again');
+    perform pg_temp.stock('again');
+
+    assert pg_temp.refusal(format('select pubsub.check_still_there(%L, %L, null, null)',
+        array['again'], array[v_keys.topic_key])) = 'PS404 Topic not found: again', c_proves;
+    assert pg_temp.refusal(format('select pubsub.check_still_there(null, null, %L, %L)',
+        array['again'], array[v_keys.subscription_key])) = 'PS404 Subscription not found: again',
+        c_proves;
+    assert pg_temp.refusal(format('select pubsub.lock_subscription(%L, %L)', v_keys.topic_key,
+        v_keys.subscription_key)) = 'PS404 Subscription not found', c_proves;
 end
 $$;
