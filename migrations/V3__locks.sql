@@ -13,3 +13,10 @@ alter table pubsub_data.messages add column deliver_at timestamptz;
  */
 alter table pubsub_data.subscriptions drop constraint subscriptions_topic_key_fkey;
 alter table pubsub_data.subscriptions drop constraint subscriptions_dead_letter_topic_key_fkey;
+
+-- a sequence that was left behind must not give a key twice
+create unique index subscriptions_subscription_key_idx
+on pubsub_data.subscriptions (subscription_key);
+
+-- a publication may publish it as one table, and then this says how its rows are told
+alter table pubsub_data.acked replica identity full;

@@ -53,8 +53,10 @@ $$;
 comment on function pubsub.client_credentials is
     'What checking a secret or a token of a client needs; no row for an unknown client.';
 
-/* list_clients — a page in creation order. */
-create function pubsub.list_clients(p_offset bigint default 0, p_limit int default 10)
+/* list_clients — a page in creation order; p_after: only ids after it, which need not be there. */
+create function pubsub.list_clients(
+    p_offset bigint default 0, p_limit int default 10, p_after uuid default null
+)
 returns table (
     id uuid, name text, scopes text, is_active boolean, token_version int,
     created_at timestamptz, updated_at timestamptz
@@ -63,6 +65,7 @@ language sql stable parallel safe
 as $$
     select c.client_id, c.name, c.scopes, c.is_active, c.token_version, c.created_at, c.updated_at
     from pubsub_data.clients c
+    where c.client_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
     order by c.client_id
     offset p_offset limit p_limit
 $$;

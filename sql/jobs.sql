@@ -141,31 +141,45 @@ comment on function pubsub.advance_jobs is
 /*
  * list_jobs — a page of the jobs of a subscription, or of all, the newest first.
  *
+ * In       p_after: only those that come after this job
  * Out      request: what was asked for · reached, until: how far in time the job has come, and how far
  *          it goes · scanned: messages looked at · changed: made available or settled
+ * Errors   PS422 (after) no such job
  */
 create function pubsub.list_jobs(
     p_subscription_id text default null, p_offset bigint default 0, p_limit int default 10,
-    p_job_id uuid default null
+    p_job_id uuid default null, p_after uuid default null
 )
 returns table (
     id uuid, subscription_id text, kind text, state text, request jsonb, reached timestamptz,
     until timestamptz, scanned bigint, changed bigint, error text, created_at timestamptz,
     updated_at timestamptz
 )
-language sql stable parallel safe
+language plpgsql stable parallel safe
 as $$
-    select j.job_id, s.subscription_id, j.kind, j.state, coalesce(j.arguments -> 'request', '{}'),
-        nullif(pubsub.id_time(j.position), '1970-01-01 00:00:00+00'),
-        pubsub.id_time((j.arguments ->> 'upto')::uuid), j.scanned, j.changed, j.error,
-        j.created_at, j.updated_at
-    from pubsub_data.jobs j
-    join pubsub_data.subscriptions s
-        on s.topic_key = j.topic_key and s.subscription_key = j.subscription_key
-    where (p_subscription_id is null or s.subscription_id = p_subscription_id)
-        and (p_job_id is null or j.job_id = p_job_id)
-    order by j.created_at desc, j.job_id
-    offset p_offset limit p_limit
+declare
+    v_after timestamptz;
+begin
+    select j.created_at into v_after from pubsub_data.jobs j where j.job_id = p_after;
+    if p_after is not null and not found then
+        perform pubsub.fail_validation('after', 'after must be the id of a job');
+    end if;
+    return query
+        select j.job_id, s.subscription_id, j.kind, j.state,
+            coalesce(j.arguments -> 'request', '{}'),
+            nullif(pubsub.id_time(j.position), '1970-01-01 00:00:00+00'),
+            pubsub.id_time((j.arguments ->> 'upto')::uuid), j.scanned, j.changed, j.error,
+            j.created_at, j.updated_at
+        from pubsub_data.jobs j
+        join pubsub_data.subscriptions s
+            on s.topic_key = j.topic_key and s.subscription_key = j.subscription_key
+        where (p_subscription_id is null or s.subscription_id = p_subscription_id)
+            and (p_job_id is null or j.job_id = p_job_id)
+            and (p_after is null or j.created_at < v_after
+                or j.created_at = v_after and j.job_id > p_after)
+        order by j.created_at desc, j.job_id
+        offset p_offset limit p_limit;
+end
 $$;
 
 comment on function pubsub.list_jobs is 'A page of jobs, the newest first.';

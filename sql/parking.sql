@@ -7,12 +7,14 @@
 /*
  * list_parked_messages — a page of the parked messages of a subscription, in publish order.
  *
+ * In       p_after: only ids after it, which need not be there
  * Out      consumer_id, last_error, parked_at: of its last delivery, null when that is forgotten;
  *          behind: how many messages of its key wait for it
  * Errors   PS404
  */
 create function pubsub.list_parked_messages(
-    p_subscription_id text, p_offset bigint default 0, p_limit int default 10
+    p_subscription_id text, p_offset bigint default 0, p_limit int default 10,
+    p_after uuid default null
 )
 returns table (
     message_id uuid, payload jsonb, attributes jsonb, ordering_key text, published_at timestamptz,
@@ -35,6 +37,7 @@ begin
                 and x.lane is not null
                 and x.lease is null
                 and x.visible_at = 'infinity'
+                and x.message_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
             order by x.message_id
             offset p_offset limit p_limit
         ) d

@@ -81,9 +81,14 @@ begin
         raise exception 'Topic not found' using errcode = 'PS404';
     end if;
 
-    -- what is not published needs not be right: the time of a retry's message may have passed
-    perform pubsub.check_messages(clock_timestamp(), p_payloads, p_attributes, p_deliver_at,
-        p_expires_at, p_ordering_keys, p_priorities, publish_batch.duplicates);
+    -- what is not published needs not be right: the time of a retry's message may have passed; payloads
+    -- alone are looked at as they are stored
+    if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
+        p_idempotency_keys) > 0
+    then
+        perform pubsub.check_messages(clock_timestamp(), p_payloads, p_attributes, p_deliver_at,
+            p_expires_at, p_ordering_keys, p_priorities, publish_batch.duplicates);
+    end if;
     if true = any(publish_batch.duplicates) then
         select p.subscription_keys into publish_batch.subscription_keys
         from (

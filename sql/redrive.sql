@@ -10,11 +10,13 @@
 /*
  * list_dlq_messages — a page of dead letters, in publish order.
  *
+ * In       p_after: only ids after it, which need not be there: what leaves meanwhile makes no page skip
  * Out      deliveries: the last 100 that failed, the oldest first
  * Errors   PS404
  */
 create function pubsub.list_dlq_messages(
-    p_subscription_id text, p_offset bigint default 0, p_limit int default 10
+    p_subscription_id text, p_offset bigint default 0, p_limit int default 10,
+    p_after uuid default null
 )
 returns table (
     message_id uuid, payload jsonb, attributes jsonb, ordering_key text, priority smallint,
@@ -32,6 +34,7 @@ begin
             l.attempts, l.consumer_id, l.reason, l.last_error, l.dead_at, l.deliveries
         from pubsub_data.dead_letters l
         where l.topic_key = v_keys.topic_key and l.subscription_key = v_keys.subscription_key
+            and l.message_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
         order by l.message_id
         offset p_offset limit p_limit;
 end

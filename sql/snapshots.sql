@@ -78,9 +78,12 @@ comment on function pubsub.create_snapshot is
 
 /*
  * list_snapshots — a page of snapshots in the byte order of their ids, or the one named.
+ *
+ * In       p_after: only ids after it, which need not be there; p_subscription_id: only of this one
  */
 create function pubsub.list_snapshots(
-    p_offset bigint default 0, p_limit int default 10, p_snapshot_id text default null
+    p_offset bigint default 0, p_limit int default 10, p_snapshot_id text default null,
+    p_after text default null, p_subscription_id text default null
 )
 returns table (id text, subscription_id text, topic_id text, created_at timestamptz)
 language sql stable parallel safe
@@ -90,7 +93,9 @@ as $$
     join pubsub_data.subscriptions s
         on s.topic_key = n.topic_key and s.subscription_key = n.subscription_key
     join pubsub_data.topics t on t.topic_key = n.topic_key
-    where p_snapshot_id is null or n.snapshot_id = p_snapshot_id
+    where n.snapshot_id > coalesce(p_after, '')
+        and (p_snapshot_id is null or n.snapshot_id = p_snapshot_id)
+        and (p_subscription_id is null or s.subscription_id = p_subscription_id)
     order by n.snapshot_id
     offset p_offset limit p_limit
 $$;

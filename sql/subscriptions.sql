@@ -11,7 +11,8 @@
  * In       p_start_from: also the retained messages that were published at or after it, as
  *          start_subscription brings them
  * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) a value out of range, or an
- *          unknown dead-letter topic
+ *          unknown dead-letter topic · PS503 the sequences are behind
+ * Locks    the topic and the dead-letter topic: who deletes one waits
  */
 create function pubsub.create_subscription(
     p_subscription_id text,
@@ -43,6 +44,7 @@ language plpgsql volatile
 as $$
 declare
     v_topic_key bigint;
+    v_subscription_key bigint;
     v_dead_letter_topic_key bigint;
     v_filter_path jsonpath := pubsub.compile_filter(p_filter::jsonb);
     v_attribute_filter_path jsonpath := pubsub.compile_attribute_filter(p_filter::jsonb);
@@ -81,7 +83,7 @@ begin
     end if;
     v_dead_letter_topic_key := pubsub.dead_letter_topic(v_topic_key, p_dead_letter_topic_id);
 
-    insert into pubsub_data.subscriptions (
+    insert into pubsub_data.subscriptions as s (
         topic_key, subscription_id, filter, filter_path, attribute_filter_path,
         max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds,
         enable_ordering, ordering_failure, fairness_key, max_in_flight,
@@ -95,10 +97,17 @@ begin
         p_max_in_flight, p_max_in_flight_per_consumer, p_max_rate, p_message_ttl_seconds,
         p_dead_letter_expired, v_dead_letter_topic_key
     )
-    on conflict (subscription_id) do nothing;
-    if not found then
+    on conflict do nothing
+    returning s.subscription_key into v_subscription_key;
+    if v_subscription_key is null then
+        if not exists (
+            select from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id
+        ) then
+            perform pubsub.fail_sequences();
+        end if;
         raise exception 'This subscription already exists' using errcode = 'PS409';
     end if;
+    perform pubsub.check_subscription_key(v_topic_key, v_subscription_key);
     if p_start_from is not null then
         perform pubsub.start_subscription(p_subscription_id, p_start_from);
     end if;
@@ -111,8 +120,13 @@ comment on function pubsub.create_subscription is
 
 /*
  * list_subscriptions — a page of subscriptions in the byte order of their ids.
+ *
+ * In       p_after: only ids after it, which need not be there; p_topic_id: only of this topic
  */
-create function pubsub.list_subscriptions(p_offset bigint default 0, p_limit int default 10)
+create function pubsub.list_subscriptions(
+    p_offset bigint default 0, p_limit int default 10, p_after text default null,
+    p_topic_id text default null
+)
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
     backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
@@ -129,6 +143,8 @@ as $$
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
     left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
+    where s.subscription_id > coalesce(p_after, '')
+        and (p_topic_id is null or t.topic_id = p_topic_id)
     order by s.subscription_id
     offset p_offset limit p_limit
 $$;

@@ -29,7 +29,7 @@ comment on function pubsub.check_message_retention is
  * In       p_message_retention_seconds: how long messages are kept for replay; null: as long as the
  *          server keeps them
  * Errors   PS409 the id is taken · PS422 (id) bad characters or length,
- *          (message_retention_seconds) not 0 to 31536000
+ *          (message_retention_seconds) not 0 to 31536000 · PS503 the sequences are behind
  */
 create function pubsub.create_topic(
     p_topic_id text, p_message_retention_seconds int default null
@@ -37,20 +37,26 @@ create function pubsub.create_topic(
 returns table (id text, created_at timestamptz, message_retention_seconds int)
 language plpgsql volatile
 as $$
+declare
+    v_topic_key bigint;
 begin
     if p_topic_id is null or p_topic_id !~ '^[a-zA-Z0-9._-]{1,128}$' then
         perform pubsub.fail_validation('id',
             'topic id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
     end if;
     perform pubsub.check_message_retention(p_message_retention_seconds);
-    return query
-        insert into pubsub_data.topics as t (topic_id, message_retention_seconds)
-        values (p_topic_id, p_message_retention_seconds)
-        on conflict (topic_id) do nothing
-        returning t.topic_id, t.created_at, t.message_retention_seconds;
-    if not found then
+    insert into pubsub_data.topics as t (topic_id, message_retention_seconds)
+    values (p_topic_id, p_message_retention_seconds)
+    on conflict do nothing
+    returning t.topic_key into v_topic_key;
+    if v_topic_key is null then
+        if not exists (select from pubsub_data.topics t where t.topic_id = p_topic_id) then
+            perform pubsub.fail_sequences();
+        end if;
         raise exception 'This topic already exists' using errcode = 'PS409';
     end if;
+    perform pubsub.check_topic_key(v_topic_key);
+    return query select g.* from pubsub.get_topic(p_topic_id) g;
 end
 $$;
 
@@ -79,13 +85,18 @@ comment on function pubsub.get_topic is 'One topic by its id.';
 
 /*
  * list_topics — a page of topics in the byte order of their ids.
+ *
+ * In       p_after: only ids after it, which need not be there
  */
-create function pubsub.list_topics(p_offset bigint default 0, p_limit int default 10)
+create function pubsub.list_topics(
+    p_offset bigint default 0, p_limit int default 10, p_after text default null
+)
 returns table (id text, created_at timestamptz, message_retention_seconds int)
 language sql stable parallel safe
 as $$
     select t.topic_id, t.created_at, t.message_retention_seconds
     from pubsub_data.topics t
+    where t.topic_id > coalesce(p_after, '')
     order by t.topic_id
     offset p_offset limit p_limit
 $$;

@@ -83,7 +83,7 @@ create function pubsub.check_still_there(
     p_subscription_keys bigint[]
 )
 returns void
-language plpgsql volatile
+language plpgsql stable parallel safe
 as $$
 declare
     v_gone text;
@@ -95,6 +95,9 @@ begin
     );
     if v_gone is not null then
         raise exception 'Topic not found: %', v_gone using errcode = 'PS404';
+    end if;
+    if p_subscription_ids is null then
+        return;
     end if;
     select min(i.id) into v_gone
     from unnest(p_subscription_ids, p_subscription_keys) as i (id, key)

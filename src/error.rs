@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -123,6 +123,21 @@ impl Error {
         self
     }
 
+    /// Of a field that the engine refuses: it came in the query.
+    #[must_use]
+    pub fn in_query(mut self, query: &Map<String, Value>) -> Self {
+        if let Self::Invalid(faults) = &mut self {
+            for fault in faults {
+                let name = fault.loc.get(1).and_then(Value::as_str).unwrap_or_default();
+                fault.input = query.get(name).cloned().unwrap_or_default();
+                if let Some(place) = fault.loc.first_mut() {
+                    *place = json!("query");
+                }
+            }
+        }
+        self
+    }
+
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -186,6 +201,11 @@ impl From<sqlx::Error> for Error {
             "57014" => Self::Timeout(Arc::new(error)),
             // lock not available, serialization failure, deadlock; read-only standby after a failover
             "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(Arc::new(error)),
+            // an id of ours is given once, and whoever names one is asked first
+            "23505" if database.schema() == Some("pubsub_data") => Self::Refused {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                message: crate::db::SEQUENCES_BEHIND.to_owned(),
+            },
             // connection, resources, operator intervention; no such password, role or database
             _ if ["08", "53", "57P", "28", "3D"]
                 .iter()

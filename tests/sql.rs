@@ -56,6 +56,7 @@ files!(
     redrive,
     replay,
     seek,
+    sequences,
     settle,
     settlements,
     snapshots,

@@ -89,11 +89,12 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Client, Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Client>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_clients($1, $2)");
+pub async fn list(pool: &PgPool, page: Page<Uuid>) -> Result<Vec<Client>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_clients($1, $2, $3)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
+        .bind(page.after)
         .fetch_all(pool)
         .await?)
 }

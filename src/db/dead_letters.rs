@@ -104,13 +104,14 @@ pub struct Redriven {
 pub async fn list(
     pool: &PgPool,
     subscription_id: &str,
-    page: Page,
+    page: Page<Uuid>,
 ) -> Result<Vec<DeadLetter>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_dlq_messages($1, $2, $3)");
+    let query = sqlx::query_as("select * from pubsub.list_dlq_messages($1, $2, $3, $4)");
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
         .bind(page.limit)
+        .bind(page.after)
         .fetch_all(pool)
         .await?)
 }
@@ -180,13 +181,14 @@ pub async fn purge(pool: &PgPool, subscription_id: &str) -> Result<i64, Error> {
 pub async fn list_parked(
     pool: &PgPool,
     subscription_id: &str,
-    page: Page,
+    page: Page<Uuid>,
 ) -> Result<Vec<ParkedMessage>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_parked_messages($1, $2, $3)");
+    let query = sqlx::query_as("select * from pubsub.list_parked_messages($1, $2, $3, $4)");
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
         .bind(page.limit)
+        .bind(page.after)
         .fetch_all(pool)
         .await?)
 }

@@ -63,17 +63,18 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Job, Error> {
 /// A page of jobs, of one subscription or all, the newest first.
 ///
 /// # Errors
-/// When the database fails.
+/// 422 when there is no job that it is to come after.
 pub async fn list(
     pool: &PgPool,
     subscription_id: Option<&str>,
-    page: Page,
+    page: Page<Uuid>,
 ) -> Result<Vec<Job>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_jobs($1, $2, $3)");
+    let query = sqlx::query_as("select * from pubsub.list_jobs($1, $2, $3, null, $4)");
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
         .bind(page.limit)
+        .bind(page.after)
         .fetch_all(pool)
         .await?)
 }

@@ -43,6 +43,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SESSION: &str = "set search_path = ''; set jit = off; set timezone = 'UTC'; \
     set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'";
 
+/// What to do when a number of ours comes for the second time; `fail_sequences` says the same.
+pub const SEQUENCES_BEHIND: &str = "The sequences of this database are behind its tables, as after a \
+    move by logical replication: call \"select pubsub.reset_sequences()\" in it";
+
 /// A time as the API shows it: RFC 3339, UTC, microseconds.
 #[derive(Clone, Copy, Debug, Deserialize, sqlx::Type, utoipa::ToSchema)]
 #[sqlx(transparent)]
@@ -56,12 +60,14 @@ impl Serialize for Timestamp {
 }
 
 /// Where a page of a list starts and how long it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
+#[derive(Clone, Debug)]
+pub struct Page<Id = String> {
     /// How many entries to skip.
     pub offset: i64,
     /// How many entries to return.
     pub limit: i32,
+    /// Only entries after the one of this id.
+    pub after: Option<Id>,
 }
 
 /// Connection options for a database URL.

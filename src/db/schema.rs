@@ -27,6 +27,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ),
     ("filters.sql", include_str!("../../sql/filters.sql")),
     ("states.sql", include_str!("../../sql/states.sql")),
+    ("sequences.sql", include_str!("../../sql/sequences.sql")),
     ("topics.sql", include_str!("../../sql/topics.sql")),
     (
         "subscription_settings.sql",

@@ -30,15 +30,21 @@ pub async fn create(pool: &PgPool, id: &str, subscription_id: &str) -> Result<Sn
     Ok(query.bind(id).bind(subscription_id).fetch_one(pool).await?)
 }
 
-/// A page of snapshots.
+/// A page of snapshots, of one subscription or all.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Snapshot>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_snapshots($1, $2)");
+pub async fn list(
+    pool: &PgPool,
+    subscription_id: Option<&str>,
+    page: Page,
+) -> Result<Vec<Snapshot>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_snapshots($1, $2, null, $3, $4)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
+        .bind(page.after)
+        .bind(subscription_id)
         .fetch_all(pool)
         .await?)
 }

@@ -183,15 +183,21 @@ pub async fn get(pool: &PgPool, id: &str) -> Result<Subscription, Error> {
     Ok(query.bind(id).fetch_one(pool).await?)
 }
 
-/// A page of subscriptions.
+/// A page of subscriptions, of one topic or all.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Subscription>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_subscriptions($1, $2)");
+pub async fn list(
+    pool: &PgPool,
+    topic_id: Option<&str>,
+    page: Page,
+) -> Result<Vec<Subscription>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_subscriptions($1, $2, $3, $4)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
+        .bind(page.after)
+        .bind(topic_id)
         .fetch_all(pool)
         .await?)
 }

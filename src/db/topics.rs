@@ -60,10 +60,11 @@ pub async fn get(pool: &PgPool, id: &str) -> Result<Topic, Error> {
 /// # Errors
 /// When the database fails.
 pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Topic>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_topics($1, $2)");
+    let query = sqlx::query_as("select * from pubsub.list_topics($1, $2, $3)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
+        .bind(page.after)
         .fetch_all(pool)
         .await?)
 }

@@ -85,7 +85,7 @@ pub async fn get_client(
 pub async fn list_clients(
     _: Caller<ClientsRead>,
     State(app): State<App>,
-    page: Page,
+    page: Page<Uuid>,
 ) -> Result<Json<ClientList>, Error> {
     Ok(Json(ClientList {
         data: db::clients::list(&app.pool, page).await?,

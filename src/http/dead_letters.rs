@@ -110,7 +110,7 @@ pub async fn list_dlq_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
     PathId(id): PathId,
-    page: Page,
+    page: Page<Uuid>,
 ) -> Result<Json<DeadLetterList>, Error> {
     let dead_letters = db::dead_letters::list(&app.pool, &id, page).await?;
     Ok(Json(shown(&id, dead_letters)))

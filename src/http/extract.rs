@@ -89,19 +89,67 @@ pub struct PageParams {
     /// How many entries to return.
     #[param(minimum = 1, maximum = 100, default = 10)]
     limit: Option<i32>,
+    /// Only entries after the one of this id, the last of the page before; excludes offset. What comes
+    /// or leaves meanwhile makes no page skip or repeat an entry.
+    after: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Page {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        let QueryValues(values) = QueryValues::from_request_parts(parts, state).await?;
-        let mut fields = Fields::of_query(&values);
-        let offset = fields.integer("offset", 0, 0, i64::MAX);
-        let limit = fields.int("limit", 10, 1, 100);
-        fields.finish()?;
-        Ok(Self { offset, limit })
+        page(parts, state, |fields| fields.id("after")).await
     }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page<Uuid> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        page(parts, state, |fields| fields.uuid("after")).await
+    }
+}
+
+async fn page<Id>(
+    parts: &mut Parts,
+    state: &(impl Send + Sync),
+    id: impl FnOnce(&mut Fields<'_>) -> Id,
+) -> Result<Page<Id>, Error> {
+    let QueryValues(values) = QueryValues::from_request_parts(parts, state).await?;
+    let mut fields = Fields::of_query(&values);
+    let offset = fields.integer("offset", 0, 0, i64::MAX);
+    let limit = fields.int("limit", 10, 1, 100);
+    let after = fields.optional("after").is_some().then(|| id(&mut fields));
+    if after.is_some() && offset > 0 {
+        let msg = "Value error, offset and after exclude each other";
+        fields.refuse("offset", "value_error", msg, Some(json!({"error": {}})));
+    }
+    fields.finish()?;
+    Ok(Page {
+        offset,
+        limit,
+        after,
+    })
+}
+
+/// The `subscription_id` of the query, by which a list is narrowed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the schema only; queries are read field by field")]
+pub struct OfSubscription {
+    /// Only those of this subscription; none when there is no such subscription.
+    subscription_id: Option<String>,
+}
+
+/// An id in the query that narrows a list, if it is given.
+///
+/// # Errors
+/// When it cannot be an id.
+pub fn narrowed_by(query: &Map<String, Value>, name: &str) -> Result<Option<String>, Error> {
+    let mut fields = Fields::of_query(query);
+    let id = fields.optional(name).is_some().then(|| fields.id(name));
+    fields.finish()?;
+    Ok(id)
 }
 
 /// A body that is JSON, or has no content type, of at most so many bytes.

@@ -4,8 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::extract::{PageParams, PathUuid};
+use super::extract::{OfSubscription, PageParams, PathUuid, QueryValues, narrowed_by};
 use super::openapi::{CommonErrors, NotFound};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsRead, SubscriptionsUpdate};
@@ -21,16 +22,19 @@ pub struct JobList {
 }
 
 /// List jobs
-#[utoipa::path(get, path = "/jobs", tag = "subscriptions", params(PageParams),
+#[utoipa::path(get, path = "/jobs", tag = "subscriptions", params(PageParams, OfSubscription),
     responses((status = 200, body = JobList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_jobs(
     _: Caller<SubscriptionsRead>,
     State(app): State<App>,
-    page: Page,
+    page: Page<Uuid>,
+    QueryValues(query): QueryValues,
 ) -> Result<Json<JobList>, Error> {
+    let subscription_id = narrowed_by(&query, "subscription_id")?;
+    let listed = db::jobs::list(&app.pool, subscription_id.as_deref(), page).await;
     Ok(Json(JobList {
-        data: db::jobs::list(&app.pool, None, page).await?,
+        data: listed.map_err(|error| error.in_query(&query))?,
     }))
 }
 

@@ -11,6 +11,7 @@ pub mod extract;
 pub mod filter_preview;
 pub mod filters;
 pub mod handles;
+pub mod idempotency;
 pub mod jobs;
 pub mod messages;
 pub mod monitoring;
@@ -119,7 +120,8 @@ pub fn document() -> Document {
 fn router(app: App) -> Router {
     let cors = app.settings.api_cors_origins.as_ref().map(cors::layer);
     let (api, document) = api().split_for_parts();
-    api.merge(docs::routes(&document))
+    api.route_layer(middleware::from_fn(idempotency::refuse))
+        .merge(docs::routes(&document))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::custom(|_| {

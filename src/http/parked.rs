@@ -86,7 +86,7 @@ pub async fn list_parked_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
     PathId(id): PathId,
-    page: Page,
+    page: Page<Uuid>,
 ) -> Result<Json<ParkedMessageList>, Error> {
     let parked = db::dead_letters::list_parked(&app.pool, &id, page).await?;
     let shown = |message: db::dead_letters::ParkedMessage| ParkedMessage {

@@ -2,30 +2,24 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::extract::{JsonBytes, PathId};
+use super::idempotency::{self, IdempotencyKey};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::outgoing::{self, OutgoingMessage};
-use super::validation::{Fields, fault_with};
+use super::validation::Fields;
 use super::{body, tree};
 use crate::app::App;
 use crate::auth::caller::{Caller, TopicsPublish};
-use crate::db::publish::{Publication, Published, RequestKey};
+use crate::db::publish::{Publication, Published};
 use crate::error::Error;
 use crate::given;
-
-/// The header of a key for a whole request.
-const HEADER: &str = "Idempotency-Key";
-/// Most characters of such a key.
-const MAX_KEY_LENGTH: usize = 256;
 
 /// Messages to publish.
 #[derive(Deserialize, ToSchema)]
@@ -43,36 +37,6 @@ pub struct PublishedMessages {
     message_ids: Vec<Uuid>,
     /// The positions of those that were published before under their idempotency key.
     duplicates: Vec<usize>,
-}
-
-/// The key of a whole request, if it has one.
-#[derive(Debug)]
-pub struct IdempotencyKey(Option<String>);
-
-impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let mut keys = parts.headers.get_all(HEADER).iter();
-        let Some(key) = keys.next() else {
-            return Ok(Self(None));
-        };
-        let visible = key.as_bytes().iter().all(u8::is_ascii_graphic);
-        if visible && (1..=MAX_KEY_LENGTH).contains(&key.len()) && keys.next().is_none() {
-            return Ok(Self(key.to_str().ok().map(str::to_owned)));
-        }
-        let msg = "Value error, one key of 1 to 256 visible ASCII characters is expected";
-        let input = json!(String::from_utf8_lossy(key.as_bytes()));
-        let loc = vec![json!("header"), json!(HEADER)];
-        let ctx = json!({"error": {}});
-        Err(Error::Invalid(vec![fault_with(
-            "value_error",
-            loc,
-            msg,
-            input,
-            ctx,
-        )]))
-    }
 }
 
 /// Publish messages with attributes, keys, priorities and times, all or none
@@ -98,7 +62,10 @@ pub async fn publish(
     let (text, body_length) = (body.clone(), body.len());
     let parse = move || {
         let publication = read(&text, max_message_bytes)?;
-        Ok::<_, Error>((publication, key.map(|key| request_key(key, &text))))
+        Ok::<_, Error>((
+            publication,
+            key.map(|key| idempotency::request_key(key, &text)),
+        ))
     };
     let (publication, request) = app.budget.work(body_length, parse).await??;
     let published = if request.is_some() || publication.has_idempotency_keys() {
@@ -140,14 +107,6 @@ fn read(body: &Bytes, max_message_bytes: usize) -> Result<Publication, Error> {
     }
 }
 
-fn request_key(key: String, body: &Bytes) -> RequestKey {
-    let digest = Sha256::digest(body);
-    RequestKey {
-        key,
-        fingerprint: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-    }
-}
-
 fn shown(published: Published) -> PublishedMessages {
     let duplicates = published.duplicates.into_iter().enumerate();
     PublishedMessages {
@@ -169,14 +128,11 @@ fn placed(mut error: Error, body: &Bytes) -> Error {
                     loc.extend(rest.iter().cloned());
                     fault.loc = loc;
                 }
-                [_, field] if field == "idempotency_key" => {
-                    fault.loc = vec![json!("header"), json!(HEADER)];
-                }
                 _ => {}
             }
         }
     }
-    with_inputs(error, body)
+    with_inputs(idempotency::in_header(error), body)
 }
 
 /// What the body held where the engine found a fault.

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{JsonBody, PageParams, PathId};
+use super::extract::{JsonBody, OfSubscription, PageParams, PathId, QueryValues, narrowed_by};
 use super::openapi::{Busy, CommonErrors, Conflict, NotFound, TooLarge};
 use super::validation::Fields;
 use crate::app::App;
@@ -61,16 +61,18 @@ pub async fn create_snapshot(
 }
 
 /// List snapshots
-#[utoipa::path(get, path = "/snapshots", tag = "subscriptions", params(PageParams),
+#[utoipa::path(get, path = "/snapshots", tag = "subscriptions", params(PageParams, OfSubscription),
     responses((status = 200, body = SnapshotList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_snapshots(
     _: Caller<SubscriptionsRead>,
     State(app): State<App>,
     page: Page,
+    QueryValues(query): QueryValues,
 ) -> Result<Json<SnapshotList>, Error> {
+    let subscription_id = narrowed_by(&query, "subscription_id")?;
     Ok(Json(SnapshotList {
-        data: db::snapshots::list(&app.pool, page).await?,
+        data: db::snapshots::list(&app.pool, subscription_id.as_deref(), page).await?,
     }))
 }
 

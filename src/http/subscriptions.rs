@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::extract::{JsonBytes, PageParams, PathId};
+use super::extract::{JsonBytes, PageParams, PathId, QueryValues, narrowed_by};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
 use super::settings::more_settings;
 use super::tree::{parse_json, raw_field};
@@ -134,16 +134,20 @@ pub async fn get_subscription(
 }
 
 /// List subscriptions
-#[utoipa::path(get, path = "/subscriptions", tag = "subscriptions", params(PageParams),
+#[utoipa::path(get, path = "/subscriptions", tag = "subscriptions",
+    params(PageParams, ("topic_id" = Option<String>, Query,
+        description = "Only those of this topic; none when there is no such topic")),
     responses((status = 200, body = SubscriptionList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_subscriptions(
     _: Caller<SubscriptionsRead>,
     State(app): State<App>,
     page: Page,
+    QueryValues(query): QueryValues,
 ) -> Result<Json<SubscriptionList>, Error> {
+    let topic_id = narrowed_by(&query, "topic_id")?;
     Ok(Json(SubscriptionList {
-        data: db::subscriptions::list(&app.pool, page).await?,
+        data: db::subscriptions::list(&app.pool, topic_id.as_deref(), page).await?,
     }))
 }
 

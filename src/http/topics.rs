@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{JsonBody, JsonBytes, PageParams, PathId};
+use super::idempotency::{self, IdempotencyKey};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
 use super::settings::YEAR_SECONDS;
 use super::validation::Fields;
@@ -103,7 +104,10 @@ pub async fn delete_topic(
 }
 
 /// Publish messages, all or none
-#[utoipa::path(post, path = "/topics/{id}/messages", tag = "topics", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/topics/{id}/messages", tag = "topics",
+    params(("id" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256,
+            description = "Under which this request is answered once")),
     request_body(content = Vec<Object>, example = json!([{"event": "user.created", "country": "BR"}])),
     responses((status = 204), NotFound, TooLarge, CommonErrors),
     security((), ("oauth2" = ["topics:publish"])))]
@@ -111,15 +115,31 @@ pub async fn publish_messages(
     _: Caller<TopicsPublish>,
     State(app): State<App>,
     PathId(id): PathId,
+    IdempotencyKey(key): IdempotencyKey,
     JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<StatusCode, Error> {
     let max_message_bytes = app.settings.api_max_message_bytes;
     let length = body.len();
-    let parse = move || payload::parse(&body, max_message_bytes);
+    let parse = move || {
+        let payloads = payload::parse(&body, max_message_bytes)?;
+        Ok::<_, Error>((
+            payloads,
+            key.map(|key| idempotency::request_key(key, &body)),
+        ))
+    };
+    let (payloads, request) = app.budget.work(length, parse).await??;
     let publication = Publication {
-        payloads: app.budget.work(length, parse).await??,
+        payloads,
         ..Publication::default()
     };
-    app.merged.publish(id, publication).await?;
+    if request.is_some() {
+        let window_seconds = app.settings.idempotency_window_seconds;
+        let published = app
+            .merged
+            .publish_once(&id, publication, request, window_seconds);
+        published.await.map_err(idempotency::in_header)?;
+    } else {
+        app.merged.publish(id, publication).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

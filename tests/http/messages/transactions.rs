@@ -256,3 +256,34 @@ async fn each_object_that_the_body_names_needs_its_scope() {
     }
     app.with_token(None).post(PATH, body).await.expect(401);
 }
+
+#[tokio::test]
+async fn a_step_whose_topic_is_deleted_while_it_waits_does_nothing() {
+    let (app, receipts) = app_with_receipts(1).await;
+    app.topic_with_subscription("dst", "d", json!({})).await;
+    let pool = app.pool();
+    let mut open = pool.begin().await.unwrap();
+    sqlx::query("select from pubsub_data.deliveries for update")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let waits = "select count(*) from pg_locks where not granted";
+
+    let body = json!({"acks": acks(&receipts), "publishes": [
+        {"topic_id": "dst", "messages": [{"payload": {"n": 1}}]},
+        {"topic_id": "out", "messages": [{"payload": {"n": 2}}]},
+    ]});
+    let (answer, ()) = tokio::join!(app.post(PATH, body.clone()), async {
+        while number(&app, waits).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        app.delete("/topics/dst").await.expect(204);
+        open.rollback().await.unwrap();
+    });
+
+    let gone = json!({"detail": "Topic not found: dst"});
+    assert_eq!(answer.expect(404).json(), gone);
+    assert_eq!(app.post(PATH, body).await.expect(404).json(), gone);
+    assert_eq!(counts(&app).await, [0, 1, 0, 0, 0]);
+    assert!(app.consume("o").await.is_empty());
+}

@@ -5,6 +5,7 @@ mod bodies;
 mod connections;
 mod fuzz;
 mod limits;
+mod moved;
 mod protocol;
 mod queries;
 mod sizes;

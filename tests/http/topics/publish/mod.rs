@@ -1,6 +1,7 @@
 //! `POST /topics/{id}/publish`.
 
 mod once;
+mod once_elsewhere;
 mod refusals;
 mod rings;
 
