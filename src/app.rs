@@ -36,9 +36,11 @@ impl App {
             .auth_secret_key
             .as_ref()
             .map(|key| Arc::new(Tokens::new(&settings, key)));
-        let merged = Merged::new(&pool, settings.cleanup_stuck_messages_lock_timeout_seconds);
+        let budget = Budget::new(&settings);
+        let ack_deadline = settings.cleanup_stuck_messages_lock_timeout_seconds;
+        let merged = Merged::new(&pool, ack_deadline, budget.clone());
         Self {
-            budget: Budget::new(&settings),
+            budget,
             settings: Arc::new(settings),
             pool,
             merged,

@@ -24,6 +24,8 @@ const SMALL_TOTAL: usize = 8 * 1024 * UNIT;
 pub struct Budget {
     small_bodies: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+    all_answers: usize,
     parsing: Arc<Semaphore>,
 }
 
@@ -34,10 +36,13 @@ impl Budget {
         let large = settings
             .api_max_body_bytes_in_flight
             .max(settings.api_max_body_bytes);
+        let answers = settings.api_max_answer_bytes_in_flight;
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
             small_bodies: Arc::new(Semaphore::new(units(SMALL_TOTAL))),
             large_bodies: Arc::new(Semaphore::new(units(large))),
+            answers: Arc::new(Semaphore::new(units(answers))),
+            all_answers: answers,
             parsing: Arc::new(Semaphore::new(cores)),
         }
     }
@@ -59,6 +64,17 @@ impl Budget {
         )
         .await
         .map(Share)
+    }
+
+    /// A share for an answer of about so many bytes; whoever needs more than all gets all.
+    ///
+    /// # Errors
+    /// 503 when others have taken too much of it for too long.
+    pub async fn answer(&self, bytes: usize) -> Result<Share, Error> {
+        let refusal =
+            "too many bytes of answers are in flight (FASTPUBSUB_API_MAX_ANSWER_BYTES_IN_FLIGHT)";
+        let units = units(bytes.min(self.all_answers));
+        take(&self.answers, units, refusal).await.map(Share)
     }
 
     /// Do work that takes as long as a body of so many bytes is long: at once if that is short, else
@@ -89,6 +105,19 @@ impl Share {
     pub fn shrink(&mut self, bytes: usize) {
         let beyond = self.0.num_permits().saturating_sub(units(bytes));
         drop(self.0.split(beyond));
+    }
+
+    /// Make it fit so many bytes, as far as there is more.
+    pub fn fit(&mut self, bytes: usize) {
+        match units(bytes).checked_sub(self.0.num_permits()) {
+            None => self.shrink(bytes),
+            Some(lacking) => {
+                let lacking = u32::try_from(lacking).unwrap_or(u32::MAX);
+                if let Ok(more) = Arc::clone(self.0.semaphore()).try_acquire_many_owned(lacking) {
+                    self.0.merge(more);
+                }
+            }
+        }
     }
 
     /// For how many bytes it is.

@@ -210,9 +210,20 @@ pub struct Settings {
         env = "FASTPUBSUB_API_MAX_BODY_BYTES_IN_FLIGHT",
         hide_env_values = true
     )]
-    #[arg(value_name = "BYTES", default_value = "33554432")]
+    #[arg(value_name = "BYTES", default_value = "25165824")]
     #[arg(value_parser = integer::<usize, 1024, 17_179_869_184>)]
     pub api_max_body_bytes_in_flight: usize,
+
+    /// Bytes of messages on the way to consumers at a time; others wait, and then get 503
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_MAX_ANSWER_BYTES_IN_FLIGHT",
+        hide_env_values = true
+    )]
+    #[arg(value_name = "BYTES", default_value = "33554432")]
+    #[arg(value_parser = integer::<usize, 1024, 17_179_869_184>)]
+    pub api_max_answer_bytes_in_flight: usize,
 
     /// Connections of clients at a time; others are told to come back
     #[arg(

@@ -1,7 +1,7 @@
 //! The calls of the hot path, merged where they come at once: publishes to a topic, claims, acks and
 //! other settlements of a subscription. Each request is answered as if it had been called alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::group::{Calls, Group};
-use super::messages::{self, Claim, Delivery, Handle, Head};
+use super::messages::{self, Claim, Claimed, Delivery, Handle, Head};
 use super::publish::{Once, Publication, Published, Publisher, RequestKey};
 use super::settlements::{self, Action, Settled, Settlement};
 use super::transactions;
 use super::waiting::Waiting;
+use crate::budget::Budget;
 use crate::error::Error;
 
 /// A payload of so many bytes weighs as much as a small message.
@@ -23,6 +24,11 @@ const BYTES_PER_MESSAGE: usize = 1024;
 /// Subscriptions whose head is remembered. It is a hint: a forgotten one costs a scan.
 const MAX_HEADS: u64 = 10_000;
 const HEAD_KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// Most bytes that an answer is expected to have: about so much is claimed at once.
+const MOST_EXPECTED: usize = 8 * 1024 * 1024;
+/// Of a delivery whose subscription has shown none yet.
+const FIRST_EXPECTED: usize = 1024 * 1024;
 
 /// Publishes, claims, acks and settlements, and those who wait for messages.
 #[derive(Clone)]
@@ -34,13 +40,16 @@ pub struct Merged {
     claims: Arc<Group<Claims>>,
     acks: Arc<Group<Acks>>,
     settlements: Arc<Group<Settlements>>,
+    budget: Budget,
+    /// The size of the larger deliveries of each subscription lately.
+    sizes: Cache<String, usize>,
 }
 
 impl Merged {
     /// Over the connections of a pool; a subscription without an ack deadline of its own gets the
     /// default.
     #[must_use]
-    pub fn new(pool: &PgPool, default_ack_deadline_seconds: i32) -> Self {
+    pub fn new(pool: &PgPool, default_ack_deadline_seconds: i32, budget: Budget) -> Self {
         // one key must not take all connections
         let connections = usize::try_from(pool.options().get_max_connections()).unwrap_or(1);
         let most_running = connections.div_ceil(2);
@@ -69,6 +78,11 @@ impl Merged {
             ),
             acks: Group::new(Acks { pool: pool() }, most_running),
             settlements: Group::new(Settlements { pool: pool() }, most_running),
+            budget,
+            sizes: Cache::builder()
+                .max_capacity(MAX_HEADS)
+                .time_to_idle(HEAD_KEPT_FOR)
+                .build(),
         }
     }
 
@@ -110,17 +124,31 @@ impl Merged {
         })
     }
 
-    /// Lease ready messages to a consumer.
+    /// Lease ready messages to a consumer, once there is room for about as many bytes as they will have.
     ///
     /// # Errors
-    /// 404 for an unknown subscription.
-    pub async fn consume(
-        &self,
-        subscription_id: String,
-        claim: Claim,
-    ) -> Result<Vec<Delivery>, Error> {
+    /// 404 for an unknown subscription, 503 when there is no room.
+    pub async fn consume(&self, subscription_id: String, claim: Claim) -> Result<Claimed, Error> {
+        let known = self.sizes.get(&subscription_id).await;
+        let batch_size = usize::try_from(claim.batch_size).unwrap_or(1);
+        let expected = batch_size.saturating_mul(known.unwrap_or(FIRST_EXPECTED));
+        let mut share = self.budget.answer(expected.min(MOST_EXPECTED)).await?;
         let key = claim_key(&subscription_id, claim.ack_deadline_seconds);
-        self.claims.request(key, claim).await
+        let deliveries = self.claims.request(key, claim).await?;
+        let bytes = deliveries.iter().map(Delivery::size).sum();
+        share.fit(bytes);
+        if let Some(largest) = deliveries.iter().map(Delivery::size).max() {
+            // what was larger lately is forgotten little by little
+            let size = largest.max(known.map_or(0, |known| known - known / 8));
+            if known != Some(size) {
+                self.sizes.insert(subscription_id, size).await;
+            }
+        }
+        Ok(Claimed {
+            deliveries,
+            bytes,
+            share: Some(share),
+        })
     }
 
     /// Lease ready messages to a consumer, as soon as there are any, within some time.
@@ -132,16 +160,27 @@ impl Merged {
         subscription_id: String,
         claim: Claim,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, Error> {
+    ) -> Result<Claimed, Error> {
         if wait.is_zero() {
             return self.consume(subscription_id, claim).await;
         }
         let batch_size = usize::try_from(claim.batch_size).unwrap_or(1);
-        let attempt = || self.consume(subscription_id.clone(), claim.clone());
+        let last = Mutex::new(Claimed::default());
+        let attempt = || async {
+            let mut claimed = self.consume(subscription_id.clone(), claim.clone()).await?;
+            let deliveries = std::mem::take(&mut claimed.deliveries);
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = claimed;
+            Ok(deliveries)
+        };
         let until = Instant::now() + wait;
-        self.waiting
+        let deliveries = self
+            .waiting
             .claim(&subscription_id, batch_size, until, attempt)
-            .await
+            .await?;
+        Ok(Claimed {
+            deliveries,
+            ..last.into_inner().unwrap_or_else(PoisonError::into_inner)
+        })
     }
 
     /// Answer those who wait, now: the server ends.

@@ -5,7 +5,11 @@ use uuid::Uuid;
 
 use super::Timestamp;
 use super::json::JsonText;
+use crate::budget::Share;
 use crate::error::Error;
+
+/// Of a delivery beside its payload, attributes and key, as it is answered.
+const OTHER_BYTES: usize = 400;
 
 /// A delivery of a message.
 #[derive(Debug, FromRow)]
@@ -32,6 +36,26 @@ pub struct Delivery {
     /// When the lease ends; never for a dead letter.
     #[sqlx(default)]
     pub ack_deadline: Option<Timestamp>,
+}
+
+impl Delivery {
+    /// About how many bytes it has as an answer.
+    pub(super) fn size(&self) -> usize {
+        let attributes = self.attributes.as_ref().map_or(0, JsonText::size);
+        let key = self.ordering_key.as_ref().map_or(0, String::len);
+        self.payload.size() + attributes + key + OTHER_BYTES
+    }
+}
+
+/// Deliveries, and their share of the bytes of answers in flight.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The deliveries.
+    pub deliveries: Vec<Delivery>,
+    /// About how many bytes they have.
+    pub bytes: usize,
+    /// To be held until they are on their way.
+    pub share: Option<Share>,
 }
 
 /// A delivery as a client names it: with its lease, or whichever holds the message now.
@@ -63,7 +87,7 @@ pub(super) struct Head {
 
 /// What consumers were handed out.
 #[derive(Debug)]
-pub(super) struct Claimed {
+pub(super) struct Consumed {
     /// The deliveries of each, in the order of the claims.
     pub(super) deliveries: Vec<Vec<Delivery>>,
     /// How far the subscription has been read, if anything was found.
@@ -81,7 +105,7 @@ pub(super) async fn consume(
     claims: &[Claim],
     default_ack_deadline_seconds: i32,
     head: Option<Head>,
-) -> Result<Claimed, Error> {
+) -> Result<Consumed, Error> {
     let (consumer_ids, batch_sizes): (Vec<&str>, Vec<i32>) = claims
         .iter()
         .map(|claim| (claim.consumer_id.as_str(), claim.batch_size))
@@ -120,7 +144,7 @@ pub(super) async fn consume(
             .ok_or_else(|| sqlx::Error::Protocol(format!("no consumer {consumer} was asked for")))?
             .push(Delivery::from_row(&row)?);
     }
-    Ok(Claimed { deliveries, head })
+    Ok(Consumed { deliveries, head })
 }
 
 /// Settle deliveries for good; returns how many were.

@@ -12,7 +12,6 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// The layer that answers preflights and lets pages of these origins see answers. Callers show a token
 /// of their own; what a browser would add by itself, such as cookies, is neither wanted nor allowed.
-#[must_use]
 pub fn layer(origins: &Origins) -> CorsLayer {
     let origin = match origins {
         Origins::Any => AllowOrigin::any(),

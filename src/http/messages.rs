@@ -1,18 +1,18 @@
 //! `/subscriptions/{id}`: consume, acks, nacks.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::body;
 use super::extract::{JsonBody, PathId, QueryValues};
 use super::handles::handles;
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::receipts::receipt;
 use super::validation::{Fields, TEXT_MAX_LENGTH};
+use super::{answers, body};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::Timestamp;
@@ -41,7 +41,11 @@ pub struct Message {
 }
 
 /// Messages of a subscription.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the schema only; messages are answered one by one"
+)]
 pub struct MessageList {
     /// In publish order.
     data: Vec<Message>,
@@ -69,7 +73,7 @@ pub async fn consume_messages(
     State(app): State<App>,
     PathId(id): PathId,
     QueryValues(query): QueryValues,
-) -> Result<([(HeaderName, HeaderValue); 1], Json<MessageList>), Error> {
+) -> Result<([(HeaderName, HeaderValue); 1], Response), Error> {
     let mut fields = Fields::of_query(&query);
     let consumer_id = fields.text("consumer_id", 0, TEXT_MAX_LENGTH);
     let batch_size = fields.int("batch_size", 10, 1, 100);
@@ -79,10 +83,14 @@ pub async fn consume_messages(
         batch_size,
         ack_deadline_seconds: None,
     };
-    let deliveries = app.merged.consume(id.clone(), claim).await?;
+    let claimed = app.merged.consume(id.clone(), claim).await?;
+    let room = (claimed.bytes, claimed.share);
+    let list = answers::list("data", claimed.deliveries, room, move |delivery| {
+        message(&id, delivery)
+    })?;
     // a GET that leases must not be answered from a cache
     let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(([no_store], Json(message_list(&id, deliveries))))
+    Ok(([no_store], list))
 }
 
 /// Ack messages: settle them for good
@@ -119,8 +127,8 @@ pub async fn nack_messages(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn message_list(subscription_id: &str, deliveries: Vec<Delivery>) -> MessageList {
-    let message = |delivery: Delivery| Message {
+fn message(subscription_id: &str, delivery: Delivery) -> Message {
+    Message {
         id: delivery.message_id,
         subscription_id: subscription_id.to_owned(),
         payload: delivery.payload,
@@ -129,8 +137,5 @@ fn message_list(subscription_id: &str, deliveries: Vec<Delivery>) -> MessageList
         receipt: delivery
             .lease
             .map(|lease| receipt(delivery.message_id, lease)),
-    };
-    MessageList {
-        data: deliveries.into_iter().map(message).collect(),
     }
 }

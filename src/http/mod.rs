@@ -1,6 +1,7 @@
 //! The HTTP front door: the table of routes, the layers around them, and serving.
 
 pub mod activity;
+pub mod answers;
 pub mod body;
 pub mod clients;
 pub mod connection;

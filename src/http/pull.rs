@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::answers;
 use super::extract::{JsonBody, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::receipts::receipt;
@@ -75,7 +76,11 @@ enum Attributes {
 }
 
 /// What was pulled.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the schema only; messages are answered one by one"
+)]
 pub struct PullResponse {
     /// In publish order; empty when there was nothing within the wait.
     messages: Vec<PulledMessage>,
@@ -93,7 +98,7 @@ pub async fn pull_messages(
     State(app): State<App>,
     PathId(id): PathId,
     JsonBody(body): JsonBody,
-) -> Result<Json<PullResponse>, Error> {
+) -> Result<Response, Error> {
     let mut fields = Fields::of_body(&body)?;
     let claim = Claim {
         consumer_id: fields.text("consumer_id", 1, TEXT_MAX_LENGTH),
@@ -111,12 +116,11 @@ pub async fn pull_messages(
     ]);
     fields.finish()?;
     let wait = Duration::from_secs(u64::from(wait.unsigned_abs()));
-    let deliveries = app.merged.pull(id.clone(), claim, wait).await?;
-    let messages = deliveries
-        .into_iter()
-        .map(|delivery| pulled(&id, delivery))
-        .collect();
-    Ok(Json(PullResponse { messages }))
+    let claimed = app.merged.pull(id.clone(), claim, wait).await?;
+    let room = (claimed.bytes, claimed.share);
+    answers::list("messages", claimed.deliveries, room, move |delivery| {
+        pulled(&id, delivery)
+    })
 }
 
 fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {

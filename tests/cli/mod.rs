@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod commands;
+mod costs;
 mod crashes;
 mod embedded;
 mod embedded_faults;
@@ -111,10 +112,15 @@ impl Sandbox {
 
     /// Start a server on a free port.
     fn spawn(&self, flags: &[&str]) -> Server<'_> {
+        let mut command = self.command(&["server", "--api-host", "127.0.0.1", "--api-port", "0"]);
+        command.args(flags);
+        self.start(command)
+    }
+
+    fn start(&self, mut command: Command) -> Server<'_> {
         let log = self.dir.join(format!("server-{}.log", Uuid::now_v7()));
         let file = File::create(&log).unwrap();
-        let mut command = self.command(&["server", "--api-host", "127.0.0.1", "--api-port", "0"]);
-        command.args(flags).stderr(file).stdout(Stdio::null());
+        command.stderr(file).stdout(Stdio::null());
         Server {
             _sandbox: self,
             child: command.into_std().spawn().unwrap(),
@@ -125,7 +131,23 @@ impl Sandbox {
 
     /// Start a server and wait until it listens.
     async fn serve(&self, flags: &[&str]) -> Server<'_> {
-        let mut server = self.spawn(flags);
+        self.listening(self.spawn(flags)).await
+    }
+
+    /// Start a server behind a command of the shell, and wait until it listens.
+    async fn serve_after(&self, shell: &str) -> Server<'_> {
+        let mut command = Command::new("sh");
+        let server = format!("{shell}; exec {BINARY} server --api-host 127.0.0.1 --api-port 0");
+        command
+            .args(["-c", &server])
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .current_dir(&self.dir)
+            .stdin(Stdio::null());
+        self.listening(self.start(command)).await
+    }
+
+    async fn listening<'a>(&'a self, mut server: Server<'a>) -> Server<'a> {
         let text = server.logged("listening on http://").await;
         let address = text.split("listening on http://").nth(1).unwrap();
         let end = address.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));

@@ -78,6 +78,26 @@ fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
             "must be a whole number from 2 to 104857600",
         ),
         (
+            "API_MAX_BODY_BYTES_IN_FLIGHT",
+            beyond(1024, 17_179_869_184),
+            "must be a whole number from 1024 to 17179869184",
+        ),
+        (
+            "API_MAX_ANSWER_BYTES_IN_FLIGHT",
+            beyond(1024, 17_179_869_184),
+            "must be a whole number from 1024 to 17179869184",
+        ),
+        (
+            "API_MAX_CONNECTIONS",
+            beyond(1, 1_000_000),
+            "must be a whole number from 1 to 1000000",
+        ),
+        (
+            "API_CORS_ORIGINS",
+            text(&[HIDDEN, "", "example.com", "https://a/", "https://a,*"]),
+            "must be * or origins such as https://app.example.com, separated by commas",
+        ),
+        (
             "API_SHUTDOWN_TIMEOUT_SECONDS",
             beyond(0, 3600),
             "must be a whole number from 0 to 3600",

@@ -1,0 +1,107 @@
+//! Answers that are lists of messages: item after item as the client takes them, so that a large one is
+//! in memory once and holds up nobody while it becomes text.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::vec::IntoIter;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde::Serialize;
+
+use crate::budget::Share;
+use crate::error::Error;
+
+/// Least bytes of a piece that is followed by another.
+const PIECE: usize = 64 * 1024;
+
+/// `{"NAME":[...]}` with what is shown of each item, of about so many bytes in all; its share of the
+/// budget is free when all is handed over.
+///
+/// # Errors
+/// 500 when an item is no JSON.
+pub fn list<T, S>(
+    name: &'static str,
+    items: Vec<T>,
+    (bytes, share): (usize, Option<Share>),
+    shown: impl FnMut(T) -> S + Send + Unpin + 'static,
+) -> Result<Response, Error>
+where
+    T: Send + Unpin + 'static,
+    S: Serialize + 'static,
+{
+    let mut list = List {
+        begin: Some(name),
+        items: items.into_iter(),
+        shown,
+        ended: false,
+        share,
+    };
+    let body = if bytes < PIECE {
+        let mut whole = Vec::with_capacity(bytes);
+        while list.piece(&mut whole)? {}
+        Body::from(whole)
+    } else {
+        Body::new(list)
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+struct List<T, F> {
+    begin: Option<&'static str>,
+    items: IntoIter<T>,
+    shown: F,
+    ended: bool,
+    share: Option<Share>,
+}
+
+impl<T, S: Serialize, F: FnMut(T) -> S> List<T, F> {
+    /// Add a piece to a text; false when there is no more.
+    fn piece(&mut self, text: &mut Vec<u8>) -> Result<bool, Error> {
+        if self.ended {
+            return Ok(false);
+        }
+        let end = text.len() + PIECE;
+        let mut separator = ",";
+        if let Some(name) = self.begin.take() {
+            text.extend(format!("{{\"{name}\":[").as_bytes());
+            separator = "";
+        }
+        while text.len() < end {
+            let Some(item) = self.items.next() else {
+                text.extend(b"]}");
+                self.ended = true;
+                self.share = None;
+                break;
+            };
+            text.extend(separator.as_bytes());
+            separator = ",";
+            serde_json::to_writer(&mut *text, &(self.shown)(item))
+                .map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
+        }
+        Ok(true)
+    }
+}
+
+impl<T: Unpin, S: Serialize, F: FnMut(T) -> S + Unpin> HttpBody for List<T, F> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut text = Vec::new();
+        Poll::Ready(match self.piece(&mut text) {
+            Ok(true) => Some(Ok(Frame::data(text.into()))),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
