@@ -101,6 +101,13 @@ pub fn pool(settings: &Settings, options: PgConnectOptions) -> PgPool {
                 Ok(true)
             })
         })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // else each keeps room for the largest publish that it ever sent
+                connection.shrink_buffers();
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
 

@@ -278,11 +278,11 @@ async fn the_memory_of_the_manifest_is_enough_for_many_large_publishes_and_pulls
     pulls.extend(pull.as_bytes());
 
     watched.reset_peak();
-    let statuses = at_once(&watched, &publish, 10);
-    println!(
-        "publishes: {} MiB, {statuses:?}",
-        watched.status("VmHWM") / MIB
-    );
+    // again, until each connection to Postgres has had a large one
+    let statuses: Vec<u16> = (0..5)
+        .flat_map(|_| at_once(&watched, &publish, 10))
+        .collect();
+    println!("publishes: {} MiB", watched.status("VmHWM") / MIB);
     assert!(statuses.contains(&204), "{statuses:?}");
     assert!(
         statuses.iter().all(|status| [204, 503].contains(status)),
@@ -290,7 +290,7 @@ async fn the_memory_of_the_manifest_is_enough_for_many_large_publishes_and_pulls
     );
     let others = Others::ask(watched.connect());
     let statuses = at_once(&watched, &pulls, 50);
-    println!("pulls: {} MiB, {statuses:?}", watched.status("VmHWM") / MIB);
+    println!("pulls: {} MiB", watched.status("VmHWM") / MIB);
     assert!(statuses.contains(&200), "{statuses:?}");
     assert!(
         statuses.iter().all(|status| [200, 503].contains(status)),
