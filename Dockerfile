@@ -30,15 +30,15 @@ FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="fastpubsub" \
       org.opencontainers.image.description="Postgres-native pub/sub over HTTP" \
       org.opencontainers.image.licenses="MIT"
-# The slim image has no certificate authorities. The database driver brings its own public roots;
-# this is the system's list, for example for sslrootcert=/etc/ssl/certs/ca-certificates.crt.
+# The slim image has no certificate authorities: these are the ones that TLS to the database trusts.
+# Mount another file here, or name one with SSL_CERT_FILE or sslrootcert, for an authority of your own.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /usr/local/bin/fastpubsub /usr/local/bin/fastpubsub
 # A number, since Kubernetes cannot tell whether a user name is root (runAsNonRoot).
 USER 10001:10001
 EXPOSE 8000
-# The server drains on SIGTERM; allow it more than FASTPUBSUB_API_SHUTDOWN_TIMEOUT_SECONDS (30),
-# while `docker stop` waits 10 s unless told otherwise.
+# The server drains on SIGTERM; allow it FASTPUBSUB_API_SHUTDOWN_TIMEOUT_SECONDS (30) and 2 s more,
+# while `docker stop` waits 10 s unless told otherwise. Other subcommands end at once.
 STOPSIGNAL SIGTERM
 # Exec form: the binary itself gets the signal, and `docker run IMAGE db-migrate` works.
 ENTRYPOINT ["/usr/local/bin/fastpubsub"]

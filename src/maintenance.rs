@@ -27,8 +27,17 @@ const JOBS_EVERY: Duration = Duration::from_secs(2);
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
 
-/// Work until `shutdown`.
+/// Work until `shutdown`, which breaks off what waits for the database: each statement is whole by
+/// itself, and what is left undone is due again.
 pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work_on(&pool, &settings) => {}
+    }
+}
+
+/// Never ends.
+async fn work_on(pool: &PgPool, settings: &Settings) {
     let holder = Uuid::now_v7().to_string();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -38,10 +47,9 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
     let mut next_step = Instant::now();
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
             () = sleep_until(next_step), if leads => {
-                let pause = step(&pool).await;
+                let pause = step(pool).await;
                 next_step = Instant::now() + pause;
                 continue;
             }
@@ -49,7 +57,7 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
         let due = since_rotation >= ROTATE_EVERY;
         since_rotation = if due { 1 } else { since_rotation + 1 };
         // a step that fails is tried again at its next time
-        leads = match work(&pool, &settings, &holder, due, &mut warnings).await {
+        leads = match work(pool, settings, &holder, due, &mut warnings).await {
             Ok(leads) => leads,
             Err(error) => {
                 tracing::warn!(error = %error, "maintenance failed");

@@ -1,30 +1,62 @@
 //! The database that a subcommand works on: the settings' one, or the private Postgres.
 
+use std::time::Duration;
+
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use tokio::time::timeout;
 
 use super::Failed;
+use crate::auth::secrets;
 use crate::config::Settings;
 use crate::db;
 use crate::db::schema::{self, Fit};
 use crate::postgres::Embedded;
+use crate::shutdown::Signals;
 
-/// Work on the database, which is closed again whatever happens.
+/// How long the end of a subcommand that a signal ends may take.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Work on the database, which is closed again whatever happens. A signal breaks it off, and what
+/// runs in the database with it: its transaction is rolled back.
 pub(super) async fn with_database<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
-    let database = Database::open(settings, false).await?;
-    let worked = match connect(&database.options).await {
-        Ok(mut connection) => {
-            let worked = work(&mut connection).await;
-            // a result is worth more than a goodbye
-            let _closed = connection.close().await;
-            worked
+    let mut signals = Signals::new()?;
+    let database = tokio::select! {
+        opened = Database::open(settings, false) => opened?,
+        signal = signals.next() => {
+            let _late = timeout(END_TIMEOUT, Embedded::broken_off(&settings.data_dir)).await;
+            return Err(signal.into());
         }
-        Err(failed) => Err(failed),
     };
-    database.close().await?;
+    // one that no other session has, so that it can be found by it
+    let name = format!("fastpubsub subcommand {}", secrets::generate(8));
+    let options = database.options.clone().application_name(&name);
+    let worked = tokio::select! {
+        worked = connect_and(&options, work) => worked,
+        signal = signals.next() => {
+            // an end that does not come in time comes by itself
+            let _late = timeout(END_TIMEOUT, db::cancel(&database.options, &name)).await;
+            let _late = timeout(END_TIMEOUT, database.close()).await;
+            return Err(signal.into());
+        }
+    };
+    tokio::select! {
+        closed = database.close() => closed.and(worked),
+        _ = signals.next() => worked,
+    }
+}
+
+async fn connect_and<T>(
+    options: &PgConnectOptions,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failed>,
+) -> Result<T, Failed> {
+    let mut connection = connect(options).await?;
+    let worked = work(&mut connection).await;
+    // a result is worth more than a goodbye
+    let _closed = connection.close().await;
     worked
 }
 
@@ -55,9 +87,8 @@ pub(super) async fn check_schema(
             schema::migrate(connection).await?;
             Ok(())
         }
-        Fit::Older => Err(Failed(
-            "the database schema is missing or older than this fastpubsub: run db-migrate"
-                .to_owned(),
+        Fit::Older => Err(Failed::new(
+            "the database schema is missing or older than this fastpubsub: run db-migrate",
         )),
     }
 }
@@ -68,9 +99,61 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
-        let Failed(reason) = error.into();
-        Failed(format!("cannot use the database at {place}: {reason}"))
+        let reason = Failed::from(error).text;
+        let way_out = way_out(&reason).map_or_else(String::new, |way_out| format!(": {way_out}"));
+        Failed::new(format!(
+            "cannot use the database at {place}: {reason}{way_out}"
+        ))
     })
+}
+
+/// What to do about a failed TLS handshake. The driver tells its reason only as text.
+fn way_out(reason: &str) -> Option<&'static str> {
+    const UNKNOWN_AUTHORITY: &str = "no authority that is trusted signed its certificate; name the \
+        file of its authority with sslrootcert=FILE in FASTPUBSUB_DATABASE_URL, PGSSLROOTCERT or \
+        SSL_CERT_FILE, or add it to the system's";
+    const WAYS: &[(&str, &str)] = &[
+        (
+            "does not support TLS",
+            "turn it on there (ssl = on), or set sslmode=prefer",
+        ),
+        ("UnknownIssuer", UNKNOWN_AUTHORITY),
+        // one of the same name, with another key
+        ("BadSignature", UNKNOWN_AUTHORITY),
+        ("UnsupportedSignatureAlgorithm", UNKNOWN_AUTHORITY),
+        (
+            "CaUsedAsEndEntity",
+            "its certificate is made for an authority (CA:TRUE); make one with \
+             basicConstraints=CA:FALSE",
+        ),
+        (
+            "not valid for name",
+            "connect by a name in its certificate's subjectAltName, or set sslmode=verify-ca",
+        ),
+        (
+            "NotValidForName",
+            "connect by a name in its certificate's subjectAltName, or set sslmode=verify-ca",
+        ),
+        ("xpired", "renew the certificate of the server"),
+        (
+            "UnsupportedCertVersion",
+            "its certificate is of an old version; make one with subjectAltName, of version 3",
+        ),
+        (
+            "connection requires a valid client certificate",
+            "name one with sslcert and sslkey",
+        ),
+        (
+            "CertificateRequired",
+            "name a client certificate with sslcert and sslkey",
+        ),
+        (
+            "UnknownCA",
+            "the server does not know the authority of sslcert (ssl_ca_file)",
+        ),
+    ];
+    let way = WAYS.iter().find(|(part, _)| reason.contains(part));
+    way.map(|(_, way_out)| *way_out)
 }
 
 /// The database of the settings, or the private one.

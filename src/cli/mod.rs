@@ -2,29 +2,51 @@
 
 mod database;
 mod parse;
+mod server;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
-use sqlx::Connection;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::auth::{scopes, secrets};
 use crate::config::{Settings, boolean};
+use crate::db;
 use crate::db::clients::ClientSettings;
 use crate::db::schema::{self, Migrated};
-use crate::http;
+use crate::shutdown::Signal;
 use crate::telemetry::logs;
-use crate::telemetry::metrics::Metrics;
-use crate::{db, maintenance, shutdown};
-use database::{Database, check_schema, connect, with_database, with_schema};
+use database::{with_database, with_schema};
 
+/// Exit code of what did not work out.
+const FAILURE: u8 = 1;
 /// Exit code of a wrong command line or setting, as clap's.
 const USAGE_ERROR: u8 = 2;
+
+/// Settings of whatever works on the database.
+const DATABASE_SETTINGS: &[&str] = &[
+    "database_url",
+    "data_dir",
+    "pg_bin",
+    "database_echo",
+    "log_level",
+    "log_formatter",
+    "api_debug",
+];
+
+/// Whether a subcommand uses a setting: only then it is checked, and stands in the help.
+fn uses(subcommand: &str, setting: &str) -> bool {
+    match subcommand {
+        "server" => true,
+        "generate_secret_key" => false,
+        "cleanup_acked_messages" if setting == "cleanup_acked_messages_older_than_seconds" => true,
+        "cleanup_stuck_messages" if setting == "cleanup_stuck_messages_lock_timeout_seconds" => {
+            true
+        }
+        _ => DATABASE_SETTINGS.contains(&setting),
+    }
+}
 
 /// Postgres-native pub/sub: topics, subscriptions, filters, retries and dead letters
 #[derive(Debug, Parser)]
@@ -67,7 +89,28 @@ enum Command {
 }
 
 /// Why a subcommand failed, in one line.
-struct Failed(String);
+struct Failed {
+    text: String,
+    code: u8,
+}
+
+impl Failed {
+    fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            code: FAILURE,
+        }
+    }
+}
+
+impl From<Signal> for Failed {
+    fn from(signal: Signal) -> Self {
+        Self {
+            text: format!("ended by {}", signal.name()),
+            code: signal.exit_code(),
+        }
+    }
+}
 
 impl<E: std::error::Error> From<E> for Failed {
     fn from(error: E) -> Self {
@@ -80,42 +123,59 @@ impl<E: std::error::Error> From<E> for Failed {
             }
             source = cause.source();
         }
-        Self(text.replace('\n', " "))
+        Self::new(text.replace('\n', " "))
     }
 }
 
 /// Parse the command line, run the subcommand, tell how it went.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match parse::parse() {
-        Ok(cli) => cli,
+    let (cli, warnings) = match parse::parse() {
+        Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
     logs::start(&cli.settings);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = cli.settings.api_num_workers {
         runtime.worker_threads(threads);
     }
     let ran = match runtime.enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(cli)),
+        Ok(runtime) => {
+            let ran = runtime.block_on(run(cli));
+            // not held up by what cannot be broken off: the lookup of a name, a lock on a file
+            runtime.shutdown_background();
+            ran
+        }
         Err(error) => Err(error.into()),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed(text)) => fail(&text, 1),
+        Err(Failed { text, code }) => fail(&text, code),
     }
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {
-    eprintln!("error: {text}");
+    // when nobody listens the code must do
+    let _closed = writeln!(io::stderr(), "error: {text}");
     ExitCode::from(code)
+}
+
+/// Print a result.
+fn print(text: &str) -> Result<(), Failed> {
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failed::new(format!("cannot write to stdout: {error}")))
 }
 
 async fn run(cli: Cli) -> Result<(), Failed> {
     let settings = cli.settings;
     match cli.command {
         Command::DbMigrate => db_migrate(&settings).await,
-        Command::Server => server(settings).await,
+        Command::Server => server::run(settings).await,
         Command::CleanupAckedMessages => cleanup_acked_messages(&settings).await,
         Command::CleanupStuckMessages => cleanup_stuck_messages(&settings).await,
         Command::CreateClient {
@@ -130,10 +190,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
             };
             create_client(&settings, client).await
         }
-        Command::GenerateSecretKey => {
-            println!("new_secret={}", secrets::generate(32));
-            Ok(())
-        }
+        Command::GenerateSecretKey => print(&format!("new_secret={}", secrets::generate(32))),
     }
 }
 
@@ -142,10 +199,9 @@ async fn db_migrate(settings: &Settings) -> Result<(), Failed> {
         Ok(schema::migrate(connection).await?)
     });
     match migrated.await? {
-        Migrated::Applied => println!("schema=migrated"),
-        Migrated::UpToDate => println!("schema=up-to-date"),
+        Migrated::Applied => print("schema=migrated"),
+        Migrated::UpToDate => print("schema=up-to-date"),
     }
-    Ok(())
 }
 
 async fn cleanup_acked_messages(settings: &Settings) -> Result<(), Failed> {
@@ -155,8 +211,7 @@ async fn cleanup_acked_messages(settings: &Settings) -> Result<(), Failed> {
         db::maintenance::rotate(connection, older_than).await?;
         Ok(removed)
     });
-    println!("removed={}", removed.await?);
-    Ok(())
+    print(&format!("removed={}", removed.await?))
 }
 
 async fn cleanup_stuck_messages(settings: &Settings) -> Result<(), Failed> {
@@ -164,8 +219,7 @@ async fn cleanup_stuck_messages(settings: &Settings) -> Result<(), Failed> {
     let released = with_schema(settings, async |connection| {
         Ok(db::maintenance::cleanup_stuck_messages(connection, timeout).await?)
     });
-    println!("released={}", released.await?);
-    Ok(())
+    print(&format!("released={}", released.await?))
 }
 
 async fn create_client(settings: &Settings, client: ClientSettings) -> Result<(), Failed> {
@@ -175,63 +229,14 @@ async fn create_client(settings: &Settings, client: ClientSettings) -> Result<()
         ..client
     };
     if client.name.is_empty() || client.scopes.is_empty() {
-        return Err(Failed("NAME and SCOPES must not be empty".to_owned()));
+        return Err(Failed::new("NAME and SCOPES must not be empty"));
     }
-    scopes::validate(&client.scopes).map_err(Failed)?;
+    scopes::validate(&client.scopes).map_err(Failed::new)?;
     let (id, secret) = (Uuid::now_v7(), secrets::generate(16));
     let hash = secrets::hash(&secret);
     with_schema(settings, async |connection| {
         Ok(db::clients::create(connection, id, &client, &hash).await?)
     })
     .await?;
-    println!("client_id={id}\nclient_secret={secret}");
-    Ok(())
-}
-
-async fn server(settings: Settings) -> Result<(), Failed> {
-    let shutdown = shutdown::on_signal()?;
-    let address = (settings.api_host, settings.api_port);
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failed(format!(
-            "cannot listen on {}:{} (FASTPUBSUB_API_HOST, FASTPUBSUB_API_PORT): {error}",
-            address.0, address.1
-        ))
-    })?;
-    // not broken off by a signal, which would leave a Postgres behind that is only just starting
-    let database = Database::open(&settings, true).await?;
-    if shutdown.is_cancelled() {
-        return database.close().await;
-    }
-    let served = serve(settings, listener, &database, shutdown).await;
-    database.close().await?;
-    if served.is_ok() {
-        tracing::info!("stopped");
-    }
-    served
-}
-
-async fn serve(
-    settings: Settings,
-    listener: TcpListener,
-    database: &Database,
-    shutdown: CancellationToken,
-) -> Result<(), Failed> {
-    let mut connection = connect(&database.options).await?;
-    check_schema(&mut connection, database.embedded.is_some()).await?;
-    connection.close().await?;
-
-    let pool = db::pool(&settings, database.options.clone());
-    let metrics = Metrics::install().map_err(Failed)?;
-    let app = App::new(settings.clone(), pool.clone(), metrics);
-    let work = tokio::spawn(maintenance::run(pool.clone(), settings, shutdown.clone()));
-    tracing::info!("listening on http://{}", listener.local_addr()?);
-    tokio::select! {
-        () = http::serve::serve(listener, app, shutdown) => {}
-        // a drain needs the database too
-        () = database.watch() => {}
-    }
-    work.await?;
-    // a request that was cut off may still hold a connection
-    let _in_use = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
-    Ok(())
+    print(&format!("client_id={id}\nclient_secret={secret}"))
 }

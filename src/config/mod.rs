@@ -2,6 +2,7 @@
 //!
 //! `env.sample` lists the same names in the same order; a test compares them.
 
+mod database;
 mod values;
 
 use std::collections::BTreeMap;
@@ -11,9 +12,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use database::database_url;
 pub(crate) use values::boolean;
 pub use values::{LogFormat, LogLevel, Origins, Secret, TokenAlgorithm};
-use values::{database_url, integer, ip_address, log_format, origins, secret};
+use values::{integer, ip_address, log_format, origins, secret};
 
 /// Every setting of the service.
 #[derive(Clone, Debug, Args)]
@@ -329,9 +331,7 @@ impl Settings {
     ///
     /// # Errors
     /// One line that names the settings.
-    pub fn check(mut self) -> Result<Self, String> {
-        self.database_url = self.database_url.filter(|url| !url.reveal().is_empty());
-        self.auth_secret_key = self.auth_secret_key.filter(|key| !key.reveal().is_empty());
+    pub fn check(self) -> Result<Self, String> {
         if self.subscription_backoff_max_seconds < self.subscription_backoff_min_seconds {
             return Err(format!(
                 "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS ({}) must not be less than \
@@ -362,12 +362,12 @@ impl Settings {
     }
 }
 
-/// Values for settings that are in neither a flag nor an upper-case variable: variables in another
-/// case, as the Python original accepts, and the `.env` file of the working directory.
+/// What variables and the `.env` file of the working directory say, by the upper-case name. A variable
+/// beats one of another case, which the Python original accepts, and that beats the file.
 ///
 /// # Errors
 /// One line, when `.env` exists but cannot be read.
-pub fn fallback_values() -> Result<BTreeMap<String, OsString>, String> {
+pub fn given_values() -> Result<BTreeMap<String, OsString>, String> {
     let mut values = BTreeMap::new();
     match dotenvy::from_path_iter(".env") {
         Ok(entries) => {
@@ -385,11 +385,18 @@ pub fn fallback_values() -> Result<BTreeMap<String, OsString>, String> {
         Err(error) if error.not_found() => {}
         Err(error) => return Err(format!(".env: {error}")),
     }
-    for (name, value) in std::env::vars_os() {
-        if let Some(name) = name.to_str() {
-            values.insert(name.to_ascii_uppercase(), value);
-        }
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let (usual, other): (Vec<_>, Vec<_>) =
+        variables.partition(|(name, _)| *name == name.to_ascii_uppercase());
+    for (name, value) in other.into_iter().chain(usual) {
+        values.insert(name.to_ascii_uppercase(), value);
     }
     values.retain(|name, _| name.starts_with("FASTPUBSUB_"));
     Ok(values)
+}
+
+/// The known name that is the fewest edits away.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known.min_by_key(|known| strsim::damerau_levenshtein(name, known))
 }

@@ -2,10 +2,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use clap::ValueEnum;
-use sqlx::postgres::PgConnectOptions;
 
 /// A value that must not be shown: its `Debug` prints `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -126,8 +124,10 @@ pub(crate) fn ip_address(value: &str) -> Result<IpAddr, String> {
         .map_err(|_| "must be an IP address, such as 127.0.0.1 or ::".to_owned())
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "clap's signature")]
 pub(crate) fn secret(value: &str) -> Result<Secret, String> {
+    if value.is_empty() {
+        return Err("must not be empty; fastpubsub generate_secret_key makes one".to_owned());
+    }
     Ok(Secret(value.to_owned()))
 }
 
@@ -139,14 +139,4 @@ pub(crate) fn log_format(value: &str) -> Result<LogFormat, String> {
         python if python.contains("%(") => Ok(LogFormat::Python),
         _ => Err("must be json, logfmt or text".to_owned()),
     }
-}
-
-/// The Python original wants a driver name in the URL.
-pub(crate) fn database_url(value: &str) -> Result<Secret, String> {
-    let url = value.replacen("postgresql+psycopg://", "postgresql://", 1);
-    let known = url.starts_with("postgresql://") || url.starts_with("postgres://");
-    if url.is_empty() || known && PgConnectOptions::from_str(&url).is_ok() {
-        return Ok(Secret(url));
-    }
-    Err("must be a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE".to_owned())
 }

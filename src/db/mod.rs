@@ -127,6 +127,23 @@ pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::E
         .map_err(too_long)?
 }
 
+/// Break off what the session of this application name does.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn cancel(options: &PgConnectOptions, application_name: &str) -> Result<(), sqlx::Error> {
+    let mut connection = options.connect().await?;
+    sqlx::query(
+        "select pg_catalog.pg_cancel_backend(a.pid) from pg_catalog.pg_stat_activity a \
+         where a.application_name operator(pg_catalog.=) $1 \
+             and a.pid operator(pg_catalog.<>) pg_catalog.pg_backend_pid()",
+    )
+    .bind(application_name)
+    .execute(&mut connection)
+    .await?;
+    Ok(())
+}
+
 async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SESSION).execute(connection).await?;
     Ok(())

@@ -50,12 +50,19 @@ pub(super) fn find(given: Option<&Path>, major: Option<u32>) -> Result<PathBuf, 
         .chain(on_path)
         .find(|place| has_programs(place))
         .ok_or_else(|| {
-            let version = major.map(|major| format!(" {major}")).unwrap_or_default();
-            Failure::new(format!(
-                "PostgreSQL{version} is not installed: install it (Debian: apt-get install \
-             postgresql), name its programs' directory with FASTPUBSUB_PG_BIN, or name a \
-             database with FASTPUBSUB_DATABASE_URL"
-            ))
+            Failure::new(match major {
+                Some(major) => format!(
+                    "PostgreSQL {major} is not installed: install it (Debian: apt-get install \
+                     postgresql), name its programs' directory with FASTPUBSUB_PG_BIN, or name a \
+                     database with FASTPUBSUB_DATABASE_URL"
+                ),
+                // as in a container, whose image has none
+                None => "set FASTPUBSUB_DATABASE_URL to \
+                         postgresql://USER:PASSWORD@HOST:5432/DATABASE: there is no PostgreSQL here \
+                         to run a private database with (no initdb and postgres in the usual places, \
+                         on PATH or in FASTPUBSUB_PG_BIN)"
+                    .to_owned(),
+            })
         })
 }
 

@@ -11,6 +11,9 @@ use super::directory::{free_port, give, socket_fits};
 use super::{Embedded, Failure, SUPERUSER};
 use crate::auth::secrets;
 
+/// The variables that Postgres gets, beside those of the locale: where things are, no settings.
+const PASSED_ON: &[&str] = &["PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"];
+
 impl Embedded {
     pub(super) async fn create_cluster(&self, bin: &Path) -> Result<(), Failure> {
         tracing::info!(dir = %self.dir.display(), "creating a private Postgres");
@@ -50,6 +53,7 @@ impl Embedded {
                 "--pwfile",
             ])
             .arg(&file)
+            .kill_on_drop(true)
             .output()
             .await
             .map_err(|error| Failure::io("run", &bin.join("initdb"), &error))?;
@@ -129,10 +133,17 @@ impl Embedded {
             .map_err(|error| Failure::io("run", &program, &error))
     }
 
-    /// A program of Postgres: as its owner, in its own process group, so that ^C does not reach it.
+    /// A program of Postgres: as its owner, without our secrets, in its own process group, so that ^C
+    /// does not reach it.
     fn command(&self, program: &Path) -> Command {
+        let passed_on = std::env::vars_os().filter(|(name, _)| {
+            name.to_str()
+                .is_some_and(|name| PASSED_ON.contains(&name) || name.starts_with("LC_"))
+        });
         let mut command = Command::new(program);
         command
+            .env_clear()
+            .envs(passed_on)
             .current_dir(&self.dir)
             .stdin(std::process::Stdio::null())
             .process_group(0);

@@ -8,7 +8,7 @@ use nix::unistd::User;
 
 use super::{Failure, binaries};
 
-/// The image has no place for one, and its users want a database of their own anyway.
+/// Who has no place for one may want a database of their own anyway.
 const NO_DIRECTORY: &str = "create FASTPUBSUB_DATA_DIR (FASTPUBSUB_DATABASE_URL is not set)";
 
 /// Longest path of a Unix socket (sockaddr_un, with its final NUL).

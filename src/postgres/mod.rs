@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::unistd::User;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
 use directory::{lock_as_server, lock_as_user, lock_to_start, prepare_directory, socket_fits};
-use process::{Postmaster, postmaster};
+use process::{Postmaster, Starting, Unfinished, postmaster};
 
 /// The one database.
 const DATABASE: &str = "fastpubsub";
@@ -26,6 +26,7 @@ const SUPERUSER: &str = "postgres";
 /// Crash recovery can take its time.
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const BREAK_OFF_TIME: Duration = Duration::from_millis(200);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One line: why there is no private Postgres.
@@ -61,6 +62,10 @@ impl Embedded {
     /// # Errors
     /// One line with what to do about it.
     pub async fn start(dir: &Path, bin: Option<&Path>, as_server: bool) -> Result<Self, Failure> {
+        if !dir.join("pg").exists() {
+            // told before a directory is made, or cannot be made, for nothing
+            binaries::find(bin, None)?;
+        }
         let owner = binaries::owner()?;
         let dir = prepare_directory(dir, owner.as_ref())?;
         let server_lock = as_server.then(|| lock_as_server(&dir)).transpose()?;
@@ -73,9 +78,25 @@ impl Embedded {
             _server_lock: server_lock,
             user_lock,
         };
-        embedded.ensure_running().await?;
+        let started = embedded.ensure_running().await?;
+        let mut unfinished = Unfinished(started.then(|| embedded.cluster()));
         embedded.ensure_database().await?;
+        unfinished.0 = None;
         Ok(embedded)
+    }
+
+    /// Wait until the Postgres of a start that was broken off is gone.
+    pub async fn broken_off(dir: &Path) {
+        // one that was told to stop takes a moment to say that it does
+        let told = Instant::now();
+        let Ok(dir) = fs::canonicalize(dir) else {
+            return;
+        };
+        while postmaster(&dir.join("pg"))
+            .is_some_and(|postmaster| !postmaster.ready || told.elapsed() < BREAK_OFF_TIME)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// How to connect to it.
@@ -87,6 +108,7 @@ impl Embedded {
             .username(SUPERUSER)
             .database(DATABASE)
             .application_name("fastpubsub")
+            .ssl_mode(PgSslMode::Disable)
             .disable_statement_logging();
         if socket_fits(&self.dir) {
             return Ok(options.socket(&self.dir));
@@ -171,7 +193,7 @@ impl Embedded {
             return Ok(false);
         }
         let _lock = lock_to_start(&self.dir).await?;
-        let mut child = None;
+        let mut child = Starting(None);
         if postmaster(&self.cluster()).is_none() {
             let version = fs::read_to_string(self.cluster().join("PG_VERSION")).ok();
             let major = version
@@ -181,12 +203,12 @@ impl Embedded {
             if version.is_none() {
                 self.create_cluster(&bin).await?;
             }
-            child = Some(self.spawn(&bin)?);
+            child.0 = Some(self.spawn(&bin)?);
         }
-        let started = child.is_some();
+        let started = child.0.is_some();
         let deadline = Instant::now() + START_TIMEOUT;
         while !postmaster(&self.cluster()).is_some_and(|postmaster| postmaster.ready) {
-            if let Some(child) = &mut child
+            if let Some(child) = &mut child.0
                 && let Ok(Some(status)) = child.try_wait()
             {
                 return Err(Failure::new(format!(
@@ -201,12 +223,10 @@ impl Embedded {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // whoever waits for it reaps it
-        tokio::spawn(async move {
-            if let Some(mut child) = child {
-                let _status = child.wait().await;
-            }
-        });
+        if let Some(mut child) = child.0.take() {
+            // whoever waits for it reaps it
+            tokio::spawn(async move { child.wait().await });
+        }
         Ok(started)
     }
 

@@ -1,10 +1,11 @@
 //! The running postmaster, as its pid file tells.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::process::Child;
 
 /// A postmaster that is alive.
 #[derive(Clone, Copy, Debug)]
@@ -61,5 +62,28 @@ impl Postmaster {
     pub(super) fn interrupt(&self) {
         // already gone is as good
         let _gone = kill(self.pid, Signal::SIGINT);
+    }
+}
+
+/// A postmaster that is not ready yet; a start that is broken off ends it.
+pub(super) struct Starting(pub(super) Option<Child>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let pid = self.0.as_ref().and_then(Child::id);
+        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGINT);
+        }
+    }
+}
+
+/// The cluster of a postmaster that this start has made ready; a start that is broken off ends it.
+pub(super) struct Unfinished(pub(super) Option<PathBuf>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(postmaster) = self.0.as_deref().and_then(postmaster) {
+            postmaster.interrupt();
+        }
     }
 }

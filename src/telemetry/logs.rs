@@ -1,4 +1,5 @@
-//! Logs, on stderr: JSON, logfmt or text. Never payloads, tokens or secrets.
+//! Logs, on stderr: JSON, logfmt or text. Never payloads, tokens or secrets. A stderr that nobody reads
+//! any more is no reason to stop: what cannot be written is lost.
 
 use std::io::IsTerminal;
 
@@ -30,16 +31,19 @@ pub fn start(settings: &Settings) {
         LogFormat::Json => fmt::layer()
             .json()
             .flatten_event(true)
+            .log_internal_errors(false)
             .with_writer(std::io::stderr)
             .boxed(),
         LogFormat::Logfmt | LogFormat::Python => tracing_logfmt::builder()
             .layer()
+            .log_internal_errors(false)
             .with_writer(std::io::stderr)
             .boxed(),
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
             fmt::layer()
                 .compact()
+                .log_internal_errors(false)
                 .with_ansi(colours)
                 .with_writer(std::io::stderr)
                 .boxed()

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use metrics::{counter, gauge, histogram};
@@ -16,6 +16,10 @@ use crate::error::{Cause, Error};
 const REQUEST_ID: &str = "x-request-id";
 /// Longest request id that is taken from a client.
 const REQUEST_ID_MAX_LENGTH: usize = 128;
+/// Longest part of a path that is logged as the id of an object.
+const OBJECT_ID_MAX_LENGTH: usize = 128;
+/// Routes that machines ask every few seconds.
+const PROBES: &[&str] = &["/liveness", "/readiness", "/metrics"];
 
 /// Where authentication tells the log line who called.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +50,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let object = object_id(&route, request.uri().path());
     let client = ClientId::default();
     request.extensions_mut().insert(client.clone());
 
@@ -53,14 +58,16 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
 
     let status = response.status();
     let elapsed = started.elapsed();
-    log(
-        &id,
+    let line = Line {
+        id: id.to_str().unwrap_or_default(),
         method,
-        &route,
-        status,
-        elapsed.as_secs_f64() * 1000.0,
-        &client,
-    );
+        route: &route,
+        object: object.as_deref(),
+        status: status.as_u16(),
+        duration_ms: (elapsed.as_secs_f64() * 1_000_000.0).round() / 1000.0,
+        client: client.0.get().map(ToString::to_string),
+    };
+    line.log();
     if let Some(Cause(error)) = response.extensions().get::<Cause>() {
         log_cause(&id, error);
     }
@@ -75,24 +82,58 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-fn log(
-    id: &HeaderValue,
-    method: &str,
-    route: &str,
-    status: StatusCode,
+/// What is logged of a request.
+struct Line<'a> {
+    id: &'a str,
+    method: &'a str,
+    route: &'a str,
+    object: Option<&'a str>,
+    status: u16,
     duration_ms: f64,
-    client: &ClientId,
-) {
-    tracing::info!(
-        request.id = id.to_str().unwrap_or_default(),
-        http.method = method,
-        http.route = route,
-        http.status = status.as_u16(),
-        duration_ms = (duration_ms * 1000.0).round() / 1000.0,
-        client.id = client.0.get().map(ToString::to_string),
-        "{method} {route} {}",
-        status.as_u16(),
-    );
+    client: Option<String>,
+}
+
+impl Line<'_> {
+    fn log(&self) {
+        let Self {
+            method,
+            route,
+            status,
+            ..
+        } = self;
+        // the level of a line is fixed where it stands
+        macro_rules! log_at {
+            ($level:expr) => {
+                tracing::event!(
+                    $level,
+                    request.id = self.id,
+                    http.method = method,
+                    http.route = route,
+                    http.status = status,
+                    duration_ms = self.duration_ms,
+                    object.id = self.object,
+                    client.id = self.client,
+                    "{method} {route} {status}",
+                )
+            };
+        }
+        if PROBES.contains(route) && *status < 400 {
+            log_at!(tracing::Level::DEBUG);
+        } else {
+            log_at!(tracing::Level::INFO);
+        }
+    }
+}
+
+/// The parts of a path that a route has names for, as they were sent, bounded.
+fn object_id(route: &str, path: &str) -> Option<String> {
+    let ids: Vec<String> = route
+        .split('/')
+        .zip(path.split('/'))
+        .filter(|(name, _)| name.starts_with('{'))
+        .map(|(_, id)| id.chars().take(OBJECT_ID_MAX_LENGTH).collect())
+        .collect();
+    (!ids.is_empty()).then(|| ids.join("/"))
 }
 
 fn log_cause(id: &HeaderValue, error: &Error) {

@@ -248,3 +248,23 @@ async fn over_loopback_the_password_of_the_directory_is_needed() {
         .mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
+
+#[tokio::test]
+async fn the_private_postgres_has_nothing_of_our_settings_in_its_environment() {
+    let sandbox = Sandbox::new()
+        .with_auth()
+        .with("PGPASSWORD", super::HIDDEN)
+        .with("TZ", "UTC");
+    let _server = sandbox.serve(&[]).await;
+
+    let environ = format!("/proc/{}/environ", sandbox.postgres().unwrap());
+
+    let environ = String::from_utf8(std::fs::read(environ).unwrap()).unwrap();
+    for secret in ["FASTPUBSUB", super::KEY, super::HIDDEN] {
+        assert!(!environ.contains(secret), "{environ:?}");
+    }
+    assert!(
+        environ.contains("PATH=") && environ.contains("TZ=UTC"),
+        "{environ:?}"
+    );
+}

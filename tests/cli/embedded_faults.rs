@@ -52,6 +52,37 @@ async fn a_postgres_that_is_not_installed_is_one_line_that_says_what_to_do() {
     }
 }
 
+/// As in the image: nothing is installed, and there is no place to write to.
+#[tokio::test]
+async fn without_a_postgres_the_address_of_one_is_asked_for_before_a_directory_is_made() {
+    if !Uid::effective().is_root() {
+        eprintln!("not run: hiding a directory needs root");
+        return;
+    }
+    let sandbox = Sandbox::new()
+        .without("FASTPUBSUB_PG_BIN")
+        .without("PATH")
+        .with("PATH", "/usr/bin:/bin");
+    const HIDE: &str = "mount -t tmpfs none /usr/lib/postgresql && exec \"$@\"";
+    for command in [SERVER, &["db-migrate"]] {
+        let mut hidden = tokio::process::Command::new("unshare");
+        hidden
+            .args(["--mount", "sh", "-c", HIDE, "sh", super::BINARY])
+            .args(command)
+            .env_clear()
+            .envs(sandbox.environment.iter().cloned())
+            .current_dir(&sandbox.dir);
+
+        let line = super::run(hidden).await.fails(1);
+
+        assert!(
+            line.starts_with("set FASTPUBSUB_DATABASE_URL to postgresql://"),
+            "{line}"
+        );
+        assert!(!sandbox.dir.join("data").exists());
+    }
+}
+
 #[tokio::test]
 async fn data_of_another_version_than_the_postgres_on_the_path_is_one_line() {
     let sandbox = Sandbox::new();

@@ -62,7 +62,7 @@ async fn requests(
             Value::Null,
             404,
         ),
-        (("GET", "/liveness"), None, "req-7", Value::Null, 200),
+        (("GET", "/topics/t"), some, "req-7", Value::Null, 200),
     ] {
         send(server, route, token, id, body).await.expect(status);
     }
@@ -73,7 +73,7 @@ async fn requests(
         ("req-4", "/topics", 422, true),
         ("req-5", "/topics", 401, false),
         ("req-6", "unmatched", 404, false),
-        ("req-7", "/liveness", 200, false),
+        ("req-7", "/topics/{id}", 200, true),
     ]
 }
 
@@ -192,4 +192,57 @@ async fn the_log_level_leaves_out_what_is_below_it() {
 
     assert!(debug.contains("GET /liveness 200"), "{debug}");
     assert_eq!(String::from_utf8(quiet.stderr).unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_request_for_an_object_is_logged_with_its_id_up_to_a_bound() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+    let server = sandbox.serve(&["--log-formatter", "json"]).await;
+    let long = "x".repeat(1000);
+
+    for (id, method, path) in [
+        ("req-1", "DELETE", "/topics/orders"),
+        ("req-2", "GET", "/subscriptions/orders/dlq"),
+        (
+            "req-3",
+            "DELETE",
+            "/snapshots/orders?x=confidential-payload",
+        ),
+        ("req-4", "GET", &format!("/topics/{long}")),
+        ("req-5", "GET", "/topics"),
+    ] {
+        send(&server, (method, path), None, id, Value::Null).await;
+    }
+
+    let log = server.stop().await;
+    for (id, expected) in [
+        ("req-1", json!("orders")),
+        ("req-2", json!("orders")),
+        ("req-3", json!("orders")),
+        ("req-4", json!("x".repeat(128))),
+        ("req-5", Value::Null),
+    ] {
+        let fields: Value = serde_json::from_str(line(&log, id)).unwrap();
+        let logged = fields.get("object.id").unwrap_or(&Value::Null);
+        assert_eq!(logged, &expected, "{fields}");
+    }
+    assert!(!log.contains(PAYLOAD), "{log}");
+}
+
+#[tokio::test]
+async fn probes_are_logged_at_debug_unless_they_fail() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+    for (level, expected) in [("info", 0), ("debug", 3)] {
+        let server = sandbox.serve(&["--log-level", level]).await;
+        for probe in ["/liveness", "/readiness", "/metrics"] {
+            server.get(probe).await.expect(200);
+        }
+
+        let log = server.stop().await;
+
+        let lines = log.lines().filter(|line| line.contains("http.route=/"));
+        assert_eq!(lines.count(), expected, "{level}: {log}");
+    }
 }

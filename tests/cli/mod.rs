@@ -14,7 +14,10 @@ mod secrets;
 mod serving;
 mod settings;
 mod shutdown;
+mod signals;
 mod sources;
+mod tls;
+mod used;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -33,8 +36,8 @@ use crate::support::{Answer, answer};
 const BINARY: &str = env!("CARGO_BIN_EXE_fastpubsub");
 /// For what has no limit of its own; the first start creates a Postgres.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The cheapest subcommand: it checks every setting and needs no database.
-const PROBE: &str = "generate_secret_key";
+/// The subcommand that uses every setting. See `Sandbox::without_postgres`.
+const PROBE: &str = "server";
 /// Part of bad values, and of no error.
 const HIDDEN: &str = "hunter2";
 /// Signs tokens.
@@ -78,6 +81,14 @@ impl Sandbox {
     fn without(mut self, name: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self
+    }
+
+    /// Without a database of any kind: a server ends with code 1 once its settings are checked.
+    fn without_postgres() -> Self {
+        Self::new()
+            .with("FASTPUBSUB_PG_BIN", "/nonexistent")
+            .with("FASTPUBSUB_API_HOST", "127.0.0.1")
+            .with("FASTPUBSUB_API_PORT", "0")
     }
 
     /// With authentication.

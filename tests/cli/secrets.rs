@@ -150,3 +150,92 @@ async fn settle_one(server: &Server<'_>, token: &str) -> String {
         .expect(204);
     id.as_str().unwrap().to_owned()
 }
+
+/// Marked secrets where settings come from, and on the way of every kind of failure.
+#[tokio::test]
+async fn no_subcommand_prints_a_secret_whatever_it_is_asked() {
+    const MARK: &str = "marked-secret";
+    let key = format!("{MARK}-{}", "k".repeat(32));
+    let urls = [
+        format!("postgresql://u:{MARK}@127.0.0.1:1/d"),
+        format!("postgresql+psycopg://u:{MARK}@127.0.0.1:1/d?sslpassword={MARK}"),
+        format!("postgresql://u:{MARK}@h1,h2/d"),
+        format!("postgresql://u:1/{MARK}@h/d"),
+        format!("host=127.0.0.1 port=1 password={MARK} sslmode={MARK}"),
+        format!("{MARK}://{MARK}"),
+    ];
+    let subcommands = [
+        "db-migrate",
+        "server",
+        "cleanup_acked_messages",
+        "cleanup_stuck_messages",
+        "create_client",
+        "generate_secret_key",
+    ];
+    let mut asked: Vec<Vec<&str>> = vec![
+        vec![],
+        vec!["--help"],
+        vec!["-h"],
+        vec!["--version"],
+        vec!["help", "help"],
+        vec!["no-such-command"],
+        vec!["server", "--no-such-flag"],
+        vec!["server", "--api-port", MARK],
+        vec!["server", "--auth-secret-kez", &key],
+        vec!["--auth-secret-key", "", &key, "server"],
+        vec!["server", &key],
+        vec!["create_client", "n", "*", MARK],
+        vec!["create_client", "n", "*", "true", &key],
+        vec!["server", "--api-port"],
+    ];
+    for subcommand in &subcommands {
+        asked.push(vec![subcommand]);
+        asked.push(vec![
+            "--log-level",
+            "debug",
+            "--database-echo",
+            "true",
+            subcommand,
+        ]);
+        asked.push(vec![subcommand, "--help"]);
+        asked.push(vec![subcommand, "-h"]);
+        asked.push(vec!["help", subcommand]);
+    }
+    let mut ran = 0;
+    for (at, url) in urls.iter().enumerate() {
+        let url = url.as_str();
+        let values = [
+            ("FASTPUBSUB_AUTH_SECRET_KEY", key.as_str()),
+            ("FASTPUBSUB_DATABASE_URL", url),
+            ("FASTPUBSUB_AUTH_ENABLED", "true"),
+            ("FASTPUBSUB_API_PORT", "0"),
+        ];
+        let by_variable = values
+            .iter()
+            .fold(Sandbox::new(), |sandbox, (name, value)| {
+                sandbox.with(name, value)
+            });
+        let by_lower_case = values
+            .iter()
+            .fold(Sandbox::new(), |sandbox, (name, value)| {
+                sandbox.with(&name.to_lowercase(), value)
+            });
+        let by_file = Sandbox::new();
+        let lines = values
+            .iter()
+            .map(|(name, value)| format!("{name}='{value}'\n"));
+        std::fs::write(by_file.dir.join(".env"), lines.collect::<String>()).unwrap();
+        for sandbox in [by_variable, by_lower_case, by_file] {
+            // the other urls differ only where they are read
+            let all = asked.iter().filter(|asked| at == 0 || asked.len() == 1);
+            for arguments in all {
+                let told = sandbox.run(arguments).await;
+                ran += 1;
+                let text = told.stdout + &told.stderr;
+                assert!(!text.contains(MARK), "{arguments:?}: {text}");
+                assert!(!text.is_empty(), "{arguments:?}");
+            }
+        }
+    }
+    assert!(ran > 150, "{ran}");
+}

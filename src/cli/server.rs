@@ -1,0 +1,89 @@
+//! The subcommand `server`: start, serve, and end in time.
+
+use std::time::Duration;
+
+use sqlx::Connection;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Failed;
+use super::database::{Database, check_schema, connect};
+use crate::app::App;
+use crate::config::Settings;
+use crate::postgres::Embedded;
+use crate::telemetry::metrics::Metrics;
+use crate::{db, http, maintenance, shutdown};
+
+/// For closing what is open once the requests in flight have had their time.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serve until a signal, and end within the shutdown timeout whatever is still waited for.
+pub(super) async fn run(settings: Settings) -> Result<(), Failed> {
+    let shutdown = shutdown::on_signal()?;
+    let limit = Duration::from_secs(settings.api_shutdown_timeout_seconds);
+    let overdue = async {
+        shutdown.cancelled().await;
+        sleep(limit + CLOSE_TIMEOUT).await;
+    };
+    tokio::select! {
+        ran = start(settings, shutdown.clone()) => ran?,
+        () = overdue => tracing::warn!("what is still open is left to end by itself"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn start(settings: Settings, shutdown: CancellationToken) -> Result<(), Failed> {
+    let address = (settings.api_host, settings.api_port);
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failed::new(format!(
+            "cannot listen on {}:{} (FASTPUBSUB_API_HOST, FASTPUBSUB_API_PORT): {error}",
+            address.0, address.1
+        ))
+    })?;
+    let database = tokio::select! {
+        opened = Database::open(&settings, true) => opened?,
+        () = shutdown.cancelled() => {
+            Embedded::broken_off(&settings.data_dir).await;
+            return Ok(());
+        }
+    };
+    let served = tokio::select! {
+        ready = check_database(&database) => match ready {
+            Ok(()) => serve(settings, listener, &database, shutdown).await,
+            Err(failed) => Err(failed),
+        },
+        () = shutdown.cancelled() => Ok(()),
+    };
+    database.close().await?;
+    served
+}
+
+async fn check_database(database: &Database) -> Result<(), Failed> {
+    let mut connection = connect(&database.options).await?;
+    check_schema(&mut connection, database.embedded.is_some()).await?;
+    Ok(connection.close().await?)
+}
+
+async fn serve(
+    settings: Settings,
+    listener: TcpListener,
+    database: &Database,
+    shutdown: CancellationToken,
+) -> Result<(), Failed> {
+    let pool = db::pool(&settings, database.options.clone());
+    let metrics = Metrics::install().map_err(Failed::new)?;
+    let app = App::new(settings.clone(), pool.clone(), metrics);
+    let work = tokio::spawn(maintenance::run(pool.clone(), settings, shutdown.clone()));
+    tracing::info!("listening on http://{}", listener.local_addr()?);
+    tokio::select! {
+        () = http::serve::serve(listener, app, shutdown) => {}
+        // a drain needs the database too
+        () = database.watch() => {}
+    }
+    work.await?;
+    // a request that was cut off may still hold a connection
+    let _in_use = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
+    Ok(())
+}
