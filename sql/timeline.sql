@@ -13,18 +13,18 @@
  */
 create function pubsub.find_message(
     p_message_id uuid, out topic_key bigint, out payload jsonb, out attributes jsonb,
-    out published_at timestamptz
+    out published_at timestamptz, out deliver_at timestamptz
 )
 language plpgsql stable parallel safe
 set enable_seqscan = off
 as $$
 begin
-    select m.topic_key, m.payload, m.attributes, m.published_at
+    select m.topic_key, m.payload, m.attributes, m.published_at, m.deliver_at
     into find_message.topic_key, find_message.payload, find_message.attributes,
-        find_message.published_at
+        find_message.published_at, find_message.deliver_at
     from pubsub_data.topics t
     cross join lateral (
-        select x.topic_key, x.payload, x.attributes, x.published_at
+        select x.topic_key, x.payload, x.attributes, x.published_at, x.deliver_at
         from pubsub_data.messages x
         where x.topic_key = t.topic_key and x.message_id = p_message_id
         limit 1
@@ -133,7 +133,7 @@ comment on function pubsub.message_events is
  * message_timeline — what became of a message in each subscription of its topic.
  *
  * Out      by subscription id, then in the order of time; at least one row each, the first of which is
- *          published or not_matched (reason: why).
+ *          published (reason: until when it was delayed) or not_matched (reason: why).
  *          state: available, delivered, scheduled, parked or expired, as in delivery_state · dlq ·
  *          acked · skipped · settled: gone, and how is not remembered (acked long ago, purged, or
  *          published to the dead letter topic) · not_matched
@@ -150,6 +150,8 @@ as $$
 declare
     v_message constant record := pubsub.find_message(p_message_id);
     v_now constant timestamptz := clock_timestamp();
+    v_delay constant text := 'not before ' || to_char(v_message.deliver_at at time zone 'UTC',
+        'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 begin
     if v_message.topic_key is null then
         raise exception 'Message not found' using errcode = 'PS404';
@@ -215,7 +217,8 @@ begin
             select s.subscription_id, s.state, 0::bigint as position,
                 v_message.published_at as at,
                 case s.state when 'not_matched' then 'not_matched' else 'published' end as event,
-                null::int as attempt, null::text as consumer_id, s.missed_because as reason
+                null::int as attempt, null::text as consumer_id,
+                coalesce(s.missed_because, v_delay) as reason
             from states s
             union all
             select s.subscription_id, s.state, t.position, t.at, t.event, t.attempt, t.consumer_id,

@@ -185,7 +185,9 @@ begin
     select array_agg(t.topic_key order by i.position) into v_topic_keys
     from unnest(p_topic_ids) with ordinality as i (topic_id, position)
     left join pubsub_data.topics t on t.topic_id = i.topic_id;
-    perform pubsub.check_still_there(p_topic_ids, v_topic_keys, null, null);
+    if array_position(v_topic_keys, null) is not null then
+        perform pubsub.check_still_there(p_topic_ids, v_topic_keys, null, null);
+    end if;
     -- names are looked up once: what has them may be another one after a wait
     v_locked := pubsub.lock_acks(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases);
     for v_subscription in

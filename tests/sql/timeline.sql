@@ -200,3 +200,21 @@ begin
         = 'PS404 Message not found', c_proves || ': deleted topic';
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a delayed message tells until when, whatever the session''s time zone';
+    v_id uuid;
+begin
+    perform pg_temp.stock('delayed');
+    select p.message_id into v_id
+    from pubsub.publish_messages('delayed', array['{}'::jsonb],
+        p_deliver_at => array[date_trunc('day', clock_timestamp() at time zone 'UTC')
+            at time zone 'UTC' + interval '1 day']) p;
+    perform set_config('timezone', 'Asia/Shanghai', true);
+    assert pg_temp.tale(v_id, 'delayed') = 'scheduled: published not before ' ||
+        to_char(clock_timestamp() at time zone 'UTC' + interval '1 day', 'YYYY-MM-DD')
+        || 'T00:00:00.000000Z', c_proves || ': ' || pg_temp.tale(v_id, 'delayed');
+    perform set_config('timezone', 'UTC', true);
+end
+$$;
