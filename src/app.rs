@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
+use crate::db::database::Database;
 use uuid::Uuid;
 
 use crate::auth::tokens::Tokens;
@@ -17,7 +17,7 @@ pub struct App {
     /// The settings.
     pub settings: Arc<Settings>,
     /// Connections to the database.
-    pub pool: PgPool,
+    pub pool: Database,
     /// How much memory requests may take.
     pub budget: Budget,
     /// Publishes, claims and acks.
@@ -31,7 +31,7 @@ pub struct App {
 impl App {
     /// For a pool and the settings.
     #[must_use]
-    pub fn new(settings: Settings, pool: PgPool, metrics: Metrics) -> Self {
+    pub fn new(settings: Settings, pool: Database, metrics: Metrics) -> Self {
         let tokens = settings
             .auth_secret_key
             .as_ref()

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use crate::db::database::Database;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ const LEASE_SECONDS: i32 = 20;
 
 /// Work until `shutdown`, which breaks off what waits for the database: each statement is whole by
 /// itself, and what is left undone is due again.
-pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) {
+pub async fn run(pool: Database, settings: Settings, shutdown: CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = work_on(&pool, &settings) => {}
@@ -37,7 +37,7 @@ pub async fn run(pool: PgPool, settings: Settings, shutdown: CancellationToken) 
 }
 
 /// Never ends.
-async fn work_on(pool: &PgPool, settings: &Settings) {
+async fn work_on(pool: &Database, settings: &Settings) {
     let holder = Uuid::now_v7().to_string();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,7 +68,7 @@ async fn work_on(pool: &PgPool, settings: &Settings) {
 }
 
 /// Make a step of a job, and say how long to leave others alone: as long as it took.
-async fn step(pool: &PgPool) -> Duration {
+async fn step(pool: &Database) -> Duration {
     let started = Instant::now();
     match db::jobs::advance(pool).await {
         Ok(true) => started.elapsed(),
@@ -82,7 +82,7 @@ async fn step(pool: &PgPool) -> Duration {
 
 /// Do what is due, if this server leads; whether it does.
 async fn work(
-    pool: &PgPool,
+    pool: &Database,
     settings: &Settings,
     holder: &str,
     rotation_is_due: bool,
@@ -96,7 +96,7 @@ async fn work(
     let within = (!rotation_is_due).then_some(SPENT_WITHIN_SECONDS);
     dead_letter_spent_messages(pool, within).await?;
     fold_counters(pool).await?;
-    cleanup_handed_out(&mut *pool.acquire().await?).await?;
+    cleanup_handed_out(pool).await?;
     if rotation_is_due {
         // first: what fails below may be what it warns of
         match db::health::list(pool).await {
@@ -104,12 +104,11 @@ async fn work(
             Err(error) => tracing::warn!(error = %error, "looking at the database's health failed"),
         }
         let retention = settings.cleanup_acked_messages_older_than_seconds;
-        let mut connection = pool.acquire().await?;
-        cleanup_acked_messages(&mut connection, retention).await?;
-        cleanup_failures(&mut connection, retention).await?;
-        cleanup_fair_lanes(&mut connection).await?;
-        cleanup_idempotency_keys(&mut connection, settings.idempotency_window_seconds).await?;
-        rotate(&mut connection, retention).await?;
+        cleanup_acked_messages(pool, retention).await?;
+        cleanup_failures(pool, retention).await?;
+        cleanup_fair_lanes(pool).await?;
+        cleanup_idempotency_keys(pool, settings.idempotency_window_seconds).await?;
+        rotate(pool, retention).await?;
     }
     Ok(true)
 }

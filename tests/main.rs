@@ -18,6 +18,7 @@ mod health;
 mod http;
 mod layers;
 mod maintenance;
+mod poolers;
 mod schema;
 mod sql;
 mod torture;

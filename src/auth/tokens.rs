@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::db::database::Database;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{scopes, secrets};
@@ -128,7 +128,7 @@ impl Tokens {
     /// [`Denied`].
     pub async fn issue(
         &self,
-        pool: &PgPool,
+        pool: &Database,
         client_id: Uuid,
         client_secret: String,
         requested: Option<&str>,
@@ -171,7 +171,7 @@ impl Tokens {
     ///
     /// # Errors
     /// 401 when it is not, 503 when that cannot be found out.
-    pub async fn verify(&self, pool: &PgPool, token: &str) -> Result<Identity, Error> {
+    pub async fn verify(&self, pool: &Database, token: &str) -> Result<Identity, Error> {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
             .map_err(|_| Error::Unauthorized("Invalid jwt token"))?
             .claims;
@@ -205,7 +205,7 @@ impl Tokens {
         self.states.invalidate(&client_id).await;
     }
 
-    async fn state(&self, pool: &PgPool, client_id: Uuid) -> Result<ClientState, Error> {
+    async fn state(&self, pool: &Database, client_id: Uuid) -> Result<ClientState, Error> {
         let load = async {
             let client = db::clients::credentials(pool, client_id).await?;
             Ok::<_, Error>(

@@ -21,7 +21,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// runs in the database with it: its transaction is rolled back.
 pub(super) async fn with_database<T>(
     settings: &Settings,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failed>,
+    work: impl AsyncFnOnce(&mut PgConnection, PgConnectOptions) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     let mut signals = Signals::new()?;
     let database = tokio::select! {
@@ -51,10 +51,10 @@ pub(super) async fn with_database<T>(
 
 async fn connect_and<T>(
     options: &PgConnectOptions,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failed>,
+    work: impl AsyncFnOnce(&mut PgConnection, PgConnectOptions) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     let mut connection = connect(options).await?;
-    let worked = work(&mut connection).await;
+    let worked = work(&mut connection, options.clone()).await;
     // a result is worth more than a goodbye
     let _closed = connection.close().await;
     worked
@@ -63,11 +63,14 @@ async fn connect_and<T>(
 /// Work on a database that has our schema.
 pub(super) async fn with_schema<T>(
     settings: &Settings,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failed>,
+    work: impl AsyncFnOnce(&db::database::Database) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
-    with_database(settings, async |connection| {
+    with_database(settings, async |connection, options| {
         check_schema(connection, settings.database_url.is_none()).await?;
-        work(connection).await
+        let database = db::database::Database::single(settings, options);
+        let worked = work(&database).await;
+        database.close().await;
+        worked
     })
     .await
 }

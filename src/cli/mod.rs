@@ -123,6 +123,10 @@ impl<E: std::error::Error> From<E> for Failed {
             }
             source = cause.source();
         }
+        // pgbouncer's, which has no code of its own
+        if text.contains("statement pooling mode") {
+            text.push_str(": set pool_mode of the pooler to transaction or session");
+        }
         Self::new(text.replace('\n', " "))
     }
 }
@@ -195,7 +199,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
 }
 
 async fn db_migrate(settings: &Settings) -> Result<(), Failed> {
-    let migrated = with_database(settings, async |connection| {
+    let migrated = with_database(settings, async |connection, _| {
         Ok(schema::migrate(connection).await?)
     });
     match migrated.await? {
@@ -206,9 +210,9 @@ async fn db_migrate(settings: &Settings) -> Result<(), Failed> {
 
 async fn cleanup_acked_messages(settings: &Settings) -> Result<(), Failed> {
     let older_than = settings.cleanup_acked_messages_older_than_seconds;
-    let removed = with_schema(settings, async |connection| {
-        let removed = db::maintenance::cleanup_acked_messages(connection, older_than).await?;
-        db::maintenance::rotate(connection, older_than).await?;
+    let removed = with_schema(settings, async |database| {
+        let removed = db::maintenance::cleanup_acked_messages(database, older_than).await?;
+        db::maintenance::rotate(database, older_than).await?;
         Ok(removed)
     });
     print(&format!("removed={}", removed.await?))
@@ -216,8 +220,8 @@ async fn cleanup_acked_messages(settings: &Settings) -> Result<(), Failed> {
 
 async fn cleanup_stuck_messages(settings: &Settings) -> Result<(), Failed> {
     let timeout = settings.cleanup_stuck_messages_lock_timeout_seconds;
-    let released = with_schema(settings, async |connection| {
-        Ok(db::maintenance::cleanup_stuck_messages(connection, timeout).await?)
+    let released = with_schema(settings, async |database| {
+        Ok(db::maintenance::cleanup_stuck_messages(database, timeout).await?)
     });
     print(&format!("released={}", released.await?))
 }
@@ -234,8 +238,8 @@ async fn create_client(settings: &Settings, client: ClientSettings) -> Result<()
     scopes::validate(&client.scopes).map_err(Failed::new)?;
     let (id, secret) = (Uuid::now_v7(), secrets::generate(16));
     let hash = secrets::hash(&secret);
-    with_schema(settings, async |connection| {
-        Ok(db::clients::create(connection, id, &client, &hash).await?)
+    with_schema(settings, async |database| {
+        Ok(db::clients::create(database, id, &client, &hash).await?)
     })
     .await?;
     print(&format!("client_id={id}\nclient_secret={secret}"))

@@ -11,6 +11,7 @@ use super::Failed;
 use super::database::{Database, check_schema, connect};
 use crate::app::App;
 use crate::config::Settings;
+use crate::db::pooler::{self, Sessions};
 use crate::postgres::Embedded;
 use crate::telemetry::metrics::Metrics;
 use crate::{db, http, maintenance, shutdown};
@@ -51,7 +52,7 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> Result<(), Fa
     };
     let served = tokio::select! {
         ready = check_database(&database) => match ready {
-            Ok(()) => serve(settings, listener, &database, shutdown).await,
+            Ok(sessions) => serve(settings, listener, &database, sessions, shutdown).await,
             Err(failed) => Err(failed),
         },
         () = shutdown.cancelled() => Ok(()),
@@ -60,19 +61,32 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> Result<(), Fa
     served
 }
 
-async fn check_database(database: &Database) -> Result<(), Failed> {
+/// Whether the schema is ours, and the sessions are; those of the private Postgres are.
+async fn check_database(database: &Database) -> Result<Sessions, Failed> {
     let mut connection = connect(&database.options).await?;
     check_schema(&mut connection, database.embedded.is_some()).await?;
-    Ok(connection.close().await?)
+    connection.close().await?;
+    if database.embedded.is_some() {
+        return Ok(Sessions::Own);
+    }
+    let sessions = pooler::probe(&database.options).await?;
+    if sessions == Sessions::Shared {
+        tracing::info!(
+            "a pooler that shares sessions is in front of the database: each call is made in an \
+             explicit transaction, without prepared statements"
+        );
+    }
+    Ok(sessions)
 }
 
 async fn serve(
     settings: Settings,
     listener: TcpListener,
     database: &Database,
+    sessions: Sessions,
     shutdown: CancellationToken,
 ) -> Result<(), Failed> {
-    let pool = db::pool(&settings, database.options.clone());
+    let pool = db::database::Database::new(&settings, database.options.clone(), sessions);
     let metrics = Metrics::install().map_err(Failed::new)?;
     let app = App::new(settings.clone(), pool.clone(), metrics);
     let work = tokio::spawn(maintenance::run(pool.clone(), settings, shutdown.clone()));

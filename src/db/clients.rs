@@ -2,10 +2,11 @@
 //! `client_credentials`.
 
 use serde::Serialize;
-use sqlx::{FromRow, PgExecutor, PgPool};
+use sqlx::{FromRow, PgExecutor};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::database::Database;
 use super::{Page, Timestamp};
 use crate::error::Error;
 
@@ -78,7 +79,7 @@ pub async fn create(
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &PgPool, id: Uuid) -> Result<Client, Error> {
+pub async fn get(pool: &Database, id: Uuid) -> Result<Client, Error> {
     Ok(sqlx::query_as("select * from pubsub.get_client($1)")
         .bind(id)
         .fetch_one(pool)
@@ -89,7 +90,7 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Client, Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &PgPool, page: Page<Uuid>) -> Result<Vec<Client>, Error> {
+pub async fn list(pool: &Database, page: Page<Uuid>) -> Result<Vec<Client>, Error> {
     let query = sqlx::query_as("select * from pubsub.list_clients($1, $2, $3)");
     Ok(query
         .bind(page.offset)
@@ -103,7 +104,7 @@ pub async fn list(pool: &PgPool, page: Page<Uuid>) -> Result<Vec<Client>, Error>
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn update(pool: &PgPool, id: Uuid, client: &ClientSettings) -> Result<Client, Error> {
+pub async fn update(pool: &Database, id: Uuid, client: &ClientSettings) -> Result<Client, Error> {
     let query = sqlx::query_as("select * from pubsub.update_client($1, $2, $3, $4)");
     Ok(query
         .bind(id)
@@ -118,7 +119,7 @@ pub async fn update(pool: &PgPool, id: Uuid, client: &ClientSettings) -> Result<
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn delete(pool: &PgPool, id: Uuid) -> Result<(), Error> {
+pub async fn delete(pool: &Database, id: Uuid) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_client($1)")
         .bind(id)
         .execute(pool)
@@ -130,7 +131,7 @@ pub async fn delete(pool: &PgPool, id: Uuid) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn credentials(pool: &PgPool, id: Uuid) -> Result<Option<Credentials>, Error> {
+pub async fn credentials(pool: &Database, id: Uuid) -> Result<Option<Credentials>, Error> {
     let query = sqlx::query_as("select * from pubsub.client_credentials($1)");
     Ok(query.bind(id).fetch_optional(pool).await?)
 }

@@ -1,10 +1,11 @@
 //! Messages that a subscription gave up: `list_dlq_messages`, `reprocess_dlq_messages`,
 //! `redrive_dlq_messages`, `purge_dlq_messages`, `list_parked_messages`, `resume_messages`.
 
+use super::database::Database;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sqlx::FromRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -102,7 +103,7 @@ pub struct Redriven {
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     page: Page<Uuid>,
 ) -> Result<Vec<DeadLetter>, Error> {
@@ -121,7 +122,7 @@ pub async fn list(
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn reprocess(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     message_ids: &[Uuid],
 ) -> Result<i64, Error> {
@@ -140,7 +141,7 @@ pub async fn reprocess(
 /// # Errors
 /// 404 for an unknown subscription, 422 for a bad filter.
 pub async fn redrive(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     filter: Option<&RawValue>,
     limit: Option<i32>,
@@ -160,7 +161,7 @@ pub async fn redrive(
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub async fn purge(pool: &PgPool, subscription_id: &str) -> Result<i64, Error> {
+pub async fn purge(pool: &Database, subscription_id: &str) -> Result<i64, Error> {
     let mut total = 0;
     loop {
         let purged: i64 = sqlx::query_scalar("select pubsub.purge_dlq_messages($1)")
@@ -179,7 +180,7 @@ pub async fn purge(pool: &PgPool, subscription_id: &str) -> Result<i64, Error> {
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn list_parked(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     page: Page<Uuid>,
 ) -> Result<Vec<ParkedMessage>, Error> {
@@ -198,7 +199,7 @@ pub async fn list_parked(
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn resume(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     message_ids: &[Uuid],
     action: &str,

@@ -1,7 +1,8 @@
 //! Filters: `preview_filter`.
 
+use super::database::Database;
 use serde_json::value::RawValue;
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::Timestamp;
@@ -59,7 +60,7 @@ impl Row {
 /// # Errors
 /// 404 for an unknown subscription, 422 for a bad filter.
 pub async fn preview(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     filter: Option<&RawValue>,
     last: i32,

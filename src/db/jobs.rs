@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool};
+use sqlx::{FromRow, PgExecutor};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::database::Database;
 use super::{Page, Timestamp};
 use crate::error::Error;
 
@@ -55,7 +56,7 @@ impl Job {
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &PgPool, id: Uuid) -> Result<Job, Error> {
+pub async fn get(pool: &Database, id: Uuid) -> Result<Job, Error> {
     let query = sqlx::query_as("select * from pubsub.get_job($1)");
     Ok(query.bind(id).fetch_one(pool).await?)
 }
@@ -65,7 +66,7 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Job, Error> {
 /// # Errors
 /// 422 when there is no job that it is to come after.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: Option<&str>,
     page: Page<Uuid>,
 ) -> Result<Vec<Job>, Error> {
@@ -83,7 +84,7 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn cancel(pool: &PgPool, id: Uuid) -> Result<Job, Error> {
+pub async fn cancel(pool: &Database, id: Uuid) -> Result<Job, Error> {
     let query = sqlx::query_as("select * from pubsub.cancel_job($1)");
     Ok(query.bind(id).fetch_one(pool).await?)
 }

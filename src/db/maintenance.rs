@@ -4,7 +4,8 @@
 //! leadership.
 
 use sqlx::PgExecutor;
-use sqlx::postgres::PgConnection;
+
+use super::database::Database;
 
 /// lock_not_available: a table was in use for longer than a function waits.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -72,26 +73,24 @@ pub async fn fold_counters(executor: impl PgExecutor<'_>) -> Result<(), sqlx::Er
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cleanup_handed_out(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    until_nothing_is_left(connection, "select pubsub.cleanup_handed_out()").await
+pub async fn cleanup_handed_out(database: &Database) -> Result<(), sqlx::Error> {
+    until_nothing_is_left(database, "select pubsub.cleanup_handed_out()").await
 }
 
 /// Take lanes without messages off the lists of fair subscriptions, batch by batch.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cleanup_fair_lanes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    until_nothing_is_left(connection, "select pubsub.cleanup_fair_lanes()").await
+pub async fn cleanup_fair_lanes(database: &Database) -> Result<(), sqlx::Error> {
+    until_nothing_is_left(database, "select pubsub.cleanup_fair_lanes()").await
 }
 
 async fn until_nothing_is_left(
-    connection: &mut PgConnection,
+    database: &Database,
     batch: &'static str,
 ) -> Result<(), sqlx::Error> {
     loop {
-        let done: i64 = sqlx::query_scalar(batch)
-            .fetch_one(&mut *connection)
-            .await?;
+        let done: i64 = sqlx::query_scalar(batch).fetch_one(database).await?;
         if done == 0 {
             return Ok(());
         }
@@ -103,14 +102,14 @@ async fn until_nothing_is_left(
 /// # Errors
 /// When the database fails.
 pub async fn cleanup_acked_messages(
-    connection: &mut PgConnection,
+    database: &Database,
     older_than_seconds: i32,
 ) -> Result<i64, sqlx::Error> {
     let mut total = 0;
     loop {
         let removed = sqlx::query_scalar("select pubsub.cleanup_acked_messages($1)")
             .bind(older_than_seconds)
-            .fetch_one(&mut *connection)
+            .fetch_one(database)
             .await;
         let removed: i64 = match removed {
             // what is left of a partition in use is for the next time
@@ -129,13 +128,13 @@ pub async fn cleanup_acked_messages(
 /// # Errors
 /// When the database fails.
 pub async fn cleanup_failures(
-    connection: &mut PgConnection,
+    database: &Database,
     older_than_seconds: i32,
 ) -> Result<(), sqlx::Error> {
     loop {
         let removed: i64 = sqlx::query_scalar("select pubsub.cleanup_failures($1)")
             .bind(older_than_seconds)
-            .fetch_one(&mut *connection)
+            .fetch_one(database)
             .await?;
         if removed == 0 {
             return Ok(());
@@ -148,14 +147,14 @@ pub async fn cleanup_failures(
 /// # Errors
 /// When the database fails.
 pub async fn cleanup_idempotency_keys(
-    connection: &mut PgConnection,
+    database: &Database,
     older_than_seconds: i32,
 ) -> Result<i64, sqlx::Error> {
     let mut total = 0;
     loop {
         let removed: i64 = sqlx::query_scalar("select pubsub.cleanup_idempotency_keys($1)")
             .bind(older_than_seconds)
-            .fetch_one(&mut *connection)
+            .fetch_one(database)
             .await?;
         total += removed;
         if removed == 0 {
@@ -169,10 +168,7 @@ pub async fn cleanup_idempotency_keys(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn rotate(
-    connection: &mut PgConnection,
-    retention_seconds: i32,
-) -> Result<(), sqlx::Error> {
+pub async fn rotate(database: &Database, retention_seconds: i32) -> Result<(), sqlx::Error> {
     for step in [
         "select pubsub.make_partitions('messages', pubsub.longest_retention($1))",
         "select pubsub.make_partitions('acked', $1)",
@@ -183,7 +179,7 @@ pub async fn rotate(
     ] {
         let done = sqlx::query(step)
             .bind(retention_seconds)
-            .execute(&mut *connection)
+            .execute(database)
             .await;
         match done {
             Err(error) if is_lock_timeout(&error) => tracing::debug!(step, "left to the next time"),

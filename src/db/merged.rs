@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::database::Database;
 use moka::future::Cache;
-use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ const FIRST_EXPECTED: usize = 1024 * 1024;
 /// Publishes, claims, acks and settlements, and those who wait for messages.
 #[derive(Clone)]
 pub struct Merged {
-    pool: PgPool,
+    pool: Database,
     waiting: Waiting,
     publisher: Publisher,
     publishes: Arc<Group<Publishes>>,
@@ -49,9 +49,9 @@ impl Merged {
     /// Over the connections of a pool; a subscription without an ack deadline of its own gets the
     /// default.
     #[must_use]
-    pub fn new(pool: &PgPool, default_ack_deadline_seconds: i32, budget: Budget) -> Self {
+    pub fn new(pool: &Database, default_ack_deadline_seconds: i32, budget: Budget) -> Self {
         // one key must not take all connections
-        let connections = usize::try_from(pool.options().get_max_connections()).unwrap_or(1);
+        let connections = usize::try_from(pool.pool().options().get_max_connections()).unwrap_or(1);
         let most_running = connections.div_ceil(2);
         let pool = || pool.clone();
         let waiting = Waiting::new(pool());
@@ -320,7 +320,7 @@ impl Calls for Publishes {
 }
 
 struct Claims {
-    pool: PgPool,
+    pool: Database,
     waiting: Waiting,
     default_ack_deadline_seconds: i32,
     /// How far each subscription was read by the last call, on whichever connection.
@@ -362,7 +362,7 @@ impl Calls for Claims {
 }
 
 struct Acks {
-    pool: PgPool,
+    pool: Database,
 }
 
 impl Calls for Acks {
@@ -385,7 +385,7 @@ impl Calls for Acks {
 }
 
 struct Settlements {
-    pool: PgPool,
+    pool: Database,
 }
 
 impl Calls for Settlements {

@@ -1,6 +1,7 @@
 //! Messages: `consume_messages_for`, `ack_messages`, `nack_messages`.
 
-use sqlx::{FromRow, PgPool, Row};
+use super::database::Database;
+use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::Timestamp;
@@ -100,7 +101,7 @@ pub(super) struct Consumed {
 /// # Errors
 /// 404 for an unknown subscription.
 pub(super) async fn consume(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     claims: &[Claim],
     default_ack_deadline_seconds: i32,
@@ -152,7 +153,7 @@ pub(super) async fn consume(
 /// # Errors
 /// 404 for an unknown subscription.
 pub(super) async fn ack(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     handles: impl Iterator<Item = &Handle>,
 ) -> Result<i64, Error> {
@@ -170,7 +171,7 @@ pub(super) async fn ack(
 /// # Errors
 /// 404 for an unknown subscription.
 pub(super) async fn nack(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     handles: &[Handle],
 ) -> Result<i64, Error> {

@@ -1,6 +1,7 @@
 //! The only place that speaks SQL: one function per call of an SQL function, by concept.
 
 pub mod clients;
+pub mod database;
 pub mod dead_letters;
 pub mod filters;
 mod group;
@@ -10,7 +11,10 @@ pub mod json;
 pub mod maintenance;
 pub mod merged;
 pub mod messages;
+pub mod pooler;
 pub mod publish;
+mod refusal;
+mod room;
 pub mod schema;
 pub mod seek;
 pub mod settlements;
@@ -31,6 +35,8 @@ use sqlx::{ConnectOptions, Connection};
 use tracing::log::LevelFilter;
 
 use crate::config::Settings;
+use database::Database;
+use pooler::Sessions;
 
 /// How long a request waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,9 +44,12 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a subcommand, or a server that starts, waits for the database.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What every session starts with: qualified names only, no statement without an end, and no JIT,
-/// which costs tens of milliseconds per function call.
+/// What a session of our own starts with, whatever the database's or the role's defaults are:
+/// qualified names only, the isolation that the functions are written for, no statement without an
+/// end, no wait that ends before it, and no JIT, which costs tens of milliseconds per function call.
 const SESSION: &str = "set search_path = ''; set jit = off; set timezone = 'UTC'; \
+    set default_transaction_isolation = 'read committed'; set lock_timeout = 0; \
+    set idle_session_timeout = 0; \
     set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'";
 
 /// What to do when a number of ours comes for the second time; `fail_sequences` says the same.
@@ -75,7 +84,10 @@ pub struct Page<Id = String> {
 /// # Errors
 /// When the URL cannot be understood.
 pub fn options(settings: &Settings, url: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    let options = PgConnectOptions::from_str(url)?.application_name("fastpubsub");
+    let options = PgConnectOptions::from_str(url)?
+        .application_name("fastpubsub")
+        // poolers refuse it, and floats are read in binary
+        .extra_float_digits(None);
     Ok(if settings.database_echo {
         options.log_statements(LevelFilter::Info)
     } else {
@@ -83,15 +95,26 @@ pub fn options(settings: &Settings, url: &str) -> Result<PgConnectOptions, sqlx:
     })
 }
 
-/// The pool that the server works with. Nothing is connected yet.
-#[must_use]
-pub fn pool(settings: &Settings, options: PgConnectOptions) -> PgPool {
+/// The connections of a [`database::Database`]. Nothing is connected yet.
+fn pool(
+    settings: &Settings,
+    options: PgConnectOptions,
+    sessions: Sessions,
+    most_connections: u32,
+) -> PgPool {
     let pre_ping = settings.database_pool_pre_ping;
     PgPoolOptions::new()
-        .max_connections(settings.database_pool_size + settings.database_max_overflow)
+        .max_connections(most_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
-        .after_connect(|connection, _| Box::pin(prepare_session(connection)))
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                match sessions {
+                    Sessions::Own => prepare_session(connection).await,
+                    Sessions::Shared => Ok(()),
+                }
+            })
+        })
         .before_acquire(move |connection, meta| {
             Box::pin(async move {
                 // a busy connection needs no test
@@ -111,18 +134,13 @@ pub fn pool(settings: &Settings, options: PgConnectOptions) -> PgPool {
         .connect_lazy_with(options)
 }
 
-/// One connection, for a subcommand.
+/// One connection whose session is left as it is.
 ///
 /// # Errors
 /// When the database cannot be reached.
 pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let connecting = async {
-        let mut connection = options.connect().await?;
-        prepare_session(&mut connection).await?;
-        Ok(connection)
-    };
     let too_long = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+    tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
         .await
         .map_err(too_long)?
 }
@@ -133,18 +151,25 @@ pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::E
 /// When the database cannot be reached.
 pub async fn cancel(options: &PgConnectOptions, application_name: &str) -> Result<(), sqlx::Error> {
     let mut connection = options.connect().await?;
+    let mut transaction = connection.begin().await?;
     sqlx::query(
         "select pg_catalog.pg_cancel_backend(a.pid) from pg_catalog.pg_stat_activity a \
          where a.application_name operator(pg_catalog.=) $1 \
              and a.pid operator(pg_catalog.<>) pg_catalog.pg_backend_pid()",
     )
     .bind(application_name)
-    .execute(&mut connection)
+    // the session may be a pooler's
+    .persistent(false)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    transaction.commit().await
 }
 
-async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Set a session of our own up as the service does.
+///
+/// # Errors
+/// When the database fails.
+pub async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SESSION).execute(connection).await?;
     Ok(())
 }
@@ -153,7 +178,7 @@ async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Erro
 ///
 /// # Errors
 /// When it does not.
-pub async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("select 1").execute(pool).await?;
+pub async fn ping(database: &Database) -> Result<(), sqlx::Error> {
+    sqlx::query("select 1").execute(database).await?;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Publishing: `publish_messages_for`.
 
+use super::database::Database;
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool, Row};
+use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::json::JsonText;
@@ -114,7 +115,7 @@ pub(super) struct Once {
 /// Publishes, and rings for those who wait for messages.
 #[derive(Clone)]
 pub(super) struct Publisher {
-    pub(super) pool: PgPool,
+    pub(super) pool: Database,
     pub(super) waiting: Waiting,
 }
 
@@ -150,7 +151,7 @@ impl Publisher {
 }
 
 async fn publish(
-    pool: &PgPool,
+    pool: &Database,
     topic_id: &str,
     publications: &[Publication],
     once: Option<&Once>,

@@ -7,7 +7,7 @@ use refinery_core::Migration;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 mod tables {
     refinery::embed_migrations!("migrations");
 }
+use super::database::BEGIN;
 use tables::migrations;
 
 /// The files of `sql/`, in the order in which they are applied.
@@ -217,11 +218,14 @@ pub async fn check(connection: &mut PgConnection) -> Result<Fit, sqlx::Error> {
 }
 
 async fn stamp(connection: &mut PgConnection) -> Result<Option<Stamp>, sqlx::Error> {
-    let comment: Option<String> = sqlx::query_scalar(
-        "select pg_catalog.obj_description(pg_catalog.to_regnamespace('pubsub'), 'pg_namespace')",
-    )
-    .fetch_one(connection)
-    .await?;
+    // not prepared: the session may be a pooler's
+    let row = connection
+        .fetch_one(sqlx::raw_sql(
+            "select pg_catalog.obj_description(\
+             pg_catalog.to_regnamespace('pubsub'), 'pg_namespace')",
+        ))
+        .await?;
+    let comment: Option<String> = row.try_get(0)?;
     Ok(comment.as_deref().and_then(Stamp::parse))
 }
 
@@ -231,9 +235,10 @@ async fn stamp(connection: &mut PgConnection) -> Result<Option<Stamp>, sqlx::Err
 /// When the schema is newer, or a statement fails; the database is then as it was.
 pub async fn migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
     let ours = Stamp::ours();
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     sqlx::query("select pg_catalog.pg_advisory_xact_lock($1)")
         .bind(MIGRATION_LOCK)
+        .persistent(false)
         .execute(&mut *transaction)
         .await?;
     match ours.fit(stamp(&mut transaction).await?.as_ref()) {

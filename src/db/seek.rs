@@ -1,9 +1,9 @@
 //! Seeking: `seek_subscription`, `seek_subscription_to_end`, `seek_subscription_to_snapshot`,
 //! `replay_messages`.
 
+use super::database::Database;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use sqlx::PgPool;
 
 use super::jobs::Job;
 use crate::error::Error;
@@ -33,7 +33,7 @@ pub enum Seek {
 /// # Errors
 /// 404 for an unknown subscription or snapshot, 409 while another job of the subscription runs, 422
 /// for a bad filter.
-pub async fn begin(pool: &PgPool, subscription_id: &str, seek: &Seek) -> Result<Job, Error> {
+pub async fn begin(pool: &Database, subscription_id: &str, seek: &Seek) -> Result<Job, Error> {
     let query = match seek {
         Seek::Time(time) => sqlx::query_as("select * from pubsub.seek_subscription($1, $2)")
             .bind(subscription_id)

@@ -1,7 +1,7 @@
 //! Settling deliveries one by one: `settle_messages`, and `release_messages` for those that nobody
 //! saw.
 
-use sqlx::PgPool;
+use super::database::Database;
 use uuid::Uuid;
 
 use super::Timestamp;
@@ -83,7 +83,7 @@ pub struct Settled {
 /// # Errors
 /// 404 for an unknown subscription; 422 when a delivery is named twice.
 pub(super) async fn settle(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     settlements: &[&Settlement],
 ) -> Result<Vec<Settled>, Error> {
@@ -120,7 +120,7 @@ pub(super) async fn settle(
 /// # Errors
 /// 404 for an unknown subscription.
 pub(super) async fn release(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: &str,
     deliveries: &[Delivery],
 ) -> Result<i64, Error> {

@@ -1,7 +1,8 @@
 //! Snapshots: `create_snapshot`, `list_snapshots`, `delete_snapshot`.
 
+use super::database::Database;
 use serde::Serialize;
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 use utoipa::ToSchema;
 
 use super::{Page, Timestamp};
@@ -25,7 +26,7 @@ pub struct Snapshot {
 ///
 /// # Errors
 /// 409 when the id is taken, 404 for an unknown subscription.
-pub async fn create(pool: &PgPool, id: &str, subscription_id: &str) -> Result<Snapshot, Error> {
+pub async fn create(pool: &Database, id: &str, subscription_id: &str) -> Result<Snapshot, Error> {
     let query = sqlx::query_as("select * from pubsub.create_snapshot($1, $2)");
     Ok(query.bind(id).bind(subscription_id).fetch_one(pool).await?)
 }
@@ -35,7 +36,7 @@ pub async fn create(pool: &PgPool, id: &str, subscription_id: &str) -> Result<Sn
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Database,
     subscription_id: Option<&str>,
     page: Page,
 ) -> Result<Vec<Snapshot>, Error> {
@@ -53,7 +54,7 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 when there is none, 409 while a job seeks to it.
-pub async fn delete(pool: &PgPool, id: &str) -> Result<(), Error> {
+pub async fn delete(pool: &Database, id: &str) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_snapshot($1)")
         .bind(id)
         .execute(pool)

@@ -1,11 +1,12 @@
 //! Subscriptions: `create_subscription`, `get_subscription`, `list_subscriptions`,
 //! `update_subscription`, `delete_subscription`, `subscription_metrics`.
 
+use super::database::Database;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sqlx::FromRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 
 use super::{Page, Timestamp};
@@ -136,7 +137,7 @@ pub struct SubscriptionMetrics {
 ///
 /// # Errors
 /// 409 when the id is taken, 404 for an unknown topic, 422 for a bad value.
-pub async fn create(pool: &PgPool, new: &NewSubscription) -> Result<Subscription, Error> {
+pub async fn create(pool: &Database, new: &NewSubscription) -> Result<Subscription, Error> {
     let query = sqlx::query_as(
         "select * from pubsub.create_subscription($1, $2, $3::json, $4, $5, $6, $7, $8, \
          coalesce($9, 'dead_letter'), $10, $11, $12, $13, $14, $15, $16, $17)",
@@ -168,7 +169,7 @@ pub async fn create(pool: &PgPool, new: &NewSubscription) -> Result<Subscription
 ///
 /// # Errors
 /// 404 when there is none, 422 for a bad value.
-pub async fn update(pool: &PgPool, id: &str, changes: &str) -> Result<Subscription, Error> {
+pub async fn update(pool: &Database, id: &str, changes: &str) -> Result<Subscription, Error> {
     // text, as in create
     let query = sqlx::query_as("select * from pubsub.update_subscription($1, $2::json)");
     Ok(query.bind(id).bind(changes).fetch_one(pool).await?)
@@ -178,7 +179,7 @@ pub async fn update(pool: &PgPool, id: &str, changes: &str) -> Result<Subscripti
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &PgPool, id: &str) -> Result<Subscription, Error> {
+pub async fn get(pool: &Database, id: &str) -> Result<Subscription, Error> {
     let query = sqlx::query_as("select * from pubsub.get_subscription($1)");
     Ok(query.bind(id).fetch_one(pool).await?)
 }
@@ -188,7 +189,7 @@ pub async fn get(pool: &PgPool, id: &str) -> Result<Subscription, Error> {
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Database,
     topic_id: Option<&str>,
     page: Page,
 ) -> Result<Vec<Subscription>, Error> {
@@ -206,7 +207,7 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn delete(pool: &PgPool, id: &str) -> Result<(), Error> {
+pub async fn delete(pool: &Database, id: &str) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_subscription($1)")
         .bind(id)
         .execute(pool)
@@ -218,7 +219,7 @@ pub async fn delete(pool: &PgPool, id: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn metrics(pool: &PgPool, id: &str) -> Result<SubscriptionMetrics, Error> {
+pub async fn metrics(pool: &Database, id: &str) -> Result<SubscriptionMetrics, Error> {
     let query = sqlx::query_as("select * from pubsub.subscription_metrics($1)");
     Ok(query.bind(id).fetch_one(pool).await?)
 }
@@ -227,7 +228,7 @@ pub async fn metrics(pool: &PgPool, id: &str) -> Result<SubscriptionMetrics, Err
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list_metrics(pool: &PgPool, limit: i32) -> Result<Vec<SubscriptionMetrics>, Error> {
+pub async fn list_metrics(pool: &Database, limit: i32) -> Result<Vec<SubscriptionMetrics>, Error> {
     let query = sqlx::query_as("select * from pubsub.list_subscription_metrics($1)");
     Ok(query.bind(limit).fetch_all(pool).await?)
 }

@@ -1,6 +1,7 @@
 //! What became of a message: `message_timeline`.
 
-use sqlx::{FromRow, PgPool};
+use super::database::Database;
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::Timestamp;
@@ -33,7 +34,7 @@ pub struct Event {
 ///
 /// # Errors
 /// 404 for a message that nothing remembers.
-pub async fn get(pool: &PgPool, message_id: Uuid) -> Result<Vec<Event>, Error> {
+pub async fn get(pool: &Database, message_id: Uuid) -> Result<Vec<Event>, Error> {
     let query = sqlx::query_as("select * from pubsub.message_timeline($1)");
     Ok(query.bind(message_id).fetch_all(pool).await?)
 }

@@ -1,7 +1,8 @@
 //! Topics: `create_topic`, `get_topic`, `list_topics`, `update_topic`, `delete_topic`.
 
+use super::database::Database;
 use serde::Serialize;
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 use utoipa::ToSchema;
 
 use super::{Page, Timestamp};
@@ -25,7 +26,7 @@ pub struct Topic {
 /// # Errors
 /// 409 when the id is taken, 422 for a bad value.
 pub async fn create(
-    pool: &PgPool,
+    pool: &Database,
     id: &str,
     message_retention_seconds: Option<i32>,
 ) -> Result<Topic, Error> {
@@ -41,7 +42,7 @@ pub async fn create(
 ///
 /// # Errors
 /// 404 when there is none, 422 for a bad value.
-pub async fn update(pool: &PgPool, id: &str, changes: &str) -> Result<Topic, Error> {
+pub async fn update(pool: &Database, id: &str, changes: &str) -> Result<Topic, Error> {
     let query = sqlx::query_as("select * from pubsub.update_topic($1, $2::json)");
     Ok(query.bind(id).bind(changes).fetch_one(pool).await?)
 }
@@ -50,7 +51,7 @@ pub async fn update(pool: &PgPool, id: &str, changes: &str) -> Result<Topic, Err
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &PgPool, id: &str) -> Result<Topic, Error> {
+pub async fn get(pool: &Database, id: &str) -> Result<Topic, Error> {
     let query = sqlx::query_as("select * from pubsub.get_topic($1)");
     Ok(query.bind(id).fetch_one(pool).await?)
 }
@@ -59,7 +60,7 @@ pub async fn get(pool: &PgPool, id: &str) -> Result<Topic, Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Topic>, Error> {
+pub async fn list(pool: &Database, page: Page) -> Result<Vec<Topic>, Error> {
     let query = sqlx::query_as("select * from pubsub.list_topics($1, $2, $3)");
     Ok(query
         .bind(page.offset)
@@ -73,7 +74,7 @@ pub async fn list(pool: &PgPool, page: Page) -> Result<Vec<Topic>, Error> {
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn delete(pool: &PgPool, id: &str) -> Result<(), Error> {
+pub async fn delete(pool: &Database, id: &str) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_topic($1)")
         .bind(id)
         .execute(pool)

@@ -1,6 +1,6 @@
 //! Acks and publishes in one step: `apply_transaction`.
 
-use sqlx::PgPool;
+use super::database::Database;
 use uuid::Uuid;
 
 use super::json::JsonText;
@@ -33,7 +33,7 @@ pub struct Publishes {
 /// 404 for an unknown subscription or topic, 409 with the positions of stale leases, 422 for what a
 /// message must not be.
 pub(super) async fn apply(
-    pool: &PgPool,
+    pool: &Database,
     acks: &Acks,
     publishes: &Publishes,
     idempotency_window_seconds: i32,

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::db::database::Database;
 use metrics::{describe_gauge, gauge};
-use sqlx::PgPool;
 
 use crate::db;
 use crate::db::health::Fact;
 
 /// Read the facts and set a gauge for each: `pubsub_` and its name, labelled with its subject.
-pub(super) async fn set_gauges(pool: &PgPool) {
+pub(super) async fn set_gauges(pool: &Database) {
     match db::health::list(pool).await {
         Ok(facts) => facts.iter().for_each(show),
         Err(error) => tracing::warn!(error = %error, "reading the database's health failed"),

@@ -4,11 +4,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::db::database::Database;
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use metrics_util::MetricKindMask;
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 
 use super::health;
@@ -79,10 +79,11 @@ impl Metrics {
     }
 
     /// The metrics in Prometheus' text format.
-    pub async fn render(&self, pool: &PgPool) -> String {
-        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+    pub async fn render(&self, pool: &Database) -> String {
+        let connections = pool.pool();
+        let idle = u32::try_from(connections.num_idle()).unwrap_or(u32::MAX);
         gauge!(CONNECTIONS, "state" => "idle").set(idle);
-        gauge!(CONNECTIONS, "state" => "used").set(pool.size().saturating_sub(idle));
+        gauge!(CONNECTIONS, "state" => "used").set(connections.size().saturating_sub(idle));
         self.process.collect();
         self.read_database(pool).await;
         self.handle.run_upkeep();
@@ -90,7 +91,7 @@ impl Metrics {
     }
 
     /// Scrapes within some seconds share what one of them read.
-    async fn read_database(&self, pool: &PgPool) {
+    async fn read_database(&self, pool: &Database) {
         let mut read_at = self.read_at.lock().await;
         if read_at.is_some_and(|at| at.elapsed() < READ_FOR) {
             return;
@@ -101,7 +102,7 @@ impl Metrics {
     }
 }
 
-async fn count_messages(pool: &PgPool) {
+async fn count_messages(pool: &Database) {
     match db::subscriptions::list_metrics(pool, MAX_SUBSCRIPTIONS).await {
         Ok(subscriptions) => {
             for counts in subscriptions {

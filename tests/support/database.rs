@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 
+use fastpubsub::db::database::Database;
+use fastpubsub::db::pooler::Sessions;
 use fastpubsub::db::schema;
 use fastpubsub::postgres::Embedded;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
@@ -124,13 +126,17 @@ impl TestDatabase {
     }
 
     /// A pool with the session settings of the service.
-    pub fn pool(&self) -> PgPool {
-        fastpubsub::db::pool(&super::settings(&[]), self.options())
+    pub fn pool(&self) -> Database {
+        Database::new(&super::settings(&[]), self.options(), Sessions::Own)
     }
 
     /// One connection with the session settings of the service.
     pub async fn connect(&self) -> PgConnection {
-        fastpubsub::db::connect(&self.options).await.unwrap()
+        let mut connection = fastpubsub::db::connect(&self.options).await.unwrap();
+        fastpubsub::db::prepare_session(&mut connection)
+            .await
+            .unwrap();
+        connection
     }
 
     /// One connection as psql would make it.

@@ -1,20 +1,23 @@
 //! What tests stand on: a service on a free port with its own database, and a client for it.
 
 pub mod database;
+pub mod pooler;
 
 use std::time::Duration;
 
 use clap::Parser;
 use fastpubsub::app::App;
 use fastpubsub::config::Settings;
+use fastpubsub::db::database::Database;
+use fastpubsub::db::pooler::{Sessions, probe};
 use fastpubsub::http::serve::{Limits, serve_with};
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use database::TestDatabase;
+use pooler::Pooler;
 
 /// Long enough for a signing key.
 pub const SECRET_KEY: &str = "a test key that is longer than 32 bytes";
@@ -27,6 +30,9 @@ pub struct TestApp {
     token: Option<String>,
     shutdown: CancellationToken,
 }
+
+/// `transaction` or `session`: the services of the tests reach their database through a pgbouncer.
+const POOLER: &str = "FASTPUBSUB_TEST_POOLER";
 
 impl TestApp {
     /// With default settings.
@@ -58,15 +64,40 @@ impl TestApp {
         flags: &[&str],
         change: impl FnOnce(&mut Limits),
     ) -> Self {
+        let pooler = match std::env::var(POOLER) {
+            Ok(mode) => Some(Pooler::start(&database, &mode, "default_pool_size = 5").await),
+            Err(_) => None,
+        };
+        Self::start_through(database, pooler, flags, change).await
+    }
+
+    /// Over an existing database, perhaps through a pooler, with other limits for connections.
+    pub async fn start_through(
+        database: TestDatabase,
+        pooler: Option<Pooler>,
+        flags: &[&str],
+        change: impl FnOnce(&mut Limits),
+    ) -> Self {
         let settings = settings(flags);
         let mut limits = Limits::of(&settings);
         change(&mut limits);
-        let pool = fastpubsub::db::pool(&settings, database.options());
+        let pool = match &pooler {
+            Some(pooler) => {
+                let sessions = probe(&pooler.options()).await.unwrap();
+                Database::new(&settings, pooler.options(), sessions)
+            }
+            None => Database::new(&settings, database.options(), Sessions::Own),
+        };
         let app = App::new(settings, pool, Metrics::install().unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve_with(listener, app, shutdown.clone(), limits));
+        let ended = shutdown.clone();
+        tokio::spawn(async move {
+            serve_with(listener, app, ended, limits).await;
+            // its drain needs the database
+            drop(pooler);
+        });
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(60))
@@ -82,7 +113,7 @@ impl TestApp {
     }
 
     /// A pool on the database of the service.
-    pub fn pool(&self) -> PgPool {
+    pub fn pool(&self) -> Database {
         self.database.pool()
     }
 

@@ -10,7 +10,7 @@ mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::PgPool;
+use crate::db::database::Database;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use places::Places;
 pub(super) struct Waiting(Arc<Shared>);
 
 struct Shared {
-    pool: PgPool,
+    pool: Database,
     places: Mutex<Places>,
     /// Somebody waits where nobody did.
     arrived: Notify,
@@ -40,7 +40,7 @@ impl Shared {
 }
 
 impl Waiting {
-    pub(super) fn new(pool: PgPool) -> Self {
+    pub(super) fn new(pool: Database) -> Self {
         Self(Arc::new(Shared {
             pool,
             places: Mutex::default(),

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::db::database::Database;
+use crate::db::pooler::Sessions;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, FromRow, PgPool};
+use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, Row};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_FACTOR: u32 = 9;
 /// How long a wait for a commit lasts: when the server ends, its call does so within this time.
 const WAIT_SECONDS: f64 = 5.0;
+/// The same where it keeps one of a pooler's sessions from others.
+const SHARED_WAIT_SECONDS: f64 = 1.0;
 /// Between looks that no commit asks for, and between attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
 /// When nothing at all is due.
@@ -81,7 +85,7 @@ async fn look_after_commits(shared: &Shared, mut commits: mpsc::Receiver<()>) {
     }
 }
 
-async fn look(pool: &PgPool, watched: Watched) -> Result<Vec<Look>, sqlx::Error> {
+async fn look(pool: &Database, watched: Watched) -> Result<Vec<Look>, sqlx::Error> {
     sqlx::query_as("select * from pubsub.ready_subscriptions($1, $2, $3)")
         .bind(watched.subscription_ids)
         .bind(watched.after)
@@ -91,7 +95,7 @@ async fn look(pool: &PgPool, watched: Watched) -> Result<Vec<Look>, sqlx::Error>
 }
 
 /// Tell of commits, for ever.
-async fn wait_for_commits(pool: &PgPool, committed: mpsc::Sender<()>) {
+async fn wait_for_commits(pool: &Database, committed: mpsc::Sender<()>) {
     let mut warned = false;
     loop {
         let Err(error) = wait_on_a_connection(pool, &committed, &mut warned).await;
@@ -104,23 +108,22 @@ async fn wait_for_commits(pool: &PgPool, committed: mpsc::Sender<()>) {
 }
 
 async fn wait_on_a_connection(
-    pool: &PgPool,
+    pool: &Database,
     committed: &mpsc::Sender<()>,
     warned: &mut bool,
 ) -> Result<std::convert::Infallible, sqlx::Error> {
-    let options = pool.connect_options();
+    let options = pool.pool().connect_options();
     let mut connection = PgConnection::connect_with(&options).await?;
-    // the call lasts longer than any statement of a request may
-    sqlx::raw_sql("set search_path = ''; set jit = off; set statement_timeout = 0")
-        .execute(&mut connection)
-        .await?;
+    let sessions = pool.sessions();
+    if sessions == Sessions::Own {
+        // the call lasts longer than any statement of a request may
+        sqlx::raw_sql("set search_path = ''; set jit = off; set statement_timeout = 0")
+            .execute(&mut connection)
+            .await?;
+    }
     let mut snapshot = String::new();
     loop {
-        let now: String = sqlx::query_scalar("call pubsub.wait_for_commit($1, $2)")
-            .bind(&snapshot)
-            .bind(WAIT_SECONDS)
-            .fetch_one(&mut connection)
-            .await?;
+        let now = wait_for_commit(&mut connection, sessions, &snapshot).await?;
         if std::mem::take(warned) {
             tracing::info!("waiting for commits again");
         }
@@ -128,6 +131,32 @@ async fn wait_on_a_connection(
             snapshot = now;
             // waits while the last one has not been looked at: never faster than the looks
             let _ended = committed.send(()).await;
+        }
+    }
+}
+
+/// The procedure ends transactions, so it cannot be called in one.
+async fn wait_for_commit(
+    connection: &mut PgConnection,
+    sessions: Sessions,
+    snapshot: &str,
+) -> Result<String, sqlx::Error> {
+    match sessions {
+        Sessions::Own => {
+            sqlx::query_scalar("call pubsub.wait_for_commit($1, $2)")
+                .bind(snapshot)
+                .bind(WAIT_SECONDS)
+                .fetch_one(connection)
+                .await
+        }
+        // nothing prepared, which could be another session's; no quote is in a snapshot
+        Sessions::Shared => {
+            let snapshot = snapshot.replace('\'', "");
+            let call = format!("call pubsub.wait_for_commit('{snapshot}', {SHARED_WAIT_SECONDS})");
+            let row = connection
+                .fetch_one(sqlx::raw_sql(AssertSqlSafe(call)))
+                .await?;
+            row.try_get(0)
         }
     }
 }

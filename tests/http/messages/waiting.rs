@@ -286,7 +286,7 @@ async fn a_message_whose_publisher_commits_late_is_not_missed() {
     let app = app_with(json!({})).await;
     app.topic_with_subscription("u", "u", json!({})).await;
     let pool = app.pool();
-    let mut late = pool.begin().await.unwrap();
+    let mut late = pool.pool().begin().await.unwrap();
     sqlx::raw_sql("select pubsub.publish_messages('t', array['{\"late\": true}'::jsonb])")
         .execute(&mut *late)
         .await

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use fastpubsub::app::App;
+use fastpubsub::db::database::Database;
+use fastpubsub::db::pooler::Sessions;
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -16,7 +18,7 @@ use crate::support::{Answer, TestApp, answer, settings};
 /// The address of a service whose database is found with these options, while the guard lives.
 async fn start_on(options: PgConnectOptions) -> (String, impl Drop) {
     let settings = settings(&[]);
-    let pool = fastpubsub::db::pool(&settings, options);
+    let pool = Database::new(&settings, options, Sessions::Own);
     let app = App::new(settings, pool, Metrics::install().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -15,9 +15,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use fastpubsub::db::database::Database;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
 use crate::support::{Answer, TestApp};
 
@@ -131,7 +131,7 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) {
 }
 
 /// How many rows each table has, and how many deliveries are leased.
-async fn contents(pool: &PgPool) -> Vec<i64> {
+async fn contents(pool: &Database) -> Vec<i64> {
     sqlx::query_scalar(
         "select array[(select count(*) from pubsub_data.topics), \
          (select count(*) from pubsub_data.subscriptions), \

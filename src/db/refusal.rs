@@ -1,0 +1,42 @@
+//! Calls that Postgres broke off though nothing is wrong with them.
+
+use sqlx::error::DatabaseError;
+
+/// Why Postgres broke a call off that may be made again at once: nothing of it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Deadlock,
+    SerializationFailure,
+    /// A migration replaced what the session had planned with.
+    StalePlan,
+}
+
+impl Refusal {
+    /// Its name in the documentation of Postgres, for logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Deadlock => "deadlock_detected",
+            Self::SerializationFailure => "serialization_failure",
+            Self::StalePlan => "stale_plan",
+        }
+    }
+
+    pub(super) fn of(error: &sqlx::Error) -> Option<Self> {
+        let error = error.as_database_error()?;
+        let code = error.code();
+        Some(match code.as_deref()? {
+            "40P01" => Self::Deadlock,
+            "40001" => Self::SerializationFailure,
+            "XX000" if is_stale(error) => Self::StalePlan,
+            "0A000" if error.message().contains("cached plan must not change") => Self::StalePlan,
+            _ => return None,
+        })
+    }
+}
+
+/// Postgres has no code of its own for it. Seen: "cache lookup failed for function 4711" and "could not
+/// open relation with OID 4711".
+fn is_stale(error: &dyn DatabaseError) -> bool {
+    let message = error.message();
+    message.starts_with("cache lookup failed for") || message.starts_with("could not open relation")
+}
