@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fastpubsub::db::database::Database;
-use fastpubsub::db::pooler::{ProbeError, Sessions, probe};
+use fastpubsub::db::pooler::{Sessions, probe};
 use fastpubsub::db::schema::{self, Migrated};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
@@ -63,15 +63,48 @@ async fn a_pooler_is_told_where_it_has_other_sessions_at_hand_and_takes_turns() 
     }
 }
 
+/// Its exit code and what it says.
+async fn binary(url: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fastpubsub"));
+    command.args(arguments).env("FASTPUBSUB_DATABASE_URL", url);
+    let output = command
+        .env("FASTPUBSUB_API_PORT", "0")
+        .output()
+        .await
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
 #[tokio::test]
 async fn a_pooler_in_statement_mode_is_refused_by_the_name_of_its_setting() {
     let database = TestDatabase::create().await;
     let pooler = Pooler::start(&database, "statement", FEW).await;
 
-    let refused = probe(&pooler.options()).await.unwrap_err();
+    for command in ["server", "db-migrate", "cleanup_stuck_messages"] {
+        let (code, said) = binary(&pooler.url(), &[command]).await;
 
-    assert!(matches!(refused, ProbeError::StatementMode));
-    assert!(refused.to_string().contains("pool_mode"), "{refused}");
+        assert_eq!(code, Some(1), "{command}: {said}");
+        assert!(said.contains("pool_mode"), "{command}: {said}");
+        assert_eq!(said.lines().count(), 1, "{command}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn every_subcommand_works_through_a_pooler() {
+    let database = TestDatabase::create_empty().await;
+    let pooler = Pooler::start(&database, "transaction", FEW).await;
+
+    for arguments in [
+        &["db-migrate"][..],
+        &["create_client", "c"],
+        &["cleanup_acked_messages"],
+        &["cleanup_stuck_messages"],
+    ] {
+        let (code, said) = binary(&pooler.url(), arguments).await;
+
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    }
 }
 
 #[tokio::test]

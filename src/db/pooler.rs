@@ -15,20 +15,6 @@ pub enum Sessions {
     Shared,
 }
 
-/// Why the service cannot work on a database.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// The pooler takes transactions apart.
-    #[error(
-        "the pooler in front of the database is in statement mode, which has no transactions: \
-         set its pool_mode to transaction or session"
-    )]
-    StatementMode,
-    /// The database fails.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-}
-
 /// Statements of one connection that are all on the same session only if it is its own, or by a
 /// chance of one in a million.
 const LOOKS: usize = 10;
@@ -40,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// connection another one.
 ///
 /// # Errors
-/// When the database fails, or nothing can be done with its pooler.
-pub async fn probe(options: &PgConnectOptions) -> Result<Sessions, ProbeError> {
+/// When the database fails, or a pooler in statement mode refuses a transaction.
+pub async fn probe(options: &PgConnectOptions) -> Result<Sessions, sqlx::Error> {
     let mut first = options.connect().await?;
     let session = backend(&mut first).await?;
     let mut holders = Vec::new();
@@ -61,7 +47,7 @@ pub async fn probe(options: &PgConnectOptions) -> Result<Sessions, ProbeError> {
         }
         match tokio::time::timeout(PATIENCE, same_session(&mut first, session)).await {
             Ok(Ok(true)) => {}
-            Ok(Err(error)) => return Err(error.into()),
+            Ok(Err(error)) => return Err(error),
             Ok(Ok(false)) | Err(_) => break Sessions::Shared,
         }
         // the second one gets the session that is left when the first took one of two
@@ -78,13 +64,10 @@ pub async fn probe(options: &PgConnectOptions) -> Result<Sessions, ProbeError> {
 }
 
 /// A connection in a transaction, and its session.
-async fn hold(options: &PgConnectOptions) -> Result<(PgConnection, i32), ProbeError> {
+async fn hold(options: &PgConnectOptions) -> Result<(PgConnection, i32), sqlx::Error> {
     let mut holder = options.connect().await?;
-    sqlx::raw_sql("begin")
-        .execute(&mut holder)
-        .await
-        .map_err(in_statement_mode)?;
-    let session = backend(&mut holder).await.map_err(in_statement_mode)?;
+    sqlx::raw_sql("begin").execute(&mut holder).await?;
+    let session = backend(&mut holder).await?;
     Ok((holder, session))
 }
 
@@ -106,22 +89,7 @@ async fn backend(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
         .try_get(0)
 }
 
-/// pgbouncer's "transaction blocks not allowed in statement pooling mode" has no code of its own.
-pub(super) fn in_statement_mode(error: sqlx::Error) -> ProbeError {
-    let is_it = error
-        .as_database_error()
-        .is_some_and(|error| error.message().contains("statement pooling mode"));
-    if is_it {
-        ProbeError::StatementMode
-    } else {
-        ProbeError::Database(error)
-    }
-}
-
-fn is_too_many(error: &ProbeError) -> bool {
-    let ProbeError::Database(error) = error else {
-        return false;
-    };
+fn is_too_many(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.as_deref() == Some("53300")
 }

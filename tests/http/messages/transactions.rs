@@ -262,7 +262,7 @@ async fn a_step_whose_topic_is_deleted_while_it_waits_does_nothing() {
     let (app, receipts) = app_with_receipts(1).await;
     app.topic_with_subscription("dst", "d", json!({})).await;
     let pool = app.pool();
-    let mut open = pool.begin().await.unwrap();
+    let mut open = pool.pool().begin().await.unwrap();
     sqlx::query("select from pubsub_data.deliveries for update")
         .execute(&mut *open)
         .await
