@@ -25,6 +25,7 @@ setup: ## Install what is missing: a C compiler, PostgreSQL, curl (through apt)
 	command -v curl >/dev/null || missing+=(curl); \
 	[ -n "$${FASTPUBSUB_PG_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| command -v initdb >/dev/null || missing+=(postgresql); \
+	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer); \
 	command -v cargo >/dev/null || { apt-cache show rustup >/dev/null 2>&1 && missing+=(rustup); } || true; \
 	if [ $${#missing[@]} -gt 0 ]; then \
 		echo "installing $${missing[*]}"; \
@@ -45,7 +46,13 @@ build: setup ## Build the release binary
 
 test: setup ## Run every test
 	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi; \
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run; \
+		FASTPUBSUB_TEST_POOLER=transaction cargo nextest run --test it -E 'test(/^http::messages/)'; \
+	else \
+		cargo test; \
+		FASTPUBSUB_TEST_POOLER=transaction cargo test --test it http::messages; \
+	fi; \
 	deploy/check.sh
 
 test-matrix: setup ## Run the tests on Postgres 14 to 18, or on some: make test-matrix MAJORS="14 18"

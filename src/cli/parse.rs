@@ -33,8 +33,10 @@ impl TypedValueParser for Unchecked {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        (!self.0.is_empty())
-            .then(|| Box::new(self.0.iter().cloned()) as Box<dyn Iterator<Item = _>>)
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(Box::new(self.0.iter().cloned()))
     }
 }
 
@@ -185,7 +187,7 @@ fn refuse(error: &clap::Error, command: &clap::Command) -> ExitCode {
     )
 }
 
-/// A word in a wrong place may be a secret: only flags are shown, and what resembles a subcommand.
+/// A word in a wrong place may be a secret: only flags are shown.
 fn refuse_words(error: &clap::Error) -> ExitCode {
     let word = |kind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.as_str()),
@@ -198,14 +200,15 @@ fn refuse_words(error: &clap::Error) -> ExitCode {
     };
     let is_argument = word(ContextKind::InvalidArg)
         .is_some_and(|word| !is_flag(word) && !word.starts_with(['<', '[']));
-    let is_subcommand = word(ContextKind::InvalidSubcommand).is_some()
-        && error.get(ContextKind::SuggestedSubcommand).is_none();
+    let is_subcommand = word(ContextKind::InvalidSubcommand).is_some();
     let has_value = word(ContextKind::InvalidValue).is_some();
     if error.use_stderr() && (is_argument || is_subcommand || has_value) {
-        let what = if is_subcommand {
-            "there is no such subcommand"
-        } else {
-            "an argument is not expected (it is not shown, it may be a secret)"
+        let what = match error.get(ContextKind::SuggestedSubcommand) {
+            Some(ContextValue::Strings(near)) => {
+                format!("there is no such subcommand (nearest: {})", near.join(", "))
+            }
+            _ if is_subcommand => "there is no such subcommand".to_owned(),
+            _ => "an argument is not expected (it is not shown, it may be a secret)".to_owned(),
         };
         return fail(&format!("{what}; see fastpubsub --help"), USAGE_ERROR);
     }

@@ -118,7 +118,7 @@ impl Database {
         arguments: Option<PgArguments>,
     ) -> Result<Vec<Row>, sqlx::Error> {
         let mut held = self.acquire().await?;
-        let connection: &mut PgConnection = &mut held;
+        let connection = held.connection()?;
         let rows = match self.sessions {
             Sessions::Own => collect(connection, sql, arguments, true).await,
             Sessions::Shared => {

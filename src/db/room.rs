@@ -2,7 +2,6 @@
 //! database's limit, a pooler's pool), calls share those that there are, and after a while one more
 //! is tried again.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,14 +108,13 @@ impl Room {
             connection.close().await
         });
         match answer.await {
-            Ok(Ok(())) => None,
             // too many connections; a pooler has no code of its own for it
             Ok(Err(sqlx::Error::Database(error)))
                 if matches!(error.code().as_deref(), Some("53300" | "08P01")) =>
             {
                 Some(error.message().to_owned())
             }
-            Ok(Err(_)) => None,
+            Ok(_) => None,
             // a pooler lets a connection wait for ever; while others get answers it is full
             Err(_) => {
                 let last_answer = *self
@@ -167,23 +165,20 @@ impl Room {
 /// A connection in use.
 #[derive(Debug)]
 pub struct Held {
+    /// None only once it has been given back.
     connection: Option<PoolConnection<Postgres>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Deref for Held {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        self.connection.as_deref().unwrap_or_else(|| unreachable!())
-    }
-}
-
-impl DerefMut for Held {
-    fn deref_mut(&mut self) -> &mut PgConnection {
+impl Held {
+    /// The connection itself.
+    ///
+    /// # Errors
+    /// Never while it is held.
+    pub fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         self.connection
             .as_deref_mut()
-            .unwrap_or_else(|| unreachable!())
+            .ok_or(sqlx::Error::PoolClosed)
     }
 }
 

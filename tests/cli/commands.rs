@@ -256,3 +256,18 @@ async fn help_and_version_go_to_stdout() {
     }
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(2), ""));
 }
+
+#[tokio::test]
+async fn an_unknown_subcommand_is_one_line_with_the_nearest_one() {
+    let sandbox = Sandbox::new();
+
+    let near = sandbox.run(&["sever"]).await.fails(2);
+    let far = sandbox.run(&["frobnicate"]).await.fails(2);
+
+    let end = "; see fastpubsub --help";
+    assert_eq!(
+        near,
+        format!("there is no such subcommand (nearest: server){end}")
+    );
+    assert_eq!(far, format!("there is no such subcommand{end}"));
+}

@@ -179,6 +179,8 @@ async fn no_subcommand_prints_a_secret_whatever_it_is_asked() {
         vec!["--version"],
         vec!["help", "help"],
         vec!["no-such-command"],
+        vec![MARK],
+        vec!["serversmarked-secret"],
         vec!["server", "--no-such-flag"],
         vec!["server", "--api-port", MARK],
         vec!["server", "--auth-secret-kez", &key],

@@ -40,7 +40,7 @@ impl Pooler {
         );
         let file = dir.join("pgbouncer.ini");
         fs::write(&file, config).unwrap();
-        let mut command = Command::new("pgbouncer");
+        let mut command = Command::new(binary());
         // it refuses to run as root
         if Uid::effective().is_root() {
             let user = User::from_name("postgres").unwrap().unwrap();
@@ -96,5 +96,15 @@ impl Drop for Pooler {
         let _ended = kill(pid, Signal::SIGTERM);
         let _status = self.child.wait();
         let _removed = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Debian keeps it where only root looks.
+fn binary() -> PathBuf {
+    let of_debian = PathBuf::from("/usr/sbin/pgbouncer");
+    if of_debian.exists() {
+        of_debian
+    } else {
+        PathBuf::from("pgbouncer")
     }
 }

@@ -145,6 +145,7 @@ fn unknown(name: &str) -> String {
             .to_owned();
     }
     let hint = nearest(name, KNOWN.iter().copied())
+        .filter(|near| strsim::damerau_levenshtein(name, near) <= 2)
         .map_or_else(String::new, |near| format!(" (nearest: {near})"));
     format!("has the parameter {name}, which is not supported{hint}: leave it out")
 }
