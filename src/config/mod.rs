@@ -234,7 +234,7 @@ pub struct Settings {
         env = "FASTPUBSUB_API_MAX_CONNECTIONS",
         hide_env_values = true
     )]
-    #[arg(value_name = "N", default_value = "1000", value_parser = integer::<usize, 1, 1_000_000>)]
+    #[arg(value_name = "N", default_value = "10000", value_parser = integer::<usize, 1, 1_000_000>)]
     pub api_max_connections: usize,
 
     /// Origins of web pages that may call the API, such as https://app.example.com, separated by

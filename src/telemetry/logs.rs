@@ -23,7 +23,9 @@ pub fn start(settings: &Settings) {
     // what libraries tell below a warning is for their developers
     let mut targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        .with_target("fastpubsub", level);
+        .with_target("fastpubsub", level)
+        // a connection that broke: whoever used it tells more
+        .with_target("sqlx_core::pool::connection", LevelFilter::ERROR);
     if settings.database_echo {
         targets = targets.with_target("sqlx::query", LevelFilter::INFO);
     }
