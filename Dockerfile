@@ -34,6 +34,9 @@ LABEL org.opencontainers.image.title="fastpubsub" \
 # Mount another file here, or name one with SSL_CERT_FILE or sslrootcert, for an authority of your own.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /usr/local/bin/fastpubsub /usr/local/bin/fastpubsub
+# Large blocks go back to the system when they are free. By itself the C library raises this bound with
+# the largest block it has seen, and then keeps what large publishes and answers needed.
+ENV MALLOC_MMAP_THRESHOLD_=131072
 # A number, since Kubernetes cannot tell whether a user name is root (runAsNonRoot).
 USER 10001:10001
 EXPOSE 8000

@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{OpenApi, Server};
 use utoipa_swagger_ui::Config;
 
 use super::extract::PathId;
@@ -26,6 +26,9 @@ static SWAGGER: LazyLock<Arc<Config<'static>>> =
 
 /// The routes of the documentation.
 pub fn routes(document: &OpenApi) -> Router<App> {
+    let mut document = document.clone();
+    // the API lies where its document lies, also behind a prefix
+    document.servers = Some(vec![Server::new("./")]);
     let json = Bytes::from(document.to_json().unwrap_or_default());
     let document = move || {
         let json = json.clone();

@@ -59,6 +59,21 @@ async fn the_documentation_needs_no_other_host() {
     }
 }
 
+/// A proxy may serve it under `/pubsub/docs`, and hand it `/docs`.
+#[tokio::test]
+async fn the_documentation_works_behind_a_path_prefix() {
+    let app = TestApp::start().await;
+
+    for path in ["/docs", "/redoc"] {
+        let page = app.get(path).await.expect(200).body;
+        for absolute in ["src=\"/", "href=\"/", "url=\"/", "url: \"/", "origin +"] {
+            assert!(!page.contains(absolute), "{path} has {absolute}");
+        }
+    }
+    let document = app.get("/openapi.json").await.expect(200).json();
+    assert_eq!(document["servers"], json!([{"url": "./"}]));
+}
+
 #[tokio::test]
 async fn the_scripts_of_the_documentation_load_nothing_from_another_host() {
     let app = TestApp::start().await;
