@@ -173,7 +173,8 @@ begin
                 v_now + make_interval(secs => s.message_ttl_seconds),
                 pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null)
             from pubsub_data.subscriptions s
-            join fresh f on (s.filter_path is null or f.payload @@ s.filter_path)
+            join fresh f on (s.filter_path is null or pubsub.payload_passes(
+                    f.payload, s.filter_path, s.filter::jsonb, s.filter_values))
                 and (s.attribute_filter_path is null or '{}' @@ s.attribute_filter_path)
             where s.topic_key = p_topic_key
             returning subscription_key, expires_at, lane
@@ -222,7 +223,8 @@ begin
                 pubsub.delivery_lane(
                     s.enable_ordering, s.fairness_key, f.ordering_key, f.attributes, f.priority)
             from pubsub_data.subscriptions s
-            join fresh f on (s.filter_path is null or f.payload @@ s.filter_path)
+            join fresh f on (s.filter_path is null or pubsub.payload_passes(
+                    f.payload, s.filter_path, s.filter::jsonb, s.filter_values))
                 and (s.attribute_filter_path is null
                     or coalesce(f.attributes, '{}') @@ s.attribute_filter_path)
             where s.topic_key = p_topic_key

@@ -13,7 +13,7 @@
  * there was a filter on a payload field of that name before attributes could be filtered, and is.
  *
  * A filter compiles to a jsonpath predicate over the payload and one over the attributes, which are
- * all that a publish looks at.
+ * all that a publish looks at, but for long ones (filter_sets.sql).
  */
 
 /*
@@ -105,6 +105,22 @@ comment on function pubsub.compile_attribute_filter is
     'The filter as a jsonpath predicate over the attributes; null matches all of them.';
 
 /*
+ * count_filter_values — how many values a filter has: those inside operators count too, and an empty
+ * list as one.
+ */
+create function pubsub.count_filter_values(p_filter jsonb)
+returns int
+language sql immutable parallel safe
+as $$
+    -- not by rows of jsonb_path_query, whose cost grows with the square of their number
+    select jsonb_array_length(jsonb_path_query_array(p_filter, 'strict $.** ?
+        (@.type() != "object" && (@.type() != "array" || @.size() == 0))'))
+$$;
+
+comment on function pubsub.count_filter_values is
+    'How many values a filter has, operands and empty lists included.';
+
+/*
  * compile_filter — what a filter says of the payload, as a jsonpath predicate over it.
  *
  * Out      null when every payload matches
@@ -124,11 +140,7 @@ begin
     if jsonb_typeof(p_filter) <> 'object' then
         perform pubsub.fail_filter_structure('[]');
     end if;
-    if (
-        select count(*)
-        from jsonb_path_query(p_filter, 'strict $.** ? (@.type() != "object" &&
-            (@.type() != "array" || @.size() == 0))')
-    ) > c_max_values then
+    if pubsub.count_filter_values(p_filter) > c_max_values then
         perform pubsub.fail_validation('filter',
             format('filter must have at most %s values', c_max_values));
     end if;
@@ -143,23 +155,3 @@ $$;
 
 comment on function pubsub.compile_filter is
     'The filter as a jsonpath predicate over the payload; null matches every payload.';
-
-/*
- * matches_filter — whether a message would be delivered to a subscription with this filter.
- *
- * Errors   PS422 (filter)
- */
-create function pubsub.matches_filter(
-    p_payload jsonb, p_filter jsonb, p_attributes jsonb default null
-)
-returns boolean
-language sql immutable parallel safe
-as $$
-    select coalesce(p_payload @@ f.path, f.path is null)
-        and coalesce(coalesce(p_attributes, '{}') @@ a.path, a.path is null)
-    from pubsub.compile_filter(p_filter) as f (path),
-        pubsub.compile_attribute_filter(p_filter) as a (path)
-$$;
-
-comment on function pubsub.matches_filter is
-    'Try a filter on a payload and attributes: true when the message would be delivered.';

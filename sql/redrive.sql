@@ -188,6 +188,7 @@ declare
     c_most constant int := 10000;
     v_keys record := pubsub.subscription_keys(p_subscription_id);
     v_path constant jsonpath := pubsub.compile_filter(p_filter::jsonb);
+    v_values constant int := pubsub.count_filter_values(p_filter::jsonb);
     v_attribute_path constant jsonpath := pubsub.compile_attribute_filter(p_filter::jsonb);
 begin
     if p_limit not between 1 and c_most then
@@ -203,7 +204,8 @@ begin
             from pubsub_data.dead_letters l
             where l.topic_key = v_keys.topic_key
                 and l.subscription_key = v_keys.subscription_key
-                and (v_path is null or l.payload @@ v_path)
+                and (v_path is null
+                    or pubsub.payload_passes(l.payload, v_path, p_filter::jsonb, v_values))
                 and (v_attribute_path is null or coalesce(l.attributes, '{}') @@ v_attribute_path)
             order by l.message_id
             limit coalesce(p_limit, c_most)
@@ -213,7 +215,8 @@ begin
     from pubsub_data.dead_letters l
     where l.topic_key = v_keys.topic_key
         and l.subscription_key = v_keys.subscription_key
-        and (v_path is null or l.payload @@ v_path)
+        and (v_path is null
+            or pubsub.payload_passes(l.payload, v_path, p_filter::jsonb, v_values))
         and (v_attribute_path is null or coalesce(l.attributes, '{}') @@ v_attribute_path);
     return next;
 end

@@ -116,6 +116,7 @@ as $$
 declare
     v_now constant timestamptz := clock_timestamp();
     v_filter_path constant jsonpath := pubsub.compile_filter(p_filter);
+    v_filter_values constant int := pubsub.count_filter_values(p_filter);
     v_attribute_filter_path constant jsonpath := pubsub.compile_attribute_filter(p_filter);
     v_ids uuid[];
     v_dues timestamptz[];
@@ -152,10 +153,12 @@ begin
             select x.* from pubsub_data.subscriptions x
             where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
         ) s
-        where (s.filter_path is null or m.payload @@ s.filter_path)
+        where (s.filter_path is null or pubsub.payload_passes(
+                m.payload, s.filter_path, s.filter::jsonb, s.filter_values))
             and (s.attribute_filter_path is null
                 or coalesce(m.attributes, '{}') @@ s.attribute_filter_path)
-            and (v_filter_path is null or m.payload @@ v_filter_path)
+            and (v_filter_path is null
+                or pubsub.payload_passes(m.payload, v_filter_path, p_filter, v_filter_values))
             and (v_attribute_filter_path is null
                 or coalesce(m.attributes, '{}') @@ v_attribute_filter_path)
             and (m.expires_at is null or m.expires_at > v_now)

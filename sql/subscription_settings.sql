@@ -184,6 +184,8 @@ begin
             then pubsub.compile_filter(v_filter::jsonb) else s.filter_path end,
         attribute_filter_path = case when v_changes ? 'filter'
             then pubsub.compile_attribute_filter(v_filter::jsonb) else s.attribute_filter_path end,
+        filter_values = case when v_changes ? 'filter'
+            then pubsub.count_filter_values(v_filter::jsonb) else s.filter_values end,
         max_delivery_attempts = (v_new ->> 'max_delivery_attempts')::numeric,
         backoff_min_seconds = (v_new ->> 'backoff_min_seconds')::numeric,
         backoff_max_seconds = (v_new ->> 'backoff_max_seconds')::numeric,

@@ -84,7 +84,7 @@ begin
     v_dead_letter_topic_key := pubsub.dead_letter_topic(v_topic_key, p_dead_letter_topic_id);
 
     insert into pubsub_data.subscriptions as s (
-        topic_key, subscription_id, filter, filter_path, attribute_filter_path,
+        topic_key, subscription_id, filter, filter_path, attribute_filter_path, filter_values,
         max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds,
         enable_ordering, ordering_failure, fairness_key, max_in_flight,
         max_in_flight_per_consumer, max_rate, message_ttl_seconds, dead_letter_expired,
@@ -92,6 +92,7 @@ begin
     )
     values (
         v_topic_key, p_subscription_id, p_filter, v_filter_path, v_attribute_filter_path,
+        pubsub.count_filter_values(p_filter::jsonb),
         p_max_delivery_attempts, p_backoff_min_seconds, p_backoff_max_seconds,
         p_ack_deadline_seconds, p_enable_ordering, p_ordering_failure, p_fairness_key,
         p_max_in_flight, p_max_in_flight_per_consumer, p_max_rate, p_message_ttl_seconds,

@@ -35,6 +35,7 @@ files!(
     extend,
     fairness,
     filter_operators,
+    filter_sets,
     filter_trials,
     filters,
     flow,

@@ -27,6 +27,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
         include_str!("../../sql/filter_operators.sql"),
     ),
     ("filters.sql", include_str!("../../sql/filters.sql")),
+    ("filter_sets.sql", include_str!("../../sql/filter_sets.sql")),
     ("states.sql", include_str!("../../sql/states.sql")),
     ("sequences.sql", include_str!("../../sql/sequences.sql")),
     ("topics.sql", include_str!("../../sql/topics.sql")),

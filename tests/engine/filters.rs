@@ -216,10 +216,20 @@ async fn random_filters_match_as_their_language_says() {
         .collect();
     let (_database, mut connection) = database().await;
 
-    let answers: Vec<(bool, Option<bool>)> = sqlx::query_as(
+    let answers: Vec<(bool, Option<bool>, Option<bool>)> = sqlx::query_as(
         "select pubsub.matches_filter(c.payload, c.filter, c.attributes), (
              select bool_and(e.matches)
              from pubsub.explain_filter(c.payload, c.attributes, c.filter) e
+         ), (
+             select (pubsub.match_objects(array[c.payload], x.fields))[1]
+                 and (x.attributes is null or (pubsub.match_objects(
+                     array[coalesce(c.attributes, '{}')], x.attributes))[1])
+             from (
+                 select case when jsonb_typeof(c.filter -> 'attributes') = 'object'
+                     then c.filter - 'attributes' else c.filter end,
+                     case when jsonb_typeof(c.filter -> 'attributes') = 'object'
+                     then c.filter -> 'attributes' end
+             ) x (fields, attributes)
          ) \
          from unnest($1::jsonb[], $2::jsonb[], $3::jsonb[]) \
          with ordinality c (payload, filter, attributes, position) order by c.position",
@@ -232,7 +242,7 @@ async fn random_filters_match_as_their_language_says() {
     .unwrap();
 
     assert_eq!(answers.len(), MESSAGES);
-    for (case, (matched, explained)) in cases.iter().zip(&answers) {
+    for (case, (matched, explained, in_sets)) in cases.iter().zip(&answers) {
         let Case {
             payload,
             attributes,
@@ -241,8 +251,9 @@ async fn random_filters_match_as_their_language_says() {
         let what = format!("seed {seed}: {filter} on {payload} {attributes:?}");
         assert_eq!(*matched, case.matches(), "{what}");
         assert_eq!(*explained, Some(*matched), "explained, {what}");
+        assert_eq!(*in_sets, Some(*matched), "in sets, {what}");
     }
     // a run in which nearly nothing matches, or everything, would prove little
-    let share = answers.iter().filter(|(matched, _)| *matched).count() * 100 / MESSAGES;
+    let share = answers.iter().filter(|(matched, ..)| *matched).count() * 100 / MESSAGES;
     assert!((10..90).contains(&share), "seed {seed}: {share} % match");
 }
