@@ -22,30 +22,35 @@ comment on function pubsub.counter_time is
  * In       p_limit: null: all
  * Out      available: can be consumed now · delivered: leased · scheduled: waiting for its time
  *          (backoff or delay) · acked: acked and still remembered · dlq: dead letters ·
- *          expired: never acked because their time was over, since ever
+ *          expired: never acked because their time was over, since ever · parked: hold their ordering
+ *          key until an operator acts
  */
 create function pubsub.list_subscription_metrics(
     p_limit int default 1000, p_subscription_id text default null
 )
 returns table (
     subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
-    dlq bigint, expired bigint
+    dlq bigint, expired bigint, parked bigint
 )
 language sql stable parallel safe
 as $$
     with counts as (
         select c.topic_key, c.subscription_key, sum(c.backlog)::bigint as backlog,
             (sum(c.leased) filter (where c.due_at > clock_timestamp()))::bigint as leased,
-            (sum(c.waiting) filter (where c.due_at > clock_timestamp()))::bigint as waiting,
+            (sum(c.waiting) filter (
+                where c.due_at > clock_timestamp() and c.due_at < 'infinity'))::bigint as waiting,
+            -- what has no time to wait for
+            (sum(c.waiting) filter (where c.due_at = 'infinity'))::bigint as parked,
             sum(c.acked)::bigint as acked, sum(c.dlq)::bigint as dlq,
             sum(c.expired)::bigint as expired
         from pubsub_data.counters c
         group by c.topic_key, c.subscription_key
     )
     select s.subscription_id,
-        coalesce(c.backlog, 0) - coalesce(c.leased, 0) - coalesce(c.waiting, 0),
+        coalesce(c.backlog, 0) - coalesce(c.leased, 0) - coalesce(c.waiting, 0)
+            - coalesce(c.parked, 0),
         coalesce(c.leased, 0), coalesce(c.waiting, 0), coalesce(c.acked, 0), coalesce(c.dlq, 0),
-        coalesce(c.expired, 0)
+        coalesce(c.expired, 0), coalesce(c.parked, 0)
     from (
         select x.topic_key, x.subscription_key, x.subscription_id
         from pubsub_data.subscriptions x
@@ -69,7 +74,7 @@ comment on function pubsub.list_subscription_metrics is
 create function pubsub.subscription_metrics(p_subscription_id text)
 returns table (
     subscription_id text, available bigint, delivered bigint, scheduled bigint, acked bigint,
-    dlq bigint, expired bigint
+    dlq bigint, expired bigint, parked bigint
 )
 language plpgsql stable parallel safe
 as $$

@@ -3,7 +3,7 @@
  */
 
 create view pubsub.topics as
-select t.topic_id, t.created_at,
+select t.topic_id, t.message_retention_seconds, t.created_at,
     (
         select count(*) from pubsub_data.subscriptions s where s.topic_key = t.topic_key
     ) as subscriptions,
@@ -27,16 +27,19 @@ left join lateral (
 ) newest on true;
 
 comment on view pubsub.topics is
-    'Topics with their publish rate over the last minute and the age of their newest kept message.';
+    'Topics with their retention, publish rate over the last minute and the age of their newest kept message.';
 
 create view pubsub.subscriptions as
 select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
-    s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
-    m.available + m.delivered + m.scheduled as backlog, m.available, m.delivered as in_flight,
-    m.scheduled, m.dlq, m.expired,
+    s.backoff_max_seconds, s.ack_deadline_seconds, s.enable_ordering, s.ordering_failure,
+    s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
+    s.message_ttl_seconds, s.dead_letter_expired, d.topic_id as dead_letter_topic_id, s.created_at,
+    m.available + m.delivered + m.scheduled + m.parked as backlog, m.available,
+    m.delivered as in_flight, m.scheduled, m.parked, m.acked, m.dlq, m.expired,
     clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age
 from pubsub_data.subscriptions s
 join pubsub_data.topics t on t.topic_key = s.topic_key
+left join pubsub_data.topics d on d.topic_key = s.dead_letter_topic_key
 join pubsub.list_subscription_metrics(null) m on m.subscription_id = s.subscription_id
 left join lateral (
     select d.message_id
@@ -51,14 +54,16 @@ comment on view pubsub.subscriptions is
 
 create view pubsub.subscription_messages as
 select s.subscription_id, m.message_id, m.state, m.published_at, m.attempts, m.consumer_id,
-    m.ack_deadline, m.due_at, m.reason, m.settled_at, m.payload
+    m.ack_deadline, m.due_at, m.expires_at, m.reason, m.last_error, m.settled_at, m.ordering_key,
+    m.priority, m.attributes, m.payload
 from pubsub_data.subscriptions s
 cross join lateral (
     select d.message_id, live.state, p.published_at, d.attempts,
         case when live.state = 'delivered' then d.consumer_id end as consumer_id,
         case when live.state = 'delivered' then d.visible_at end as ack_deadline,
         case when live.state = 'scheduled' then d.visible_at end as due_at,
-        null::text as reason, null::timestamptz as settled_at, p.payload
+        d.expires_at, null::text as reason, null::text as last_error,
+        null::timestamptz as settled_at, p.ordering_key, p.priority, p.attributes, p.payload
     from pubsub_data.deliveries d
     cross join lateral (
         select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at,
@@ -68,13 +73,13 @@ cross join lateral (
         on p.topic_key = d.topic_key and p.message_id = d.message_id
     where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
     union all
-    select l.message_id, 'dlq', l.published_at, l.attempts, l.consumer_id, null, null, l.reason,
-        l.dead_at, l.payload
+    select l.message_id, 'dlq', l.published_at, l.attempts, l.consumer_id, null, null, null,
+        l.reason, l.last_error, l.dead_at, l.ordering_key, l.priority, l.attributes, l.payload
     from pubsub_data.dead_letters l
     where l.topic_key = s.topic_key and l.subscription_key = s.subscription_key
     union all
     select i.message_id, 'acked', p.published_at, a.attempts, a.consumer_id, null, null, null,
-        a.acked_at, p.payload
+        null, null, a.acked_at, p.ordering_key, p.priority, p.attributes, p.payload
     from pubsub_data.acked a
     cross join unnest(a.message_ids) as i (message_id)
     left join pubsub_data.messages p
@@ -84,4 +89,5 @@ cross join lateral (
 
 comment on view pubsub.subscription_messages is
     'Every message of a subscription with its state: available, delivered (holder, ack deadline), '
-    'scheduled (due time), parked, expired, dlq (reason) or acked. Filter by subscription_id.';
+    'scheduled (due time), parked, expired, dlq (reason, last error) or acked. Filter by '
+    'subscription_id.';

@@ -127,10 +127,12 @@ pub struct SubscriptionMetrics {
     pub acked: i64,
     /// Dead letters.
     pub dlq: i64,
-    /// Waiting for their time: backoff or delay; or parked.
+    /// Waiting for their time: backoff or delay.
     pub scheduled: i64,
     /// Never acked because their time was over, since the subscription was created.
     pub expired: i64,
+    /// Holding their ordering key until an operator acts.
+    pub parked: i64,
 }
 
 /// Create a subscription.

@@ -110,6 +110,7 @@ async fn count_messages(pool: &Database) {
                     ("available", counts.available),
                     ("delivered", counts.delivered),
                     ("scheduled", counts.scheduled),
+                    ("parked", counts.parked),
                     ("acked", counts.acked),
                     ("dlq", counts.dlq),
                     ("expired", counts.expired),

@@ -203,7 +203,7 @@ declare
 begin
     perform pg_temp.stock('empty');
 
-    assert (select m::text from pubsub.subscription_metrics('empty') m) = '(empty,0,0,0,0,0,0)',
+    assert (select m::text from pubsub.subscription_metrics('empty') m) = '(empty,0,0,0,0,0,0,0)',
         c_proves;
     assert pg_temp.refusal($q$select pubsub.subscription_metrics('none')$q$)
         = 'PS404 Subscription not found', c_proves;

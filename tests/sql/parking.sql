@@ -56,6 +56,14 @@ begin
         select m.state = 'parked' and m.due_at is null
         from pubsub.subscription_messages m where m.message_id = v_ids[1]
     ), c_proves;
+    assert (
+        select (m.parked, m.scheduled, m.available, m.delivered) = (1, 0, 2, 0)
+        from pubsub.subscription_metrics('listed') m
+    ), c_proves || ': counted as such';
+    assert (
+        select (s.parked, s.scheduled, s.backlog) = (1, 0, 3)
+        from pubsub.subscriptions s where s.subscription_id = 'listed'
+    ), c_proves || ': in the view';
 end
 $$;
 
@@ -67,7 +75,8 @@ begin
     assert pubsub.resume_messages('retry', v_ids, 'retry') = 1, c_proves;
 
     assert (
-        select m.scheduled = 0 and m.available = 2 from pubsub.subscription_metrics('retry') m
+        select m.parked = 0 and m.scheduled = 0 and m.available = 2
+        from pubsub.subscription_metrics('retry') m
     ), c_proves;
     assert (
         select c.message_id = v_ids[1] and c.attempts = 1
@@ -108,7 +117,7 @@ begin
     ) = array['parked', 'skipped'], c_proves;
     assert pg_temp.is_woken('skipped', v_ids[2]), c_proves;
     assert (
-        select m.available = 1 and m.scheduled = 0 and m.dlq = 0
+        select m.available = 1 and m.parked = 0 and m.scheduled = 0 and m.dlq = 0
         from pubsub.subscription_metrics('skipped') m
     ), c_proves;
     assert pubsub.recount_messages('skipped') = 0, c_proves;
@@ -144,5 +153,32 @@ begin
         = 'PS404 Subscription not found', c_proves;
     assert pg_temp.refusal($q$select pubsub.list_parked_messages('none')$q$)
         = 'PS404 Subscription not found', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'parked messages are counted through folds, recounts and seeks';
+    v_ids uuid[] := pg_temp.parked('counted', 2);
+    v_deliver_at constant timestamptz := clock_timestamp() + interval '1 hour';
+begin
+    perform pubsub.publish_messages('counted', array['{}']::jsonb[],
+        p_deliver_at => array[v_deliver_at]);
+    perform pubsub.fold_counters(0);
+    assert (
+        select (m.parked, m.scheduled, m.available) = (1, 1, 1)
+        from pubsub.subscription_metrics('counted') m
+    ), c_proves || ': folded';
+    delete from pubsub_data.counters c
+    using pubsub.subscription_keys('counted') k where c.subscription_key = k.subscription_key;
+    assert pubsub.recount_messages('counted') > 0, c_proves;
+    assert (
+        select (m.parked, m.scheduled, m.available) = (1, 1, 1)
+        from pubsub.subscription_metrics('counted') m
+    ), c_proves || ': recounted';
+    perform pubsub.seek_subscription_to_end('counted');
+    perform pubsub.advance_jobs();
+    assert pubsub.recount_messages('counted') = 0, c_proves || ': after a seek';
+    assert (select m.parked from pubsub.subscription_metrics('counted') m) = 0, c_proves;
 end
 $$;

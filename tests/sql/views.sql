@@ -165,3 +165,34 @@ begin
     assert v_shown.last_published_age between '0 s' and '10 s', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'views have every setting that the functions and tables have';
+    v_missing text[];
+begin
+    select array_agg(x.view || '.' || x.name) into v_missing
+    from (
+        select 'subscriptions', case k.key when 'id' then 'subscription_id' else k.key end
+        from pubsub.get_subscription('where') g, jsonb_object_keys(to_jsonb(g)) k (key)
+        union
+        select 'subscriptions', case k.key when 'delivered' then 'in_flight' else k.key end
+        from pubsub.subscription_metrics('where') m, jsonb_object_keys(to_jsonb(m)) k (key)
+        union
+        select 'topics', case k.key when 'id' then 'topic_id' else k.key end
+        from pubsub.get_topic('where') g, jsonb_object_keys(to_jsonb(g)) k (key)
+        union
+        select 'subscription_messages', a.attname
+        from pg_catalog.pg_attribute a
+        where a.attrelid in ('pubsub_data.messages'::regclass, 'pubsub_data.dead_letters'::regclass)
+            and a.attnum > 0 and not a.attisdropped
+            -- settled_at is when a dead letter died, and its deliveries are the timeline's
+            and a.attname not in ('topic_key', 'subscription_key', 'dead_at', 'deliveries')
+    ) x (view, name)
+    where not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = ('pubsub.' || x.view)::regclass and a.attname = x.name
+    );
+    assert v_missing is null, format('%s: %s', c_proves, v_missing);
+end
+$$;

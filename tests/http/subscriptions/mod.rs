@@ -147,7 +147,7 @@ async fn a_deleted_subscription_is_gone_with_its_messages() {
     assert_eq!(
         app.get("/subscriptions/s/metrics").await.expect(200).json(),
         json!({
-            "subscription_id": "s", "available": 0, "delivered": 0, "scheduled": 0, "acked": 0,
+            "subscription_id": "s", "available": 0, "delivered": 0, "scheduled": 0, "parked": 0, "acked": 0,
             "dlq": 0, "expired": 0,
         })
     );
