@@ -232,3 +232,23 @@ $$;
 
 comment on function pubsub.cancel_job is
     'Stop a job after its current step, keeping what was done; returns it.';
+
+/*
+ * list_ended_jobs — the jobs that have ended lately, in the order in which they did.
+ */
+create function pubsub.list_ended_jobs(p_within interval)
+returns table (
+    id uuid, subscription_id text, kind text, state text, request jsonb, reached timestamptz,
+    until timestamptz, scanned bigint, changed bigint, error text, created_at timestamptz,
+    updated_at timestamptz
+)
+language sql stable parallel safe
+as $$
+    select l.*
+    from pubsub_data.jobs j
+    cross join lateral pubsub.list_jobs(null, 0, 1, j.job_id) l
+    where j.state <> 'running' and j.updated_at > clock_timestamp() - p_within
+    order by j.updated_at
+$$;
+
+comment on function pubsub.list_ended_jobs is 'The jobs that have ended lately, for the log.';

@@ -62,8 +62,8 @@ comment on function pubsub.find_message is
 /*
  * message_events — what happened to a message in one subscription, in the order of time.
  *
- * Out      event: delivered, acked, nacked, rejected, expired, consumer_lost, parked, skipped, released
- *          or dead_lettered
+ * Out      event: delivered, acked, nacked, rejected, expired, consumer_lost, parked, skipped or
+ *          dead_lettered
  */
 create function pubsub.message_events(
     p_topic_key bigint, p_subscription_key bigint, p_message_id uuid

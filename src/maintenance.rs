@@ -16,6 +16,7 @@ use crate::db::maintenance::{
     cleanup_idempotency_keys, dead_letter_spent_messages, fold_counters, rotate, try_lead,
 };
 use crate::telemetry::health::Warnings;
+use crate::telemetry::jobs::Ended;
 
 const TICK: Duration = Duration::from_secs(5);
 /// Retention, partitions and health every so many ticks.
@@ -24,6 +25,10 @@ const ROTATE_EVERY: u32 = 12;
 const SPENT_WITHIN_SECONDS: i32 = 60;
 /// How soon a job is noticed that goes on after its first step.
 const JOBS_EVERY: Duration = Duration::from_secs(2);
+/// How many messages a step looks at, unless it then takes too long.
+const BATCH: i32 = 10_000;
+/// How far back a step looks for jobs to tell of: longer than any step takes.
+const ENDED_WITHIN_SECONDS: i32 = 120;
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
 
@@ -43,13 +48,17 @@ async fn work_on(pool: &Database, settings: &Settings) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut since_rotation = ROTATE_EVERY;
     let mut warnings = Warnings::default();
+    let mut jobs = Jobs {
+        batch: BATCH,
+        ended: Ended::from_now(),
+    };
     let mut leads = false;
     let mut next_step = Instant::now();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = sleep_until(next_step), if leads => {
-                let pause = step(pool).await;
+                let pause = jobs.step(pool).await;
                 next_step = Instant::now() + pause;
                 continue;
             }
@@ -67,15 +76,35 @@ async fn work_on(pool: &Database, settings: &Settings) {
     }
 }
 
-/// Make a step of a job, and say how long to leave others alone: as long as it took.
-async fn step(pool: &Database) -> Duration {
-    let started = Instant::now();
-    match db::jobs::advance(pool).await {
-        Ok(true) => started.elapsed(),
-        Ok(false) => JOBS_EVERY,
-        Err(error) => {
-            tracing::warn!(error = %error, "the step of a job failed and is tried again");
-            JOBS_EVERY
+/// The jobs, as they go on and end.
+struct Jobs {
+    /// How many messages a step looks at.
+    batch: i32,
+    ended: Ended,
+}
+
+impl Jobs {
+    /// Make a step of a job, tell of those that have ended, and say how long to leave others alone: as
+    /// long as it took.
+    async fn step(&mut self, pool: &Database) -> Duration {
+        let started = Instant::now();
+        let advanced = db::jobs::advance(pool, self.batch).await;
+        match db::jobs::ended(pool, ENDED_WITHIN_SECONDS).await {
+            Ok(jobs) => self.ended.update(&jobs),
+            Err(error) => tracing::warn!(error = %error, "looking for ended jobs failed"),
+        }
+        match advanced {
+            Ok(true) => {
+                self.batch = (self.batch * 2).min(BATCH);
+                started.elapsed()
+            }
+            Ok(false) => JOBS_EVERY,
+            Err(error) => {
+                tracing::warn!(error = %error, "the step of a job failed and is tried again");
+                // long messages with long filters take their time: fewer of them do not
+                self.batch = (self.batch / 10).max(1);
+                JOBS_EVERY
+            }
         }
     }
 }

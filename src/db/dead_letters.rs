@@ -56,7 +56,7 @@ pub struct FailedDelivery {
     delivered_at: Option<Timestamp>,
     /// When it ended.
     ended_at: Timestamp,
-    /// How it ended: nacked, rejected, expired, `consumer_lost`, parked, skipped or released.
+    /// How it ended: nacked, rejected, expired, `consumer_lost`, parked or skipped.
     #[schema(example = "nacked")]
     outcome: String,
     /// What the consumer said, if it did.

@@ -1,11 +1,16 @@
 //! Filters: `preview_filter`.
 
-use super::database::Database;
+use std::pin::pin;
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
-use sqlx::FromRow;
+use sqlx::{Connection, FromRow};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Timestamp;
+use super::database::{BEGIN, Database};
 use super::json::JsonText;
 use crate::error::Error;
 
@@ -55,23 +60,41 @@ impl Row {
     }
 }
 
-/// Try a filter on the newest `last` messages of a subscription's topic.
+/// How many previews run at a time: each may read many messages.
+static PREVIEWS: Semaphore = Semaphore::const_new(2);
+
+/// Try a filter on the newest `last` messages of a subscription's topic, for some seconds at most. The
+/// query ends when nobody waits for it any more.
 ///
 /// # Errors
-/// 404 for an unknown subscription, 422 for a bad filter.
+/// 404 for an unknown subscription, 422 for a bad filter, 503 while others run, 504 when it takes too
+/// long.
 pub async fn preview(
-    pool: &Database,
+    database: &Database,
     subscription_id: &str,
     filter: Option<&RawValue>,
     last: i32,
 ) -> Result<Preview, Error> {
-    let query = sqlx::query_as("select * from pubsub.preview_filter($1, $2::json, $3)");
-    let rows: Vec<Row> = query
-        .bind(subscription_id)
-        .bind(filter.map(RawValue::get))
-        .bind(last)
-        .fetch_all(pool)
-        .await?;
+    let turn = PREVIEWS
+        .try_acquire()
+        .map_err(|_| Error::Busy("two filter previews are running already"))?;
+    let trial = Trial {
+        database: database.clone(),
+        subscription_id: subscription_id.to_owned(),
+        filter: filter.map(|filter| filter.get().to_owned()),
+        last,
+    };
+    let wanted = CancellationToken::new();
+    let unwanted = wanted.clone();
+    let _until_dropped = wanted.drop_guard();
+    // a task of its own, since dropping a query does not end it
+    let running = tokio::spawn(async move {
+        let _turn = turn;
+        trial.run(&unwanted).await
+    });
+    let rows = running
+        .await
+        .map_err(|panicked| Error::Internal(Arc::new(panicked)))??;
     let (scanned, matched) = rows
         .first()
         .map_or((0, 0), |row| (row.scanned, row.matched));
@@ -80,4 +103,46 @@ pub async fn preview(
         matched,
         samples: rows.into_iter().filter_map(Row::sample).collect(),
     })
+}
+
+/// A preview to be made.
+struct Trial {
+    database: Database,
+    subscription_id: String,
+    filter: Option<String>,
+    last: i32,
+}
+
+impl Trial {
+    async fn run(&self, unwanted: &CancellationToken) -> Result<Vec<Row>, Error> {
+        let mut held = self.database.acquire().await?;
+        let mut transaction = held.begin_with(BEGIN).await?;
+        let (backend, _): (i32, String) =
+            sqlx::query_as("select pg_backend_pid(), set_config('statement_timeout', '5s', true)")
+                .persistent(false)
+                .fetch_one(&mut *transaction)
+                .await?;
+        let query = sqlx::query_as("select * from pubsub.preview_filter($1, $2::json, $3)")
+            .bind(&self.subscription_id)
+            .bind(&self.filter)
+            .bind(self.last)
+            .persistent(false);
+        let mut rows = pin!(query.fetch_all(&mut *transaction));
+        let rows = tokio::select! {
+            rows = &mut rows => rows,
+            () = unwanted.cancelled() => {
+                // the transaction is ours until it has ended, so this meets no other query
+                let cancelled = sqlx::query("select pg_cancel_backend($1)")
+                    .bind(backend)
+                    .execute(&self.database)
+                    .await;
+                if let Err(error) = cancelled {
+                    // it has its time limit
+                    tracing::warn!(error = %error, "cancelling a filter preview failed");
+                }
+                rows.await
+            }
+        };
+        Ok(rows?)
+    }
 }

@@ -1,4 +1,5 @@
-//! Jobs: `get_job`, `list_jobs`, `cancel_job`, `advance_jobs`.
+//! Jobs: `get_job`, `list_jobs`, `cancel_job`, `advance_jobs`,
+//! `list_ended_jobs`.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -18,7 +19,7 @@ pub struct Job {
     pub id: Uuid,
     /// Whose messages it goes over.
     pub subscription_id: String,
-    /// `seek`, `replay` or `redrive`.
+    /// `seek` or `replay`.
     #[schema(example = "seek")]
     pub kind: String,
     /// `running`, `done`, `cancelled` or `failed`.
@@ -89,12 +90,25 @@ pub async fn cancel(pool: &Database, id: Uuid) -> Result<Job, Error> {
     Ok(query.bind(id).fetch_one(pool).await?)
 }
 
-/// Make the next step of one of the running jobs; whether there was one to make.
+/// Make the next step of one of the running jobs, over at most `batch` messages; whether there was one to
+/// make.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn advance(executor: impl PgExecutor<'_>) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select pubsub.advance_jobs()")
+pub async fn advance(executor: impl PgExecutor<'_>, batch: i32) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pubsub.advance_jobs($1)")
+        .bind(batch)
         .fetch_one(executor)
+        .await
+}
+
+/// The jobs that ended in the last `seconds`, in the order in which they did.
+///
+/// # Errors
+/// When the database fails.
+pub async fn ended(executor: impl PgExecutor<'_>, seconds: i32) -> Result<Vec<Job>, sqlx::Error> {
+    sqlx::query_as("select * from pubsub.list_ended_jobs(make_interval(secs => $1))")
+        .bind(seconds)
+        .fetch_all(executor)
         .await
 }

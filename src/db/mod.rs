@@ -174,11 +174,29 @@ pub async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::
     Ok(())
 }
 
-/// Whether the database answers.
+/// Why the database takes no writes; none when it does.
 ///
 /// # Errors
-/// When it does not.
-pub async fn ping(database: &Database) -> Result<(), sqlx::Error> {
-    sqlx::query("select 1").execute(database).await?;
-    Ok(())
+/// When it does not answer.
+pub async fn why_read_only(database: &Database) -> Result<Option<&'static str>, sqlx::Error> {
+    let mut held = database.acquire().await?;
+    let mut transaction = held.begin().await?;
+    let query = sqlx::query_as(
+        "select pg_is_in_recovery(), current_setting('transaction_read_only')::boolean",
+    );
+    let (is_standby, is_read_only): (bool, bool) =
+        query.persistent(false).fetch_one(&mut *transaction).await?;
+    transaction.rollback().await?;
+    if is_standby {
+        // a session of it takes writes as soon as it is promoted
+        return Ok(Some("database is a standby, which takes no writes"));
+    }
+    if is_read_only {
+        // what a database or role sets holds for new sessions
+        held.close().await?;
+        return Ok(Some(
+            "database is read-only: default_transaction_read_only is on",
+        ));
+    }
+    Ok(None)
 }

@@ -171,6 +171,17 @@ pub struct Held {
 }
 
 impl Held {
+    /// End the session.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn close(mut self) -> Result<(), sqlx::Error> {
+        match self.connection.take() {
+            Some(connection) => connection.close().await,
+            None => Ok(()),
+        }
+    }
+
     /// The connection itself.
     ///
     /// # Errors

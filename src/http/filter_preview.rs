@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -60,7 +61,8 @@ pub struct PreviewSample {
 
 /// Try a filter on the newest messages of a subscription's topic
 ///
-/// Looks at what the topic retains, whether or not it went to this subscription.
+/// Looks at what the topic retains, whether or not it went to this subscription, for 5 seconds at most.
+/// A server makes two at a time.
 #[utoipa::path(post, path = "/subscriptions/{id}/filter-preview", tag = "subscriptions",
     params(("id" = String, Path)), request_body = PreviewFilter,
     responses((status = 200, body = FilterPreview), NotFound, TooLarge, CommonErrors),
@@ -79,10 +81,23 @@ pub async fn preview_filter(
     let last = fields.int("last", 1000, 1, 100_000);
     fields.refuse_others(&["filter", "last"]);
     fields.finish()?;
-    let preview = db::filters::preview(&app.pool, &id, filter.as_deref(), last).await;
+    let preview = db::filters::preview(&app.pool, &id, filter.as_deref(), last)
+        .await
+        .map_err(too_long);
     Ok(Json(shown(
         preview.map_err(|error| error.with_input_of(&values))?,
     )))
+}
+
+fn too_long(error: Error) -> Error {
+    match error {
+        Error::Timeout(_) => Error::Refused {
+            status: StatusCode::GATEWAY_TIMEOUT,
+            message: "a filter preview may take 5 seconds; let it look at fewer messages: last"
+                .to_owned(),
+        },
+        error => error,
+    }
 }
 
 fn shown(preview: Preview) -> FilterPreview {

@@ -26,18 +26,25 @@ pub async fn liveness() -> Json<Health> {
     Json(Health { status: "alive" })
 }
 
-/// Whether requests can be answered: the database is up
+/// Whether requests can be answered: the database is up and takes writes
 #[utoipa::path(get, path = "/readiness", tag = "monitoring",
     responses((status = 200, body = Health), Unavailable))]
 pub async fn readiness(State(app): State<App>) -> Result<Json<Health>, Error> {
-    db::ping(&app.pool).await.map_err(|error| {
-        tracing::warn!(error = %error, "database is down");
-        Error::Refused {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message: "database is down".to_owned(),
+    let unready = |reason: &str| Error::Refused {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        message: reason.to_owned(),
+    };
+    match db::why_read_only(&app.pool).await {
+        Ok(None) => Ok(Json(Health { status: "ready" })),
+        Ok(Some(reason)) => {
+            tracing::warn!("{reason}");
+            Err(unready(reason))
         }
-    })?;
-    Ok(Json(Health { status: "ready" }))
+        Err(error) => {
+            tracing::warn!(error = %error, "database is down");
+            Err(unready("database is down"))
+        }
+    }
 }
 
 /// Prometheus metrics

@@ -46,7 +46,7 @@ pub struct TimelineEvent {
     /// When.
     at: Timestamp,
     /// published, `not_matched`, delivered, acked, nacked, rejected, expired, `consumer_lost`, parked,
-    /// skipped, released or `dead_lettered`.
+    /// skipped or `dead_lettered`.
     #[schema(example = "delivered")]
     event: String,
     /// Which delivery it was; the first is 1.

@@ -246,3 +246,35 @@ async fn probes_are_logged_at_debug_unless_they_fail() {
         assert_eq!(lines.count(), expected, "{level}: {log}");
     }
 }
+
+#[tokio::test]
+async fn the_end_of_a_job_is_one_line_with_its_result() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+    let mut server = sandbox.serve(&["--log-formatter", "json"]).await;
+    server.post("/topics", json!({"id": "t"})).await.expect(201);
+    let subscription = json!({"id": "audited", "topic_id": "t"});
+    server
+        .post("/subscriptions", subscription)
+        .await
+        .expect(201);
+    let messages: Vec<Value> = (0..7).map(|n| json!({"n": n, "text": PAYLOAD})).collect();
+    server
+        .post("/topics/t/messages", json!(messages))
+        .await
+        .expect(204);
+
+    let path = "/subscriptions/audited/seek";
+    server.post(path, json!({"to": "end"})).await.expect(200);
+
+    server.logged("job.kind").await;
+    let log = server.stop().await;
+    let fields: Value = serde_json::from_str(line(&log, "job.kind")).unwrap();
+    assert_eq!(fields["job.kind"], "seek", "{fields}");
+    assert_eq!(fields["job.state"], "done", "{fields}");
+    assert_eq!(fields["job.scanned"], 7, "{fields}");
+    assert_eq!(fields["job.changed"], 7, "{fields}");
+    assert_eq!(fields["subscription.id"], "audited", "{fields}");
+    assert!(fields["job.duration_ms"].is_number(), "{fields}");
+    assert!(!log.contains(PAYLOAD), "{log}");
+}

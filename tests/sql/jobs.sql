@@ -155,3 +155,18 @@ begin
     assert pg_temp.refusal('select pubsub.advance_job(null, 100001)') like 'PS422(batch) %', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'the jobs that have ended lately can be listed, each once';
+begin
+    perform pg_temp.stock('ended', 3);
+    perform pubsub.seek_subscription_to_end('ended');
+    perform pubsub.advance_jobs();
+    assert (
+        select count(*) = 1 and bool_and(j.state = 'done' and j.kind = 'seek')
+        from pubsub.list_ended_jobs(interval '1 minute') j where j.subscription_id = 'ended'
+    ), c_proves;
+    assert not exists (select from pubsub.list_ended_jobs(interval '0')), c_proves;
+end
+$$;

@@ -219,9 +219,9 @@ begin
     perform pg_temp.publish('apart', 3);
     perform pubsub.ack_messages('apart', pg_temp.claim('apart', 1));
 
-    assert (select m::text from pubsub.subscription_metrics('apart') m) = '(apart,2,0,0,1,0,0)',
+    assert (select m::text from pubsub.subscription_metrics('apart') m) = '(apart,2,0,0,1,0,0,0)',
         c_proves;
-    assert (select m::text from pubsub.subscription_metrics('apart-2') m) = '(apart-2,3,0,0,0,0,0)',
+    assert (select m::text from pubsub.subscription_metrics('apart-2') m) = '(apart-2,3,0,0,0,0,0,0)',
         c_proves;
 end
 $$;

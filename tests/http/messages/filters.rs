@@ -1,6 +1,6 @@
 //! What a filter selects.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::publish;
 use crate::support::TestApp;
@@ -147,5 +147,55 @@ async fn a_filter_selects_by_json_equality() {
         let messages = app.consume(&format!("s{position}")).await;
         let received = messages.first().map(|message| &message["payload"]);
         assert_eq!(received == Some(payload), *expected, "{filter} {payload}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_filter_and_a_long_array_cost_their_sum() {
+    let app = TestApp::start().await;
+    app.post("/topics", json!({"id": "t"})).await.expect(201);
+    let wanted = |value: fn(usize) -> Value| (1..=1000).map(value).collect::<Vec<_>>();
+    let lists = [
+        wanted(|n| json!(n.to_string())),
+        wanted(|n| json!(n)),
+        wanted(|n| json!({"prefix": format!("{n}-")})),
+        wanted(|n| json!({"suffix": format!("-{n}")})),
+        vec![json!({"anything-but": wanted(|n| json!(format!("z{}", n - 1)))})],
+    ];
+    for (n, list) in lists.iter().enumerate() {
+        for (id, filter) in [
+            (format!("flat-{n}"), json!({"a": list})),
+            (format!("deep-{n}"), json!({"b": {"a": list}})),
+        ] {
+            let subscription = json!({"id": id, "topic_id": "t", "filter": filter});
+            app.post("/subscriptions", subscription).await.expect(201);
+        }
+    }
+
+    let texts: Vec<_> = (0..20_000).map(|n| format!("z{}", n % 1000)).collect();
+    let objects: Vec<_> = texts.iter().map(|text| json!({"a": text})).collect();
+    let mut hits = objects.clone();
+    hits.extend([json!({"a": ["1000"]}), json!({"a": [1000.0]})]);
+    hits.extend([json!({"a": "1000-"}), json!({"a": "-1000"})]);
+    let digits = vec![json!(0); 500_000];
+    let began = std::time::Instant::now();
+    for payload in [
+        json!({"a": texts, "b": objects}),
+        json!({"a": digits}),
+        json!({"b": hits}),
+    ] {
+        let messages = json!([payload]);
+        app.post("/topics/t/messages", messages).await.expect(204);
+    }
+
+    // by their product they took minutes
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+    for n in 0..lists.len() {
+        let path = format!("/subscriptions/deep-{n}/metrics");
+        let deep = app.get(&path).await.expect(200).json();
+        assert_eq!(deep["available"], 1, "{deep}");
+        let path = format!("/subscriptions/flat-{n}/metrics");
+        let flat = app.get(&path).await.expect(200).json();
+        assert_eq!(flat["available"], u8::from(n == 4), "{flat}");
     }
 }

@@ -221,3 +221,34 @@ async fn a_cut_connection_is_replaced_by_the_next_request() {
     );
     second.expect(200);
 }
+
+#[tokio::test]
+async fn a_read_only_database_is_not_ready_until_it_takes_writes_again() {
+    let database = TestDatabase::create().await;
+    let mut admin = database.connect().await;
+    let name: String = sqlx::query_scalar("select current_database()")
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+    let mut set_read_only = async |value: &str| {
+        let sql = format!("alter database {name} set default_transaction_read_only = {value}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut admin)
+            .await
+            .unwrap();
+    };
+    set_read_only("on").await;
+    let (url, _guard) = start_on(database.options()).await;
+
+    let refused = send(&url, "GET", "/readiness", &Value::Null).await;
+    let alive = send(&url, "GET", "/liveness", &Value::Null).await;
+    set_read_only("off").await;
+    let ready = send(&url, "GET", "/readiness", &Value::Null).await;
+
+    assert_eq!(
+        refused.expect(503).json(),
+        json!({"detail": "database is read-only: default_transaction_read_only is on"})
+    );
+    alive.expect(200);
+    ready.expect(200);
+}

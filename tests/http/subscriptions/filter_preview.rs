@@ -1,5 +1,7 @@
 //! `/subscriptions/{id}/filter-preview`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::app_with_topic;
@@ -147,4 +149,83 @@ async fn a_preview_of_an_unknown_subscription_is_404() {
     let answer = app.post(path, json!({"filter": {}})).await.expect(404);
 
     assert_eq!(answer.json(), json!({"detail": "Subscription not found"}));
+}
+
+/// How many previews Postgres is busy with.
+async fn running(app: &TestApp) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity \
+         where datname = current_database() and pid <> pg_backend_pid() \
+         and state = 'active' and query like '%preview_filter(%'",
+    )
+    .fetch_one(&app.pool())
+    .await
+    .unwrap()
+}
+
+async fn until_running(app: &TestApp, wanted: i64, within: Duration) {
+    let running = async {
+        while running(app).await != wanted {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(within, running)
+        .await
+        .unwrap_or_else(|_| panic!("not {wanted} previews within {within:?}"));
+}
+
+/// What keeps a preview from its messages while it lives.
+async fn hold_messages(app: &TestApp) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut holding = app.pool().begin().await.unwrap();
+    sqlx::query("lock table pubsub_data.messages in access exclusive mode")
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    holding
+}
+
+#[tokio::test]
+async fn two_previews_run_at_a_time_and_each_for_some_seconds() {
+    let app = app_with_messages().await;
+    let holding = hold_messages(&app).await;
+
+    let both = async {
+        tokio::join!(
+            app.post(PREVIEW, json!({"filter": {}})),
+            app.post(PREVIEW, json!({"filter": {}}))
+        )
+    };
+    let third = async {
+        until_running(&app, 2, Duration::from_secs(4)).await;
+        app.post(PREVIEW, json!({"filter": {}})).await
+    };
+    let ((one, other), third) = tokio::join!(both, third);
+    drop(holding);
+
+    let third = third.expect(503);
+    assert_eq!(third.header("retry-after"), Some("1"));
+    assert_eq!(
+        third.json(),
+        json!({"detail": "two filter previews are running already"})
+    );
+    for slow in [one, other] {
+        let text = "a filter preview may take 5 seconds; let it look at fewer messages: last";
+        assert_eq!(slow.expect(504).json(), json!({"detail": text}));
+    }
+    let again = app.post(PREVIEW, json!({"filter": {}})).await;
+    assert_eq!(again.expect(200).json()["matched"], 20);
+}
+
+#[tokio::test]
+async fn a_preview_whose_client_goes_away_ends_in_postgres() {
+    let app = app_with_messages().await;
+    let _holding = hold_messages(&app).await;
+
+    let asked = app.request("POST", PREVIEW).json(&json!({"filter": {}}));
+    let asking = tokio::spawn(asked.send());
+    until_running(&app, 1, Duration::from_secs(4)).await;
+    asking.abort();
+
+    // sooner than by its limit
+    until_running(&app, 0, Duration::from_secs(3)).await;
 }
