@@ -12,13 +12,15 @@
  */
 create function pubsub.number_ranges(p_name text, p_operand jsonb)
 returns nummultirange
-language sql immutable parallel safe
+-- a function in SQL would be planned anew by each statement that calls it
+language plpgsql immutable parallel safe
 as $$
-    select case
+begin
+    return case
         when p_name = 'equals' and jsonb_typeof(p_operand) = 'number'
         then nummultirange(numrange(p_operand::numeric, p_operand::numeric, '[]'))
         when p_name = 'anything-but'
-        then '{(,)}' - coalesce((
+        then '{(,)}'::nummultirange - coalesce((
             select range_agg(numrange(v.value::numeric, v.value::numeric, '[]'))
             from jsonb_array_elements(p_operand) v
             where jsonb_typeof(v.value) = 'number'
@@ -37,8 +39,9 @@ as $$
                 select p_operand ->> 2 * n, (p_operand -> 2 * n + 1)::numeric
             ) p (comparison, bound)
         ))
-        else '{}'
-    end
+        else '{}'::nummultirange
+    end;
+end
 $$;
 
 comment on function pubsub.number_ranges is
@@ -59,6 +62,7 @@ returns table (
 )
 language plpgsql immutable parallel safe
 set enable_nestloop = off
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 begin
@@ -133,6 +137,7 @@ create function pubsub.field_matches(p_objects jsonb[], p_fields jsonb)
 returns table (object bigint, field text, matches boolean)
 language plpgsql immutable parallel safe
 set enable_nestloop = off
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 begin
@@ -214,6 +219,7 @@ create function pubsub.match_objects(p_objects jsonb[], p_fields jsonb)
 returns boolean[]
 language plpgsql immutable parallel safe
 set enable_nestloop = off
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 begin

@@ -105,6 +105,7 @@ create function pubsub.explain_fields(
 returns table (path text[], matches boolean)
 language plpgsql immutable parallel safe
 set enable_nestloop = off
+set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
 begin

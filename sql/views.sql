@@ -54,7 +54,7 @@ comment on view pubsub.subscriptions is
 
 create view pubsub.subscription_messages as
 select s.subscription_id, m.message_id, m.state, m.published_at, m.attempts, m.consumer_id,
-    m.ack_deadline, m.due_at, m.expires_at, m.reason, m.last_error, m.settled_at, m.ordering_key,
+    m.ack_deadline, m.due_at, m.deliver_at, m.expires_at, m.reason, m.last_error, m.settled_at, m.ordering_key,
     m.priority, m.attributes, m.payload
 from pubsub_data.subscriptions s
 cross join lateral (
@@ -62,7 +62,7 @@ cross join lateral (
         case when live.state = 'delivered' then d.consumer_id end as consumer_id,
         case when live.state = 'delivered' then d.visible_at end as ack_deadline,
         case when live.state = 'scheduled' then d.visible_at end as due_at,
-        d.expires_at, null::text as reason, null::text as last_error,
+        p.deliver_at, d.expires_at, null::text as reason, null::text as last_error,
         null::timestamptz as settled_at, p.ordering_key, p.priority, p.attributes, p.payload
     from pubsub_data.deliveries d
     cross join lateral (
@@ -74,12 +74,12 @@ cross join lateral (
     where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
     union all
     select l.message_id, 'dlq', l.published_at, l.attempts, l.consumer_id, null, null, null,
-        l.reason, l.last_error, l.dead_at, l.ordering_key, l.priority, l.attributes, l.payload
+        null, l.reason, l.last_error, l.dead_at, l.ordering_key, l.priority, l.attributes, l.payload
     from pubsub_data.dead_letters l
     where l.topic_key = s.topic_key and l.subscription_key = s.subscription_key
     union all
-    select i.message_id, 'acked', p.published_at, a.attempts, a.consumer_id, null, null, null,
-        null, null, a.acked_at, p.ordering_key, p.priority, p.attributes, p.payload
+    select i.message_id, 'acked', p.published_at, a.attempts, a.consumer_id, null, null,
+        p.deliver_at, null, null, null, a.acked_at, p.ordering_key, p.priority, p.attributes, p.payload
     from pubsub_data.acked a
     cross join unnest(a.message_ids) as i (message_id)
     left join pubsub_data.messages p

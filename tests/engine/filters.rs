@@ -9,7 +9,7 @@ use sqlx::types::Json;
 
 use super::database;
 
-const MESSAGES: usize = 6000;
+const MESSAGES: usize = 2000;
 /// Few, so that filters and payloads often meet.
 const FIELDS: &[&str] = &["a", "b", "c"];
 const TEXTS: &[&str] = &[

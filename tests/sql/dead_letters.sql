@@ -267,7 +267,7 @@ begin
         from pubsub_data.deliveries d where d.message_id = v_ids[1]
     ), c_proves;
     assert (
-        select m.scheduled = 1 and m.available = 1 and m.delivered = 0 and m.dlq = 0
+        select m.parked = 1 and m.available = 1 and m.delivered = 0 and m.dlq = 0
         from pubsub.subscription_metrics('park') m
     ), c_proves;
     assert array(
