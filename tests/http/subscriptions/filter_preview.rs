@@ -176,7 +176,7 @@ async fn until_running(app: &TestApp, wanted: i64, within: Duration) {
 
 /// What keeps a preview from its messages while it lives.
 async fn hold_messages(app: &TestApp) -> sqlx::Transaction<'static, sqlx::Postgres> {
-    let mut holding = app.pool().begin().await.unwrap();
+    let mut holding = app.pool().pool().begin().await.unwrap();
     sqlx::query("lock table pubsub_data.messages in access exclusive mode")
         .execute(&mut *holding)
         .await
