@@ -60,6 +60,32 @@ async fn a_parked_message_says_what_it_holds_up() {
 }
 
 #[tokio::test]
+async fn a_parked_message_is_counted_as_parked_and_not_as_scheduled() {
+    let (app, messages) = app_with_parked().await;
+
+    let metrics = app.get("/subscriptions/s/metrics").await.expect(200).json();
+    let gauges = app.get("/metrics").await.expect(200).body;
+    resume(&app, &messages, "skip").await;
+    let after = app.get("/subscriptions/s/metrics").await.expect(200).json();
+
+    assert_eq!(
+        (&metrics["parked"], &metrics["scheduled"]),
+        (&json!(1), &json!(0))
+    );
+    for (state, count) in [("parked", 1), ("scheduled", 0)] {
+        let end = format!("state=\"{state}\"}} {count}");
+        assert!(
+            gauges.lines().any(|line| line.ends_with(&end)),
+            "{end}: {gauges}"
+        );
+    }
+    assert_eq!(
+        (&after["parked"], &after["scheduled"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+#[tokio::test]
 async fn a_parked_message_is_retried_dead_lettered_or_skipped() {
     let (app, messages) = app_with_parked().await;
     assert_eq!(
