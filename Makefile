@@ -19,13 +19,14 @@ SECONDS ?= 600
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
 
-setup: ## Install what is missing: a C compiler, PostgreSQL, curl (through apt)
+setup: ## Install what is missing: a C compiler, PostgreSQL, curl, faketime (through apt)
 	@missing=(); \
 	command -v cc >/dev/null || missing+=(build-essential); \
 	command -v curl >/dev/null || missing+=(curl); \
 	[ -n "$${FASTPUBSUB_PG_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| command -v initdb >/dev/null || missing+=(postgresql); \
 	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer); \
+	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(faketime); \
 	command -v cargo >/dev/null || { apt-cache show rustup >/dev/null 2>&1 && missing+=(rustup); } || true; \
 	if [ $${#missing[@]} -gt 0 ]; then \
 		echo "installing $${missing[*]}"; \

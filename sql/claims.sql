@@ -11,13 +11,15 @@
  * last second and then, in bites sized to about a millisecond, over everything older, never for more
  * than 5 % of the time. So a publisher that commits late by t is found within about t.
  *
- * head and the other positions are hints that live in a setting of the session,
- * pubsub.cursor_<subscription key>. They follow a rollback; losing them, or wrong ones, cost a scan or
- * a little delay, never a message.
+ * head and the other positions are hints of the session (hints.sql). A head whose time lies ahead is
+ * never believed and never noted: once the clock was set back, new messages have lower ids.
  *
  * Plans: the tables are often tiny when a connection makes its plans and large when it uses them. So
  * every statement is written to have one plan only: rows are found by a range of the primary key, by
  * all of its columns in a "lateral ... limit 1", or by the ctid under which they were just locked.
+ *
+ * Answers are bounded in bytes where the caller says so: what a claim has chosen beyond the bound it gives
+ * back itself. Publishing notes which messages are small (is_large), so that these do not pay for it.
  *
  * Lock order everywhere: wake-ups, then deliveries in message id order.
  */
@@ -28,20 +30,24 @@
  * In       p_floor: no message of the subscription has a lower id;
  *          p_head: of these rewinds, or null;
  *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen;
- *          p_count_by_consumer: the counters of the subscription tell consumers apart (flow.sql)
- * Out      by consumer, then in id order; head: of these rewinds, null when the mode has none
+ *          p_count_by_consumer: the counters of the subscription tell consumers apart (flow.sql);
+ *          p_max_bytes: what is returned has no more, unless one message alone has; null: no bound
+ * Out      by consumer, then in id order; head: of these rewinds, null when the mode has none;
+ *          is_cut: the bound, and not what is there, ended it: those after the last consumer may find
+ *          something; bytes: at most so many, where that was looked at
  * Locks    only rows it returns; skips locked ones, never waits
  * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
  */
 create function pubsub.claim_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
     p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid, p_mode text,
-    p_rewinds int, p_rewound_to uuid, p_count_by_consumer boolean default false
+    p_rewinds int, p_rewound_to uuid, p_count_by_consumer boolean default false,
+    p_max_bytes bigint default null
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
     priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz, head uuid
+    ack_deadline timestamptz, head uuid, is_cut boolean, bytes bigint
 )
 language plpgsql volatile rows 10
 set enable_seqscan = off
@@ -56,32 +62,26 @@ declare
     -- not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
     v_lease constant bigint := random() * 9007199254740992;
     v_limit constant int := (select sum(l.wanted) from unnest(p_limits) as l (wanted));
-    v_setting constant text := 'pubsub.cursor_' || p_subscription_key;
-    v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
-    -- the cursor's fields, in this order
-    v_head uuid := v_cursor[1];
-    v_due_from timestamptz := coalesce(v_cursor[2]::timestamptz, '-infinity');
-    v_due_recent_at timestamptz := coalesce(v_cursor[3]::timestamptz, v_now);
-    v_due_all_at timestamptz := coalesce(v_cursor[4]::timestamptz, '-infinity');
-    v_near_at timestamptz := coalesce(v_cursor[5]::timestamptz, '-infinity');
-    v_far_at timestamptz := coalesce(v_cursor[6]::timestamptz, '-infinity');
-    v_far_upto uuid := v_cursor[7];
-    v_far_seconds float8 := coalesce(v_cursor[8]::float8, 1);
-    v_rewinds constant int := v_cursor[9];
+    v_micros constant bigint := pubsub.micros(v_now);
+    v_setting constant text := pubsub.hint_name('claim', p_subscription_key);
+    v_hint pubsub.claim_hint;
 
-    v_look_from timestamptz := v_due_from;
+    v_head uuid;
+    -- where the head goes when it would lie ahead
+    v_head_before uuid;
+    v_look_from timestamptz;
     v_last_due_at timestamptz;
     v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
+    v_ahead constant uuid := pubsub.id_at(v_now + interval '1 second');
     v_step text;
     v_quota int := v_limit;
-    -- of priorities: deliveries since the oldest had its turn, and how many it gets in this claim
-    v_since_aged int;
+    -- of priorities: how many are the turn of the oldest
     v_aged int;
     v_after uuid;
     v_upto uuid;
     v_wanted int;
     v_started_at timestamptz;
-    v_took interval;
+    v_took bigint;
     v_picked tid[];
     v_last_seen uuid;
     v_places tid[] := '{}';
@@ -93,17 +93,33 @@ declare
     v_ids uuid[] := '{}';
     v_attempts int[] := '{}';
     v_consumers int[] := '{}';
+    v_large boolean := false;
+    v_bytes bigint;
+    v_kept uuid[];
+    v_cut uuid[];
 begin
-    -- messages came back below what this session has read
-    if v_rewinds is distinct from p_rewinds then
-        -- rewound_to is that of the last time; who missed more is like a new connection
-        v_head := case when v_rewinds = p_rewinds - 1 and p_rewound_to is not null
-            then least(v_head, p_rewound_to) end;
-        v_near_at := '-infinity';
-        v_far_at := '-infinity';
-        v_far_upto := null;
+    begin
+        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.claim_hint;
+    exception when data_exception then
+        v_hint := null;
+    end;
+    if v_hint is not null and pubsub.is_credible(v_micros, greatest(v_hint.noted_at, v_hint.due_from),
+        greatest(v_hint.due_recent_at, v_hint.due_all_at, v_hint.near_at, v_hint.far_at))
+    then
+        v_head := case when v_hint.head <= v_ahead then v_hint.head end;
+        -- messages came back below what this session has read
+        if v_hint.rewinds <> p_rewinds then
+            -- rewound_to is that of the last time; who missed more is like a new connection
+            v_head := case when v_hint.rewinds = p_rewinds - 1 and p_rewound_to is not null
+                then least(v_head, p_rewound_to) end;
+            v_hint.near_at := 0;
+            v_hint.far_at := 0;
+            v_hint.far_upto := c_highest;
+        end if;
+    else
+        v_hint := (0, 0, c_lowest, 0, v_micros, 0, 0, 0, c_highest, 1000, 0);
     end if;
-    v_head := greatest(v_head, p_head);
+    v_head := greatest(v_head, case when p_head <= v_ahead then p_head end);
     if v_head is null then
         select r.head into v_head
         from (
@@ -114,16 +130,15 @@ begin
             order by w.due_at desc, w.wakeup_number desc
             limit 8
         ) r
-        where r.rewinds = p_rewinds
+        where r.rewinds = p_rewinds and r.head <= v_ahead
         order by r.head desc nulls last
         limit 1;
         v_head := coalesce(v_head, c_lowest);
     end if;
+    v_head_before := greatest(v_head, v_near_from);
 
     if p_mode = 'priorities' then
-        v_since_aged := coalesce(nullif(
-            current_setting('pubsub.aged_' || p_subscription_key, true), '')::int, 0);
-        v_quota := (v_since_aged + v_limit) / 10;
+        v_quota := (greatest(0, least(9, v_hint.since_aged)) + v_limit) / 10;
     end if;
     foreach v_step in array case p_mode
         when 'ordered' then array['due', 'ordered']
@@ -144,19 +159,25 @@ begin
                     continue when v_wanted = 0;
                 end if;
                 -- wake-ups that were committed late lie below the last one processed
-                if v_now >= v_due_all_at then
+                v_look_from := to_timestamp(v_hint.due_from / 1000000::float8);
+                if v_micros >= v_hint.due_all_at then
                     v_look_from := '-infinity';
-                    v_due_all_at := v_now + interval '60 seconds';
-                elsif v_now >= v_due_recent_at then
-                    v_look_from := v_due_from - interval '5 seconds';
-                    v_due_recent_at := v_now + interval '1 second';
+                elsif v_micros >= v_hint.due_recent_at then
+                    v_look_from := v_look_from - interval '5 seconds';
+                    v_hint.due_recent_at := v_micros + 1000000;
                 end if;
                 select coalesce(t.ready, '{}'), t.last_due_at, v_lost or coalesce(t.lost, false)
                 into v_picked, v_last_due_at, v_lost
                 from pubsub.take_due(
                     p_topic_key, p_subscription_key, v_look_from, v_now, v_wanted, p_max_attempts
                 ) t;
-                v_due_from := greatest(v_due_from, v_last_due_at);
+                v_hint.due_from := greatest(v_hint.due_from,
+                    pubsub.micros(greatest(v_last_due_at, 'epoch')));
+                if v_look_from = '-infinity' then
+                    -- for no more than 1 % of the time, where many are gone that vacuum may not remove
+                    v_took := pubsub.micros(clock_timestamp()) - v_micros;
+                    v_hint.due_all_at := v_micros + greatest(2000000, least(100 * v_took, 60000000));
+                end if;
                 if v_places = '{}' then
                     v_places := v_picked;
                 else
@@ -166,17 +187,17 @@ begin
                 end if;
                 continue;
             when 'near' then
-                continue when v_now < v_near_at or v_near_from >= v_head;
+                continue when v_micros < v_hint.near_at or v_near_from >= v_head;
                 v_after := v_near_from;
                 v_upto := v_head;
             when 'far' then
-                continue when v_now < v_far_at;
-                v_upto := least(v_far_upto, v_near_from, v_head);
+                continue when v_micros < v_hint.far_at;
+                v_upto := least(v_hint.far_upto, v_near_from, v_head);
                 v_after := greatest(p_floor, pubsub.id_at(
-                    pubsub.id_time(v_upto) - make_interval(secs => v_far_seconds)));
+                    pubsub.id_time(v_upto) - make_interval(secs => v_hint.far_millis / 1000::float8)));
                 if v_upto <= v_after then
-                    v_far_upto := null;
-                    v_far_at := v_now + interval '1 second';
+                    v_hint.far_upto := c_highest;
+                    v_hint.far_at := v_micros + 1000000;
                     continue;
                 end if;
             when 'fresh' then
@@ -234,20 +255,20 @@ begin
             limit v_wanted
             for update skip locked
         ) p;
-        v_took := clock_timestamp() - v_started_at;
+        v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
 
         case v_step
             when 'near' then
-                v_near_at := v_now + 20 * v_took;
+                v_hint.near_at := v_micros + least(20 * v_took, 60000000);
             when 'far' then
-                v_far_at := v_now + 20 * v_took;
+                v_hint.far_at := v_micros + least(20 * v_took, 60000000);
                 -- a full claim leaves the rest of the bite for the next one
                 if v_last_seen is null then
-                    v_far_upto := v_after;
-                    if v_took < interval '1 ms' then
-                        v_far_seconds := least(v_far_seconds * 2, 86400);
-                    elsif v_took > interval '3 ms' then
-                        v_far_seconds := greatest(v_far_seconds / 4, 0.001);
+                    v_hint.far_upto := v_after;
+                    if v_took < 1000 then
+                        v_hint.far_millis := least(v_hint.far_millis * 2, 86400000);
+                    elsif v_took > 3000 then
+                        v_hint.far_millis := greatest(v_hint.far_millis / 4, 1);
                     end if;
                 end if;
             else
@@ -256,15 +277,19 @@ begin
         v_places := v_places || v_picked;
     end loop;
 
-    perform set_config(v_setting, concat_ws('|', coalesce(v_head, c_lowest), v_due_from,
-        v_due_recent_at, v_due_all_at, v_near_at, v_far_at, coalesce(v_far_upto, c_highest),
-        v_far_seconds, p_rewinds), false);
+    if v_head > v_ahead then
+        v_head := v_head_before;
+    end if;
+    if p_mode = 'priorities' and v_places <> '{}' then
+        v_hint.since_aged := greatest(0, least(9,
+            v_hint.since_aged + cardinality(v_places) - 10 * v_aged));
+    end if;
+    v_hint.noted_at := v_micros;
+    v_hint.rewinds := p_rewinds;
+    v_hint.head := coalesce(v_head, c_lowest);
+    perform set_config(v_setting, v_hint::text, false);
     if v_places = '{}' then
         return;
-    end if;
-    if p_mode = 'priorities' then
-        perform set_config('pubsub.aged_' || p_subscription_key, greatest(0, least(9,
-            v_since_aged + cardinality(v_places) - 10 * v_aged))::text, false);
     end if;
 
     if v_lost then
@@ -283,10 +308,10 @@ begin
             set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
                 leased_at = v_now, extended_at = null, consumer_id = p_consumer_ids[v_consumer]
             where d.ctid = any(v_places[v_taken + 1 : v_taken + p_limits[v_consumer]])
-            returning d.message_id, d.attempts
+            returning d.message_id, d.attempts, d.is_large
         )
-        select array_agg(l.message_id), array_agg(l.attempts)
-        into v_leased_ids, v_leased_attempts
+        select array_agg(l.message_id), array_agg(l.attempts), v_large or count(l.is_large) > 0
+        into v_leased_ids, v_leased_attempts, v_large
         from leased l;
         v_ids := v_ids || v_leased_ids;
         v_attempts := v_attempts || v_leased_attempts;
@@ -294,6 +319,52 @@ begin
         v_taken := v_taken + p_limits[v_consumer];
         exit when v_taken >= cardinality(v_places);
     end loop;
+
+    if not v_large and 4000 * cardinality(v_ids) <= p_max_bytes then
+        -- at most 512 bytes as they are stored
+        v_bytes := 4000 * cardinality(v_ids);
+    elsif p_max_bytes is not null
+        -- one alone may have any size; ordered and fair claims tell what they leave to others
+        and (cardinality(v_ids) > 1 or p_mode in ('ordered', 'fair'))
+    then
+        select f.kept, f.bytes into v_kept, v_bytes
+        from pubsub.fit_messages(p_topic_key, array(
+            select i.message_id
+            from unnest(v_ids, v_consumers) as i (message_id, consumer)
+            left join lateral (
+                select x.priority
+                from pubsub_data.messages x
+                where p_mode = 'priorities'
+                    and x.topic_key = p_topic_key and x.message_id = i.message_id
+                limit 1
+            ) m on true
+            order by i.consumer, coalesce(m.priority, 0) desc, i.message_id
+        ), p_max_bytes) f;
+        if cardinality(v_kept) < cardinality(v_ids) then
+            v_cut := array(select i.id from unnest(v_ids) as i (id) where i.id <> all(v_kept));
+            update pubsub_data.deliveries d
+            set visible_at = '-infinity', attempts = d.attempts - 1, lease = null,
+                leased_at = null, consumer_id = null
+            where d.ctid = any(array(
+                select l.place
+                from unnest(v_cut) as i (id)
+                cross join lateral (
+                    select x.ctid as place
+                    from pubsub_data.deliveries x
+                    where x.topic_key = p_topic_key
+                        and x.subscription_key = p_subscription_key
+                        and x.message_id = i.id
+                    limit 1
+                ) l
+            ));
+            insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+            values (p_topic_key, p_subscription_key, v_now, v_cut);
+            select array_agg(i.message_id), array_agg(i.attempts), array_agg(i.consumer)
+            into v_ids, v_attempts, v_consumers
+            from unnest(v_ids, v_attempts, v_consumers) as i (message_id, attempts, consumer)
+            where i.message_id = any(v_kept);
+        end if;
+    end if;
 
     insert into pubsub_data.wakeups (
         topic_key, subscription_key, due_at, message_ids, head, rewinds
@@ -316,7 +387,8 @@ begin
     end if;
     return query
         select i.consumer, m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,
-            m.published_at, i.attempts, v_lease, v_ack_deadline, v_head
+            m.published_at, i.attempts, v_lease, v_ack_deadline, v_head,
+            v_cut is not null, v_bytes
         from unnest(v_ids, v_attempts, v_consumers) as i (message_id, attempts, consumer)
         cross join lateral (
             select x.*

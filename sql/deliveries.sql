@@ -167,11 +167,12 @@ begin
             from fresh f
         ), delivered as (
             insert into pubsub_data.deliveries (
-                topic_key, subscription_key, message_id, expires_at, lane
+                topic_key, subscription_key, message_id, expires_at, lane, is_large
             )
             select p_topic_key, s.subscription_key, f.message_id,
                 v_now + make_interval(secs => s.message_ttl_seconds),
-                pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null)
+                pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null),
+                nullif(pg_column_size(f.payload) > 512, false)
             from pubsub_data.subscriptions s
             join fresh f on (s.filter_path is null or pubsub.payload_passes(
                     f.payload, s.filter_path, s.filter::jsonb, s.filter_values))
@@ -214,14 +215,16 @@ begin
             from fresh f
         ), delivered as (
             insert into pubsub_data.deliveries (
-                topic_key, subscription_key, message_id, visible_at, expires_at, lane
+                topic_key, subscription_key, message_id, visible_at, expires_at, lane, is_large
             )
             select p_topic_key, s.subscription_key, f.message_id,
                 coalesce(f.deliver_at, '-infinity'),
                 least(f.expires_at, greatest(v_now, f.deliver_at)
                     + make_interval(secs => s.message_ttl_seconds)),
                 pubsub.delivery_lane(
-                    s.enable_ordering, s.fairness_key, f.ordering_key, f.attributes, f.priority)
+                    s.enable_ordering, s.fairness_key, f.ordering_key, f.attributes, f.priority),
+                nullif(pg_column_size(f.payload) + coalesce(pg_column_size(f.attributes), 0) > 512,
+                    false)
             from pubsub_data.subscriptions s
             join fresh f on (s.filter_path is null or pubsub.payload_passes(
                     f.payload, s.filter_path, s.filter::jsonb, s.filter_values))

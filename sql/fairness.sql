@@ -7,9 +7,9 @@
  * them; whatever it lacks is found in publish order, when the lanes leave room, and as stragglers. So
  * it is a hint like the heads below: wrong, it costs time or evenness, never a message.
  *
- * Everything noted lives in a setting of the session, pubsub.fair_<subscription key>: how far each of
- * some lanes was read (so that neither dead rows nor messages in flight are walked again), how far
- * publish order was, and when to look for what again, as in claims.sql.
+ * A session notes (hints.sql) how far each of some lanes was read, so that neither dead rows nor messages
+ * in flight are walked again, how far publish order was, and when to look for what again, as in
+ * claims.sql.
  */
 
 /*
@@ -49,6 +49,7 @@ declare
     c_lanes constant int := 64;
     -- where reading a lane starts once it was read to its end: what is older and comes is a straggler
     v_read_upto constant uuid := pubsub.id_at(p_now - interval '1 second');
+    v_ahead constant uuid := pubsub.id_at(p_now + interval '1 second');
     v_lanes text[];
     v_after uuid[];
     v_farthest text;
@@ -135,7 +136,9 @@ begin
         )
         select t.messages, v_lanes[t.last_position] as last_lane,
             (select array_agg(p.place order by p.position, p.message_id) from picked p) as places,
-            jsonb_object_agg(pubsub.lane_mark(k.lane), k.head) as heads,
+            -- none that lies ahead is noted
+            jsonb_object_agg(pubsub.lane_mark(k.lane),
+                case when k.head <= v_ahead then k.head else v_read_upto end) as heads,
             array_agg(k.lane order by k.position) filter (where k.has) as lanes,
             array_agg(k.head order by k.position) filter (where k.has) as after
         into v_round
@@ -191,27 +194,18 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
     c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-    v_setting constant text := 'pubsub.fair_' || p_subscription_key;
-    v_noted constant jsonb := coalesce(nullif(current_setting(v_setting, true), '')::jsonb, '{}');
-    v_last text := v_noted ->> 'last';
-    v_heads jsonb := coalesce(v_noted -> 'heads', '{}');
-    -- how far was read in publish order
-    v_head uuid := coalesce((v_noted ->> 'head')::uuid, p_floor);
-    v_due_from timestamptz := coalesce((v_noted ->> 'due_from')::timestamptz, '-infinity');
-    v_due_recent_at timestamptz := coalesce((v_noted ->> 'due_recent_at')::timestamptz, p_now);
-    v_due_all_at timestamptz := coalesce((v_noted ->> 'due_all_at')::timestamptz, '-infinity');
-    v_near_at timestamptz := coalesce((v_noted ->> 'near_at')::timestamptz, '-infinity');
-    v_far_at timestamptz := coalesce((v_noted ->> 'far_at')::timestamptz, '-infinity');
-    v_far_upto uuid := v_noted ->> 'far_upto';
-    v_far_seconds float8 := coalesce((v_noted ->> 'far_seconds')::float8, 1);
+    v_micros constant bigint := pubsub.micros(p_now);
+    v_setting constant text := pubsub.hint_name('fair', p_subscription_key);
+    v_hint pubsub.fair_hint;
     -- retries have half of a claim, in turn the smaller half, as long as lanes fill the other
-    v_turn constant int := 1 - coalesce((v_noted ->> 'turn')::int, 0);
-    v_due_limit int := (p_limit + v_turn) / 2;
+    v_due_limit int;
 
-    v_look_from timestamptz := v_due_from;
+    v_look_from timestamptz;
     v_due record;
     v_due_left boolean := false;
     v_near_from constant uuid := pubsub.id_at(p_now - interval '1 second');
+    v_ahead constant uuid := pubsub.id_at(p_now + interval '1 second');
+    v_head_before uuid;
     v_lanes record;
     v_complete boolean := false;
     v_step text;
@@ -219,21 +213,39 @@ declare
     v_after uuid;
     v_upto uuid;
     v_started_at timestamptz;
-    v_took interval;
+    v_took bigint;
     v_picked tid[];
     v_last_seen uuid;
     v_places tid[] := '{}';
 begin
-    if (v_noted ->> 'rewinds')::int is distinct from p_rewinds then
-        v_head := least(v_head, p_rewound_to);
-        v_heads := coalesce((
+    begin
+        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.fair_hint;
+        if exists (
+            select from jsonb_each_text(v_hint.heads) as h (mark, head) where h.head::uuid > v_ahead
+        ) then
+            v_hint := null;
+        end if;
+    exception when data_exception then
+        v_hint := null;
+    end;
+    if (v_hint is not null and v_hint.turn in (0, 1) and v_hint.head <= v_ahead
+        and pubsub.is_credible(v_micros, greatest(v_hint.noted_at, v_hint.due_from),
+            greatest(v_hint.due_recent_at, v_hint.due_all_at, v_hint.near_at, v_hint.far_at))
+    ) is not true then
+        v_hint := (0, p_rewinds, null, '{}', p_floor, 0, v_micros, 0, 0, 0, c_highest, 1000, 0);
+    elsif v_hint.rewinds <> p_rewinds then
+        v_hint.head := least(v_hint.head, p_rewound_to);
+        v_hint.heads := coalesce((
             select jsonb_object_agg(h.mark, least(h.head::uuid, p_rewound_to))
-            from jsonb_each_text(v_heads) as h (mark, head)
+            from jsonb_each_text(v_hint.heads) as h (mark, head)
         ), '{}');
     end if;
-    if v_last is null then
+    v_hint.turn := 1 - v_hint.turn;
+    v_due_limit := (p_limit + v_hint.turn) / 2;
+    v_head_before := greatest(v_hint.head, v_near_from);
+    if v_hint.last is null then
         -- new sessions start anywhere, or the first lanes would have more than their share
-        select f.lane into v_last
+        select f.lane into v_hint.last
         from pubsub_data.fair_lanes f
         where f.topic_key = p_topic_key and f.subscription_key = p_subscription_key
         order by f.lane
@@ -245,15 +257,15 @@ begin
             ) lanes
         ))
         limit 1;
-        v_last := coalesce(v_last, '');
+        v_hint.last := coalesce(v_hint.last, '');
     end if;
     -- wake-ups that were committed late lie below the last one processed
-    if p_now >= v_due_all_at then
+    v_look_from := to_timestamp(v_hint.due_from / 1000000::float8);
+    if v_micros >= v_hint.due_all_at then
         v_look_from := '-infinity';
-        v_due_all_at := p_now + interval '60 seconds';
-    elsif p_now >= v_due_recent_at then
-        v_look_from := v_due_from - interval '5 seconds';
-        v_due_recent_at := p_now + interval '1 second';
+    elsif v_micros >= v_hint.due_recent_at then
+        v_look_from := v_look_from - interval '5 seconds';
+        v_hint.due_recent_at := v_micros + 1000000;
     end if;
 
     foreach v_step in array array['due', 'near', 'far', 'lanes', 'fresh', 'rest'] loop
@@ -270,36 +282,42 @@ begin
             v_due := pubsub.take_due(p_topic_key, p_subscription_key, v_look_from, p_now,
                 v_due_limit, p_max_attempts);
             v_due_left := cardinality(v_due.ready) = v_due_limit;
-            v_due_from := greatest(v_due_from, v_due.last_due_at);
+            v_hint.due_from := greatest(v_hint.due_from,
+                pubsub.micros(greatest(v_due.last_due_at, 'epoch')));
+            if v_look_from = '-infinity' then
+                -- for no more than 1 % of the time, where many are gone that vacuum may not remove
+                v_took := pubsub.micros(clock_timestamp()) - v_micros;
+                v_hint.due_all_at := v_micros + greatest(2000000, least(100 * v_took, 60000000));
+            end if;
             v_places := v_places || coalesce(v_due.ready, '{}');
             continue;
         elsif v_step = 'lanes' then
             v_lanes := pubsub.take_from_lanes(p_topic_key, p_subscription_key, p_now, v_wanted,
-                p_max_attempts, p_floor, v_places, v_heads, v_last);
-            v_heads := v_lanes.heads;
-            v_last := v_lanes.last;
+                p_max_attempts, p_floor, v_places, v_hint.heads, v_hint.last);
+            v_hint.heads := v_lanes.heads;
+            v_hint.last := v_lanes.last;
             v_complete := v_lanes.complete;
             v_places := v_places || v_lanes.places;
             continue;
         elsif v_step = 'near' then
-            continue when p_now < v_near_at;
+            continue when v_micros < v_hint.near_at;
             v_after := v_near_from;
             v_upto := c_highest;
         elsif v_step = 'far' then
-            continue when p_now < v_far_at;
-            v_upto := least(v_far_upto, v_near_from);
+            continue when v_micros < v_hint.far_at;
+            v_upto := least(v_hint.far_upto, v_near_from);
             v_after := greatest(p_floor, pubsub.id_at(
-                pubsub.id_time(v_upto) - make_interval(secs => v_far_seconds)));
+                pubsub.id_time(v_upto) - make_interval(secs => v_hint.far_millis / 1000::float8)));
             if v_upto <= v_after then
-                v_far_upto := null;
-                v_far_at := p_now + interval '1 second';
+                v_hint.far_upto := c_highest;
+                v_hint.far_at := v_micros + 1000000;
                 continue;
             end if;
         else
             -- with all lanes at their ends only unlisted ones are left, which may wait for "far"
             v_after := case when v_complete
-                then greatest(v_head, pubsub.id_at(p_now - interval '10 seconds'))
-                else v_head end;
+                then greatest(v_hint.head, pubsub.id_at(p_now - interval '10 seconds'))
+                else v_hint.head end;
             v_upto := c_highest;
         end if;
 
@@ -330,7 +348,7 @@ begin
                 and d.ctid <> all(v_places)
                 -- stragglers are what neither wake-ups nor going round the lanes would find
                 and (v_step = 'fresh' or d.attempts = 0 and (
-                    d.message_id <= (v_heads ->> pubsub.lane_mark(d.lane))::uuid
+                    d.message_id <= (v_hint.heads ->> pubsub.lane_mark(d.lane))::uuid
                     or (
                         select f.lane
                         from pubsub_data.fair_lanes f
@@ -344,34 +362,35 @@ begin
             limit v_wanted
             for update skip locked
         ) p;
-        v_took := clock_timestamp() - v_started_at;
+        v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
 
         case v_step
             when 'near' then
-                v_near_at := p_now + 20 * v_took;
+                v_hint.near_at := v_micros + least(20 * v_took, 60000000);
             when 'far' then
-                v_far_at := p_now + 20 * v_took;
+                v_hint.far_at := v_micros + least(20 * v_took, 60000000);
                 -- a full claim leaves the rest of the bite for the next one
                 if v_last_seen is null then
-                    v_far_upto := v_after;
-                    if v_took < interval '1 ms' then
-                        v_far_seconds := least(v_far_seconds * 2, 86400);
-                    elsif v_took > interval '3 ms' then
-                        v_far_seconds := greatest(v_far_seconds / 4, 0.001);
+                    v_hint.far_upto := v_after;
+                    if v_took < 1000 then
+                        v_hint.far_millis := least(v_hint.far_millis * 2, 86400000);
+                    elsif v_took > 3000 then
+                        v_hint.far_millis := greatest(v_hint.far_millis / 4, 1);
                     end if;
                 end if;
             else
-                v_head := case when cardinality(v_picked) < v_wanted
+                v_hint.head := case when cardinality(v_picked) < v_wanted
                     then greatest(v_after, v_last_seen, v_near_from) else v_last_seen end;
+                if v_hint.head > v_ahead then
+                    v_hint.head := v_head_before;
+                end if;
         end case;
         v_places := v_places || v_picked;
     end loop;
 
-    perform set_config(v_setting, jsonb_build_object(
-        'rewinds', p_rewinds, 'last', v_last, 'heads', v_heads, 'head', v_head,
-        'due_from', v_due_from, 'due_recent_at', v_due_recent_at, 'due_all_at', v_due_all_at,
-        'near_at', v_near_at, 'far_at', v_far_at, 'far_upto', v_far_upto,
-        'far_seconds', v_far_seconds, 'turn', v_turn)::text, false);
+    v_hint.noted_at := v_micros;
+    v_hint.rewinds := p_rewinds;
+    perform set_config(v_setting, v_hint::text, false);
     return v_places;
 end
 $$;

@@ -165,7 +165,8 @@ comment on function pubsub.claim_allowances is
 /*
  * claim_within_limits — claim_deliveries in a subscription with limits.
  *
- * In       p_batch_sizes: what each consumer wants, of which it gets what the limits leave
+ * In       p_batch_sizes: what each consumer wants, of which it gets what the limits leave;
+ *          p_max_bytes: of all of it, though at least one message
  * Out      as claim_deliveries
  * Locks    the subscription's limits, until the transaction ends
  */
@@ -173,22 +174,24 @@ create function pubsub.claim_within_limits(
     p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
     p_batch_sizes int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid, p_mode text,
     p_rewinds int, p_rewound_to uuid, p_max_in_flight int, p_max_in_flight_per_consumer int,
-    p_max_rate int
+    p_max_rate int, p_max_bytes bigint default null
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
     priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz, head uuid
+    ack_deadline timestamptz, head uuid, is_cut boolean, bytes bigint
 )
 language plpgsql volatile rows 10
 as $$
 declare
-    v_allowances constant int[] := pubsub.claim_allowances(
+    v_allowances int[] := pubsub.claim_allowances(
         p_topic_key, p_subscription_key, p_consumer_ids, p_batch_sizes, p_max_in_flight,
         p_max_in_flight_per_consumer, p_max_rate);
     -- those that may have nothing now are left out
     v_positions int[];
-    v_together constant boolean := p_mode in ('plain', 'priorities');
+    v_consumer_ids text[];
+    v_by_consumer constant boolean :=
+        coalesce(p_max_in_flight, p_max_in_flight_per_consumer) is not null;
     v_messages bigint;
 begin
     select array_agg(a.position::int order by a.position) into v_positions
@@ -198,33 +201,38 @@ begin
         return;
     end if;
 
-    return query
-        select v_positions[g.first - 1 + c.consumer], c.message_id, c.payload, c.attributes,
-            c.ordering_key, c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline,
-            c.head
-        from (
-            select 1 as first, cardinality(v_positions) as last
-            where v_together
-            union all
-            -- what belongs together must not be dealt out to several
-            select n, n from generate_series(1, cardinality(v_positions)) n
-            where not v_together
-        ) g
-        cross join lateral pubsub.claim_deliveries(
-            p_topic_key, p_subscription_key, p_floor,
-            array(
-                select p_consumer_ids[a.position] from unnest(v_positions[g.first:g.last]) with
-                    ordinality as a (position, place) order by a.place
-            ),
-            array(
-                select v_allowances[a.position] from unnest(v_positions[g.first:g.last]) with
-                    ordinality as a (position, place) order by a.place
-            ),
-            p_ack_deadline_seconds, p_max_attempts, p_head, p_mode, p_rewinds, p_rewound_to,
-            coalesce(p_max_in_flight, p_max_in_flight_per_consumer) is not null
-        ) c
-        order by 1, case when p_mode = 'priorities' then -c.priority else 0 end nulls last,
-            c.message_id;
+    v_consumer_ids := array(
+        select p_consumer_ids[a.position]
+        from unnest(v_positions) with ordinality as a (position, place) order by a.place
+    );
+    v_allowances := array(
+        select v_allowances[a.position]
+        from unnest(v_positions) with ordinality as a (position, place) order by a.place
+    );
+    if p_mode in ('plain', 'priorities') then
+        return query
+            select v_positions[c.consumer], c.message_id, c.payload, c.attributes, c.ordering_key,
+                c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline, c.head, c.is_cut,
+                c.bytes
+            from pubsub.claim_deliveries(
+                p_topic_key, p_subscription_key, p_floor, v_consumer_ids, v_allowances,
+                p_ack_deadline_seconds, p_max_attempts, p_head, p_mode, p_rewinds, p_rewound_to,
+                v_by_consumer, p_max_bytes
+            ) c
+            order by 1, case when p_mode = 'priorities' then -c.priority else 0 end nulls last,
+                c.message_id;
+    else
+        return query
+            select v_positions[c.consumer], c.message_id, c.payload, c.attributes, c.ordering_key,
+                c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline, c.head, c.is_cut,
+                c.bytes
+            from pubsub.claim_in_turn(
+                p_topic_key, p_subscription_key, p_floor, v_consumer_ids, v_allowances,
+                p_ack_deadline_seconds, p_max_attempts, p_head, p_mode, p_rewinds, p_rewound_to,
+                v_by_consumer, p_max_bytes
+            ) c
+            order by 1, c.message_id;
+    end if;
     get diagnostics v_messages = row_count;
 
     -- noted after the fact: a second counts from when the last of them was leased
@@ -321,6 +329,8 @@ as $$
         where h.ctid = any(array(
             select x.ctid from pubsub_data.handed_out x
             where x.handed_out_at < clock_timestamp() - interval '5 seconds'
+                -- before the clock was set back
+                or x.handed_out_at > clock_timestamp() + interval '5 seconds'
             limit p_limit
             for update skip locked
         ))

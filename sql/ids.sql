@@ -14,7 +14,7 @@ returns uuid
 language sql stable parallel safe
 as $$
     select case when p_at is not null then
-        (lpad(to_hex(floor(greatest(0, extract(epoch from p_at) * 1000))::bigint), 12, '0')
+        (lpad(to_hex((greatest(0, date_part('epoch', p_at)) * 1000000)::bigint / 1000), 12, '0')
         || '00000000000000000000')::uuid
     end
 $$;

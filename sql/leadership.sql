@@ -2,7 +2,8 @@
  * try_lead — become or stay the one holder of a job for p_seconds.
  *
  * Out      whether p_holder holds it now
- * Effects  a lease row, so it survives poolers and ends by itself when the holder dies
+ * Effects  a lease row, so it survives poolers and ends by itself when the holder dies. One that ends
+ *          later than a lease taken now was taken before the clock was set back, and holds no more
  */
 create function pubsub.try_lead(p_job text, p_holder text, p_seconds int)
 returns boolean
@@ -13,7 +14,9 @@ as $$
         values (p_job, p_holder, clock_timestamp() + make_interval(secs => p_seconds))
         on conflict (job) do update
         set holder = excluded.holder, held_until = excluded.held_until
-        where l.holder = excluded.holder or l.held_until <= clock_timestamp()
+        where l.holder = excluded.holder
+            or l.held_until <= clock_timestamp()
+            or l.held_until > clock_timestamp() + make_interval(secs => p_seconds)
         returning 1
     )
     select exists (select from led)

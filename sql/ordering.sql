@@ -17,7 +17,7 @@
  *
  * Lanes are read from tail on, below which nothing is live, so that entries of messages that are gone
  * are not walked again and again while a long transaction keeps them. It follows the lowest live id, up to
- * a mark two seconds ago, once all transactions have ended that were running when the mark was set:
+ * a mark ten seconds ago, once all transactions have ended that were running when the mark was set:
  * ids are given out when a message is published, so nothing can be committed below it any more. What
  * comes back below it comes with a rewind, after which every session forgets its tail.
  */
@@ -252,27 +252,19 @@ declare
     -- how many fresh ones a claim looks at, and when it has found nothing yet
     c_fresh constant int := 1000;
     c_held_up constant int := 10000;
-    v_setting constant text := 'pubsub.ordered_' || p_subscription_key;
-    v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|', '');
-    v_forget constant boolean := v_cursor[1]::int is distinct from p_rewinds;
-    -- the cursor's fields after the rewinds, in this order
-    v_tail uuid := case when not v_forget then v_cursor[2] end;
-    v_mark uuid := case when not v_forget then v_cursor[3] end;
-    v_mark_xid xid8 := v_cursor[4];
-    v_mark_at timestamptz := case when not v_forget then v_cursor[5] end;
-    v_near_at timestamptz := case when not v_forget then v_cursor[6] end;
-    v_sweep_at timestamptz := case when not v_forget then v_cursor[7] end;
-    v_sweep uuid := case when not v_forget then v_cursor[8] end;
-    v_sweep_seconds float8 := coalesce(v_cursor[9]::float8, 1);
+    v_setting constant text := pubsub.hint_name('ordered', p_subscription_key);
+    v_hint pubsub.ordered_hint;
 
+    v_micros constant bigint := pubsub.micros(p_now);
     v_near_from constant uuid := pubsub.id_at(p_now - interval '1 second');
+    v_settled constant uuid := pubsub.id_at(p_now - interval '10 seconds');
     v_step text;
     v_after uuid;
     v_upto uuid;
     v_window int := greatest(20, p_limit);
     v_looked_at int := 0;
     v_started_at timestamptz;
-    v_took interval;
+    v_took bigint;
     v_ids uuid[];
     v_lanes text[];
     v_last_seen uuid;
@@ -284,27 +276,40 @@ begin
     choose_ordered.head := p_head;
     choose_ordered.places := '{}';
     choose_ordered.lost := false;
-    v_tail := coalesce(v_tail, p_floor);
-    if v_mark is null and p_now >= coalesce(v_mark_at, '-infinity') then
-        v_mark := pubsub.id_at(p_now - interval '2 seconds');
-        v_mark_xid := pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot());
-        v_mark_at := p_now + interval '1 second';
+    begin
+        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.ordered_hint;
+    exception when data_exception then
+        v_hint := null;
+    end;
+    if v_hint.rewinds is distinct from p_rewinds
+        or num_nulls(v_hint.tail, v_hint.mark_at, v_hint.near_at, v_hint.sweep_at,
+            v_hint.sweep_millis) > 0
+        or not pubsub.is_credible(v_micros, v_hint.noted_at,
+            greatest(v_hint.mark_at, v_hint.near_at, v_hint.sweep_at))
+        or greatest(v_hint.tail, v_hint.mark) > greatest(v_settled, p_floor)
+    then
+        v_hint := (0, 0, p_floor, null, null, 0, 0, 0, null, 1000);
     end if;
-    if pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= v_mark_xid then
-        select coalesce(d.message_id, v_mark) into v_tail
+    if (v_hint.mark is null or v_hint.mark_xid is null) and v_micros >= v_hint.mark_at then
+        v_hint.mark := v_settled;
+        v_hint.mark_xid := pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot());
+        v_hint.mark_at := v_micros + 1000000;
+    end if;
+    if pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= v_hint.mark_xid then
+        select greatest(v_hint.tail, coalesce(d.message_id, v_hint.mark)) into v_hint.tail
         from (values (1)) as always (row)
         left join lateral (
             select x.message_id
             from pubsub_data.deliveries x
             where x.topic_key = p_topic_key
                 and x.subscription_key = p_subscription_key
-                and x.message_id >= v_tail
-                and x.message_id < v_mark
+                and x.message_id >= v_hint.tail
+                and x.message_id < v_hint.mark
             order by x.message_id
             limit 1
         ) d on true;
-        v_mark := null;
-        v_mark_xid := null;
+        v_hint.mark := null;
+        v_hint.mark_xid := null;
     end if;
 
     foreach v_step in array
@@ -322,18 +327,18 @@ begin
                 from pubsub_data.deliveries d
                 where d.ctid = any(p_due);
             when 'near' then
-                continue when p_now < v_near_at or v_near_from >= choose_ordered.head;
+                continue when v_micros < v_hint.near_at or v_near_from >= choose_ordered.head;
                 v_after := v_near_from;
                 v_upto := choose_ordered.head;
             when 'sweep' then
-                continue when p_now < v_sweep_at;
+                continue when v_micros < v_hint.sweep_at;
                 -- round and round from tail, in bites
-                v_after := greatest(v_sweep, v_tail);
+                v_after := greatest(v_hint.sweep, v_hint.tail);
                 v_upto := least(v_near_from, choose_ordered.head, pubsub.id_at(
-                    pubsub.id_time(v_after) + make_interval(secs => v_sweep_seconds)));
+                    pubsub.id_time(v_after) + make_interval(secs => v_hint.sweep_millis / 1000::float8)));
                 if v_upto <= v_after then
-                    v_sweep := null;
-                    v_sweep_at := p_now + interval '1 second';
+                    v_hint.sweep := null;
+                    v_hint.sweep_at := v_micros + 1000000;
                     continue;
                 end if;
             else
@@ -380,7 +385,7 @@ begin
             into v_taken, v_left, v_held_up, v_found_lost
             from pubsub.take_runs(
                 p_topic_key, p_subscription_key, p_now,
-                p_limit - cardinality(choose_ordered.places), p_max_attempts, p_rewinds, v_tail,
+                p_limit - cardinality(choose_ordered.places), p_max_attempts, p_rewinds, v_hint.tail,
                 case v_step when 'fresh' then v_ids[cardinality(v_ids)] else c_highest end,
                 v_ids, v_lanes, choose_ordered.places
             ) r;
@@ -392,7 +397,7 @@ begin
             insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
             values (p_topic_key, p_subscription_key, p_now + interval '1 second', v_held_up);
         end if;
-        v_took := clock_timestamp() - v_started_at;
+        v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
 
         case v_step
             when 'due' then
@@ -405,14 +410,14 @@ begin
                 where i.id = any(v_left)
                 having count(*) > 0;
             when 'near' then
-                v_near_at := p_now + 20 * v_took;
+                v_hint.near_at := v_micros + least(20 * v_took, 60000000);
             when 'sweep' then
-                v_sweep_at := p_now + 20 * v_took;
-                v_sweep := coalesce(v_last_seen, v_upto);
-                if v_took > interval '3 ms' then
-                    v_sweep_seconds := greatest(v_sweep_seconds / 4, 0.001);
-                elsif v_last_seen is null and v_took < interval '1 ms' then
-                    v_sweep_seconds := least(v_sweep_seconds * 2, 86400);
+                v_hint.sweep_at := v_micros + least(20 * v_took, 60000000);
+                v_hint.sweep := coalesce(v_last_seen, v_upto);
+                if v_took > 3000 then
+                    v_hint.sweep_millis := greatest(v_hint.sweep_millis / 4, 1);
+                elsif v_last_seen is null and v_took < 1000 then
+                    v_hint.sweep_millis := least(v_hint.sweep_millis * 2, 86400000);
                 end if;
             else
                 v_looked_at := v_looked_at + cardinality(v_ids);
@@ -434,10 +439,9 @@ begin
         end case;
     end loop;
 
-    perform set_config(v_setting, array_to_string(array[
-        p_rewinds::text, v_tail::text, v_mark::text, v_mark_xid::text, v_mark_at::text,
-        v_near_at::text, v_sweep_at::text, v_sweep::text, v_sweep_seconds::text
-    ], '|', ''), false);
+    v_hint.noted_at := v_micros;
+    v_hint.rewinds := p_rewinds;
+    perform set_config(v_setting, v_hint::text, false);
 end
 $$;
 

@@ -3,7 +3,7 @@
  * hand out the higher ones first. The lane of such a message is its priority; one of priority 0 has
  * none.
  *
- * Every session keeps, in the setting pubsub.urgent_<subscription key>, how far it has read each lane.
+ * Every session notes how far it has read each lane (hints.sql).
  * So entries of messages that are gone are walked once, also while a long transaction keeps them. What
  * lies below is found again like any straggler: a lane is read again from a second ago, for no more
  * than 5 % of the time, and the sweeps of a claim go over all lanes.
@@ -34,24 +34,33 @@ as $$
 declare
     c_lanes constant text[] := array['9', '8', '7', '6', '5', '4', '3', '2', '1'];
     v_recent constant uuid := pubsub.id_at(p_now - interval '1 second');
-    v_setting constant text := 'pubsub.urgent_' || p_subscription_key;
-    v_cursor text[] := string_to_array(nullif(current_setting(v_setting, true), ''), '|');
-    -- the cursor's fields: rewinds, this, and the lanes' heads
-    v_look_back_at timestamptz := '-infinity';
-    v_heads uuid[] := array_fill(p_head, array[9]);
+    v_ahead constant uuid := pubsub.id_at(p_now + interval '1 second');
+    v_micros constant bigint := pubsub.micros(p_now);
+    v_setting constant text := pubsub.hint_name('urgent', p_subscription_key);
+    v_hint pubsub.urgent_hint;
+    v_heads uuid[];
     v_looks_back boolean;
     v_ids uuid[];
     v_lanes text[];
 begin
-    if v_cursor[1]::int = p_rewinds then
-        v_look_back_at := v_cursor[2];
+    begin
+        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.urgent_hint;
+    exception when data_exception then
+        v_hint := null;
+    end;
+    if v_hint is not null and v_hint.rewinds = p_rewinds and cardinality(v_hint.heads) = 9
+        and pubsub.is_credible(v_micros, v_hint.noted_at, v_hint.look_back_at)
+    then
         v_heads := array(
-            select greatest(h.head, p_head)
-            from unnest(v_cursor[3:]::uuid[]) with ordinality as h (head, position)
+            select greatest(case when h.head <= v_ahead then h.head end, p_head)
+            from unnest(v_hint.heads) with ordinality as h (head, position)
             order by h.position
         );
+    else
+        v_hint := (0, 0, 0, null);
+        v_heads := array_fill(p_head, array[9]);
     end if;
-    v_looks_back := p_now >= v_look_back_at;
+    v_looks_back := v_micros >= v_hint.look_back_at;
 
     -- the lanes one after the other, only as far as the limit
     select coalesce(array_agg(p.place), '{}'), array_agg(p.message_id), array_agg(p.lane),
@@ -79,20 +88,24 @@ begin
         limit p_limit
     ) p;
     if v_looks_back then
-        v_look_back_at := p_now + 20 * (clock_timestamp() - p_now);
+        v_hint.look_back_at := v_micros
+            + least(20 * (pubsub.micros(clock_timestamp()) - v_micros), 60000000);
     end if;
 
-    v_heads := array(
+    v_hint.heads := array(
         select case
             -- not looked at
             when l.lane < v_lanes[p_limit] then l.head
             -- looked at up to what was taken last
-            when l.lane = v_lanes[p_limit] then greatest(l.head, v_ids[p_limit])
+            when l.lane = v_lanes[p_limit] then case
+                when v_ids[p_limit] > v_ahead then greatest(l.head, v_recent)
+                else greatest(l.head, v_ids[p_limit])
+            end
             -- looked at to its end
             else greatest(l.head, v_recent, (
                 select t.message_id
                 from unnest(v_ids, v_lanes) as t (message_id, lane)
-                where t.lane = l.lane
+                where t.lane = l.lane and t.message_id <= v_ahead
                 order by t.message_id desc
                 limit 1
             ))
@@ -100,8 +113,9 @@ begin
         from unnest(c_lanes, v_heads) with ordinality as l (lane, head, position)
         order by l.position
     );
-    perform set_config(v_setting,
-        concat_ws('|', p_rewinds, v_look_back_at, array_to_string(v_heads, '|')), false);
+    v_hint.noted_at := v_micros;
+    v_hint.rewinds := p_rewinds;
+    perform set_config(v_setting, v_hint::text, false);
 end
 $$;
 

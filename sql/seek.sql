@@ -143,7 +143,9 @@ begin
             -- a statement that began without a transaction id has one by then
             'not_before', clock_timestamp() + interval '5 seconds'));
     end if;
-    if clock_timestamp() < (v_catch_up ->> 'not_before')::timestamptz
+    -- one further ahead was noted before the clock was set back
+    if (v_catch_up ->> 'not_before')::timestamptz
+            between clock_timestamp() and clock_timestamp() + interval '5 seconds'
         or pg_snapshot_xmin(pg_current_snapshot()) < (v_catch_up ->> 'horizon')::xid8
     then
         return p_arguments;

@@ -61,13 +61,14 @@ as $$
             or coalesce(h.until <= clock_timestamp(), true)
             and (coalesce(n.due_at <= clock_timestamp(), false) or f.message_id is not null),
         -- whoever is still publishing may commit below what is there now, but not below its own start
-        least(l.message_id, o.started, pubsub.id_at(clock_timestamp() - interval '2 seconds')),
+        least(l.message_id, o.started, pubsub.id_at(c.now - interval '2 seconds')),
         l.message_id, s.rewinds, e.due_at,
         extract(epoch from e.due_at - clock_timestamp())::float8,
         coalesce(s.enable_ordering or s.max_in_flight is not null
             or s.max_in_flight_per_consumer is not null, false),
         s.max_in_flight_per_consumer is not null
     from unnest(p_subscription_ids, p_after, p_rewinds) as w (subscription_id, after, rewinds)
+    cross join (select clock_timestamp() as now) c
     cross join (
         select pubsub.id_at(min(a.xact_start)) as started
         from pg_stat_activity a
@@ -101,7 +102,9 @@ as $$
         where x.topic_key = s.topic_key
             and x.subscription_key = s.subscription_key
             and x.message_id > least(
-                coalesce(w.after, pubsub.id_at(clock_timestamp() - interval '10 seconds')),
+                -- not what was noted before the clock was set back
+                coalesce(case when w.after <= pubsub.id_at(c.now) then w.after end,
+                    pubsub.id_at(c.now - interval '10 seconds')),
                 case when s.rewinds <> w.rewinds then s.rewound_to end)
             and x.visible_at <= clock_timestamp()
             and x.attempts < s.max_delivery_attempts

@@ -38,7 +38,8 @@ impl App {
             .map(|key| Arc::new(Tokens::new(&settings, key)));
         let budget = Budget::new(&settings);
         let ack_deadline = settings.cleanup_stuck_messages_lock_timeout_seconds;
-        let merged = Merged::new(&pool, ack_deadline, budget.clone());
+        let most_bytes = settings.api_max_answer_bytes;
+        let merged = Merged::new(&pool, ack_deadline, most_bytes, budget.clone());
         Self {
             budget,
             settings: Arc::new(settings),
@@ -53,6 +54,7 @@ impl App {
     pub async fn revoke_tokens(&self, client_id: Uuid, version: Option<i32>) {
         if let Some(tokens) = &self.tokens {
             tokens.revoke(client_id, version).await;
+            self.merged.recheck_waits();
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::config::Settings;
 use crate::db;
 use crate::db::maintenance::{
     cleanup_acked_messages, cleanup_failures, cleanup_fair_lanes, cleanup_handed_out,
-    cleanup_idempotency_keys, dead_letter_spent_messages, fold_counters, rotate, try_lead,
+    cleanup_idempotency_keys, dead_letter_spent_messages, fold_counters, notice_clock, rotate,
+    try_lead,
 };
 use crate::telemetry::health::Warnings;
 use crate::telemetry::jobs::Ended;
@@ -121,6 +122,12 @@ async fn work(
         // the one that leads tells them
         *warnings = Warnings::default();
         return Ok(false);
+    }
+    if let Some(seconds) = notice_clock(pool).await? {
+        tracing::warn!(
+            clock.set_back_seconds = seconds,
+            "the database's clock was set back; claims read again from there"
+        );
     }
     let within = (!rotation_is_due).then_some(SPENT_WITHIN_SECONDS);
     dead_letter_spent_messages(pool, within).await?;

@@ -11,6 +11,7 @@
 mod support;
 
 mod cli;
+mod clock;
 mod docs;
 mod engine;
 mod golden;

@@ -26,9 +26,11 @@ macro_rules! files {
 }
 
 files!(
+    answers,
     claims,
     cleanup,
     clients,
+    clock,
     consume,
     dead_letters,
     deliveries,
@@ -41,6 +43,7 @@ files!(
     flow,
     given_up,
     health,
+    hints,
     idempotency,
     ids,
     jobs,
@@ -164,6 +167,7 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "ack_deliveries",
         "choose_ordered",
         "claim_deliveries",
+        "claim_in_turn",
         "nack_deliveries",
         "take_runs",
     ];

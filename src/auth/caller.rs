@@ -138,6 +138,32 @@ impl FromRequestParts<App> for Grants {
     }
 }
 
+/// The token that a request came with; none where authentication is off.
+#[derive(Debug)]
+pub struct Presented(Option<String>);
+
+impl Presented {
+    /// Check that it is still good.
+    ///
+    /// # Errors
+    /// 401 when it is not, 503 when that cannot be found out.
+    pub async fn check(&self, app: &App) -> Result<(), Error> {
+        if let (Some(token), Some(tokens)) = (&self.0, &app.tokens) {
+            tokens.verify(&app.pool, token).await?;
+        }
+        Ok(())
+    }
+}
+
+impl FromRequestParts<App> for Presented {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let token = app.settings.auth_enabled.then(|| bearer_token(parts));
+        Ok(Self(token.flatten()))
+    }
+}
+
 /// The scopes of the caller; none when authentication is off.
 async fn granted(parts: &mut Parts, app: &App) -> Result<Option<String>, Error> {
     let Some(tokens) = app.tokens.as_ref().filter(|_| app.settings.auth_enabled) else {

@@ -204,6 +204,17 @@ pub struct Settings {
     #[arg(value_parser = integer::<usize, 2, 104_857_600>)]
     pub api_max_message_bytes: usize,
 
+    /// Most bytes of the messages in one answer; one message is always answered
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_API_MAX_ANSWER_BYTES",
+        hide_env_values = true
+    )]
+    #[arg(value_name = "BYTES", default_value = "8388608")]
+    #[arg(value_parser = integer::<usize, 1024, 104_857_600>)]
+    pub api_max_answer_bytes: usize,
+
     /// Bytes of request bodies that are worked on at a time; others wait, and then get 503. The largest
     /// body always fits
     #[arg(

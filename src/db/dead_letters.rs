@@ -98,7 +98,7 @@ pub struct Redriven {
     pub remaining: i64,
 }
 
-/// A page of dead letters.
+/// A page of dead letters, which ends early where it would have more bytes.
 ///
 /// # Errors
 /// 404 for an unknown subscription.
@@ -106,13 +106,23 @@ pub async fn list(
     pool: &Database,
     subscription_id: &str,
     page: Page<Uuid>,
+    max_bytes: usize,
 ) -> Result<Vec<DeadLetter>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_dlq_messages($1, $2, $3, $4)");
+    let query = sqlx::query_as(
+        "select p.* from ( \
+             select l.*, row_number() over w as place, \
+                 sum(1000 + octet_length(l.payload::text) + octet_length(l.deliveries::text) \
+                     + coalesce(octet_length(l.attributes::text), 0)) over w as bytes \
+             from pubsub.list_dlq_messages($1, $2, $3, $4) l \
+             window w as (order by l.message_id) \
+         ) p where p.place = 1 or p.bytes <= $5 order by p.message_id",
+    );
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
+        .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
         .fetch_all(pool)
         .await?)
 }
@@ -183,13 +193,23 @@ pub async fn list_parked(
     pool: &Database,
     subscription_id: &str,
     page: Page<Uuid>,
+    max_bytes: usize,
 ) -> Result<Vec<ParkedMessage>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_parked_messages($1, $2, $3, $4)");
+    let query = sqlx::query_as(
+        "select p.* from ( \
+             select l.*, row_number() over w as place, \
+                 sum(1000 + coalesce(octet_length(l.payload::text), 0) \
+                     + coalesce(octet_length(l.attributes::text), 0)) over w as bytes \
+             from pubsub.list_parked_messages($1, $2, $3, $4) l \
+             window w as (order by l.message_id) \
+         ) p where p.place = 1 or p.bytes <= $5 order by p.message_id",
+    );
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
+        .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
         .fetch_all(pool)
         .await?)
 }

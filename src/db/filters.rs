@@ -63,8 +63,8 @@ impl Row {
 /// How many previews run at a time: each may read many messages.
 static PREVIEWS: Semaphore = Semaphore::const_new(2);
 
-/// Try a filter on the newest `last` messages of a subscription's topic, for some seconds at most. The
-/// query ends when nobody waits for it any more.
+/// Try a filter on the newest `last` messages of a subscription's topic, for some seconds at most;
+/// fewer samples where they would have more bytes. The query ends when nobody waits for it any more.
 ///
 /// # Errors
 /// 404 for an unknown subscription, 422 for a bad filter, 503 while others run, 504 when it takes too
@@ -74,6 +74,7 @@ pub async fn preview(
     subscription_id: &str,
     filter: Option<&RawValue>,
     last: i32,
+    max_bytes: usize,
 ) -> Result<Preview, Error> {
     let turn = PREVIEWS
         .try_acquire()
@@ -83,6 +84,7 @@ pub async fn preview(
         subscription_id: subscription_id.to_owned(),
         filter: filter.map(|filter| filter.get().to_owned()),
         last,
+        max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
     };
     let wanted = CancellationToken::new();
     let unwanted = wanted.clone();
@@ -111,21 +113,32 @@ struct Trial {
     subscription_id: String,
     filter: Option<String>,
     last: i32,
+    max_bytes: i64,
 }
 
 impl Trial {
     async fn run(&self, unwanted: &CancellationToken) -> Result<Vec<Row>, Error> {
         let mut held = self.database.acquire().await?;
-        let mut transaction = held.begin_with(BEGIN).await?;
+        let mut transaction = held.connection()?.begin_with(BEGIN).await?;
         let (backend, _): (i32, String) =
             sqlx::query_as("select pg_backend_pid(), set_config('statement_timeout', '5s', true)")
                 .persistent(false)
                 .fetch_one(&mut *transaction)
                 .await?;
-        let query = sqlx::query_as("select * from pubsub.preview_filter($1, $2::json, $3)")
+        let query = sqlx::query_as(
+            "select p.* from ( \
+                 select f.*, row_number() over w as place, \
+                     sum(1000 + octet_length(f.payload::text) \
+                         + coalesce(octet_length(f.attributes::text), 0)) over w as bytes \
+                 from pubsub.preview_filter($1, $2::json, $3) f \
+                 window w as (order by f.message_id desc) \
+             ) p where p.place = 1 or p.bytes <= $4 order by p.message_id desc",
+        );
+        let query = query
             .bind(&self.subscription_id)
             .bind(&self.filter)
             .bind(self.last)
+            .bind(self.max_bytes)
             .persistent(false);
         let mut rows = pin!(query.fetch_all(&mut *transaction));
         let rows = tokio::select! {

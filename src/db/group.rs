@@ -28,7 +28,8 @@ pub(super) trait Calls: Send + Sync + 'static {
     /// How much a request adds to a call: 1 for a message.
     fn weight(&self, request: &Self::Request) -> usize;
 
-    /// Answer all requests by one call, in their order. An error means that nothing was done.
+    /// Answer requests by one call, in their order: all of them, or the first ones, at least one, when
+    /// the others are to go into another call. An error means that nothing was done.
     fn call(
         &self,
         key: &str,
@@ -198,26 +199,34 @@ impl<C: Calls> Running<C> {
         answers: Vec<oneshot::Sender<Result<C::Answer, Error>>>,
     ) {
         let calls = &self.group.calls;
-        match calls.call(&self.key, requests).await {
-            Ok(results) => {
-                let mut undelivered = Vec::new();
-                for (answer, result) in answers.into_iter().zip(results) {
-                    // the client went away meanwhile
-                    if let Err(Ok(result)) = answer.send(Ok(result)) {
-                        undelivered.push(result);
+        let mut left = requests;
+        let mut answers = answers.into_iter();
+        while !left.is_empty() {
+            match calls.call(&self.key, left).await {
+                Ok(results) => {
+                    left = left.get(results.len().max(1)..).unwrap_or_default();
+                    let mut undelivered = Vec::new();
+                    for result in results {
+                        // the client went away meanwhile
+                        if let Some(Err(Ok(result))) =
+                            answers.next().map(|answer| answer.send(Ok(result)))
+                        {
+                            undelivered.push(result);
+                        }
+                    }
+                    for result in undelivered {
+                        calls.undelivered(&self.key, result).await;
                     }
                 }
-                for result in undelivered {
-                    calls.undelivered(&self.key, result).await;
+                // one request may have failed all
+                Err(Error::Invalid(_) | Error::Internal(_)) if left.len() > 1 => {
+                    return self.answer_each(left, answers.collect()).await;
                 }
-            }
-            // one request may have failed all
-            Err(Error::Invalid(_) | Error::Internal(_)) if requests.len() > 1 => {
-                self.answer_each(requests, answers).await;
-            }
-            Err(error) => {
-                for answer in answers {
-                    let _gone = answer.send(Err(error.clone()));
+                Err(error) => {
+                    for answer in answers {
+                        let _gone = answer.send(Err(error.clone()));
+                    }
+                    return;
                 }
             }
         }

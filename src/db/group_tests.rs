@@ -14,6 +14,8 @@ pub(super) enum End {
     Answer,
     Fail(Error),
     Panic,
+    /// It and all after it go into another call, unless it is the first.
+    Later,
 }
 
 struct Request {
@@ -47,9 +49,12 @@ impl Calls for Arc<Held> {
         self.most_running.fetch_max(running, Ordering::Relaxed);
         self.permits.acquire().await.unwrap().forget();
         self.running.fetch_sub(1, Ordering::Relaxed);
-        for request in requests {
+        for (position, request) in requests.iter().enumerate() {
             match &request.end {
-                End::Answer => {}
+                End::Later if position > 0 => {
+                    return Ok(names.into_iter().take(position).collect());
+                }
+                End::Answer | End::Later => {}
                 End::Fail(error) => return Err(error.clone()),
                 End::Panic => panic!("told to"),
             }
@@ -179,6 +184,29 @@ async fn what_comes_during_a_call_goes_into_the_next_and_each_gets_its_own_answe
     for (name, asked) in asked.into_iter().enumerate() {
         assert_eq!(asked.await.unwrap().unwrap(), name);
     }
+    setup.ends_empty().await;
+}
+
+#[tokio::test]
+async fn what_a_call_leaves_unanswered_goes_into_another_one_at_once() {
+    let setup = Setup::new(1);
+    let asked = setup
+        .ask_all([
+            End::Answer,
+            End::Answer,
+            End::Later,
+            End::Answer,
+            End::Later,
+        ])
+        .await;
+
+    setup.release(4).await;
+
+    for (name, asked) in asked.into_iter().enumerate() {
+        assert_eq!(asked.await.unwrap().unwrap(), name);
+    }
+    let made = setup.made();
+    assert_eq!(made, [vec![0], vec![1, 2, 3, 4], vec![2, 3, 4], vec![4]]);
     setup.ends_empty().await;
 }
 

@@ -1,7 +1,7 @@
 //! Maintenance: `cleanup_acked_messages`, `cleanup_failures`, `cleanup_idempotency_keys`,
 //! `cleanup_stuck_messages`, `cleanup_handed_out`, `cleanup_fair_lanes`,
-//! `dead_letter_spent_messages`, `fold_counters`, `purge_deleted_subscriptions`, partitions and
-//! leadership.
+//! `dead_letter_spent_messages`, `fold_counters`, `purge_deleted_subscriptions`, `notice_clock`,
+//! partitions and leadership.
 
 use sqlx::PgExecutor;
 
@@ -22,6 +22,16 @@ pub async fn try_lead(
     sqlx::query_scalar("select pubsub.try_lead('maintenance', $1, $2)")
         .bind(holder)
         .bind(seconds)
+        .fetch_one(executor)
+        .await
+}
+
+/// Notice whether the database's clock was set back since the last call; by how many seconds.
+///
+/// # Errors
+/// When the database fails.
+pub async fn notice_clock(executor: impl PgExecutor<'_>) -> Result<Option<f64>, sqlx::Error> {
+    sqlx::query_scalar("select extract(epoch from pubsub.notice_clock())::float8")
         .fetch_one(executor)
         .await
 }

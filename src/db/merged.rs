@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::group::{Calls, Group};
-use super::messages::{self, Claim, Claimed, Delivery, Handle, Head};
+use super::messages::{self, Claim, Claimed, Delivery, Handle, Head, Terms};
 use super::publish::{Once, Publication, Published, Publisher, RequestKey};
 use super::settlements::{self, Action, Settled, Settlement};
 use super::transactions;
@@ -25,8 +25,6 @@ const BYTES_PER_MESSAGE: usize = 1024;
 const MAX_HEADS: u64 = 10_000;
 const HEAD_KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Most bytes that an answer is expected to have: about so much is claimed at once.
-const MOST_EXPECTED: usize = 8 * 1024 * 1024;
 /// Of a delivery whose subscription has shown none yet.
 const FIRST_EXPECTED: usize = 1024 * 1024;
 
@@ -41,15 +39,21 @@ pub struct Merged {
     acks: Arc<Group<Acks>>,
     settlements: Arc<Group<Settlements>>,
     budget: Budget,
+    max_answer_bytes: usize,
     /// The size of the larger deliveries of each subscription lately.
     sizes: Cache<String, usize>,
 }
 
 impl Merged {
     /// Over the connections of a pool; a subscription without an ack deadline of its own gets the
-    /// default.
+    /// default; messages that are handed out together have at most so many bytes.
     #[must_use]
-    pub fn new(pool: &Database, default_ack_deadline_seconds: i32, budget: Budget) -> Self {
+    pub fn new(
+        pool: &Database,
+        default_ack_deadline_seconds: i32,
+        max_answer_bytes: usize,
+        budget: Budget,
+    ) -> Self {
         // one key must not take all connections
         let connections = usize::try_from(pool.pool().options().get_max_connections()).unwrap_or(1);
         let most_running = connections.div_ceil(2);
@@ -68,7 +72,10 @@ impl Merged {
                 Claims {
                     pool: pool(),
                     waiting,
-                    default_ack_deadline_seconds,
+                    terms: Terms {
+                        default_ack_deadline_seconds,
+                        max_bytes: i64::try_from(max_answer_bytes).unwrap_or(i64::MAX),
+                    },
                     heads: Cache::builder()
                         .max_capacity(MAX_HEADS)
                         .time_to_idle(HEAD_KEPT_FOR)
@@ -79,6 +86,7 @@ impl Merged {
             acks: Group::new(Acks { pool: pool() }, most_running),
             settlements: Group::new(Settlements { pool: pool() }, most_running),
             budget,
+            max_answer_bytes,
             sizes: Cache::builder()
                 .max_capacity(MAX_HEADS)
                 .time_to_idle(HEAD_KEPT_FOR)
@@ -132,7 +140,10 @@ impl Merged {
         let known = self.sizes.get(&subscription_id).await;
         let batch_size = usize::try_from(claim.batch_size).unwrap_or(1);
         let expected = batch_size.saturating_mul(known.unwrap_or(FIRST_EXPECTED));
-        let mut share = self.budget.answer(expected.min(MOST_EXPECTED)).await?;
+        let mut share = self
+            .budget
+            .answer(expected.min(self.max_answer_bytes))
+            .await?;
         let key = claim_key(&subscription_id, claim.ack_deadline_seconds);
         let deliveries = self.claims.request(key, claim).await?;
         let bytes = deliveries.iter().map(Delivery::size).sum();
@@ -151,16 +162,21 @@ impl Merged {
         })
     }
 
-    /// Lease ready messages to a consumer, as soon as there are any, within some time.
+    /// Lease ready messages to a consumer, as soon as there are any, within some time, and as long as
+    /// `allowed` says that it still may.
     ///
     /// # Errors
-    /// 404 for an unknown subscription.
-    pub async fn pull(
+    /// 404 for an unknown subscription; what `allowed` says.
+    pub async fn pull<A>(
         &self,
         subscription_id: String,
         claim: Claim,
         wait: Duration,
-    ) -> Result<Claimed, Error> {
+        allowed: impl Fn() -> A,
+    ) -> Result<Claimed, Error>
+    where
+        A: Future<Output = Result<(), Error>>,
+    {
         if wait.is_zero() {
             return self.consume(subscription_id, claim).await;
         }
@@ -175,12 +191,17 @@ impl Merged {
         let until = Instant::now() + wait;
         let deliveries = self
             .waiting
-            .claim(&subscription_id, batch_size, until, attempt)
+            .claim(&subscription_id, batch_size, until, attempt, allowed)
             .await?;
         Ok(Claimed {
             deliveries,
             ..last.into_inner().unwrap_or_else(PoisonError::into_inner)
         })
+    }
+
+    /// Somebody may no longer do what they could: those who wait are asked again.
+    pub fn recheck_waits(&self) {
+        self.waiting.recheck();
     }
 
     /// Answer those who wait, now: the server ends.
@@ -322,7 +343,7 @@ impl Calls for Publishes {
 struct Claims {
     pool: Database,
     waiting: Waiting,
-    default_ack_deadline_seconds: i32,
+    terms: Terms,
     /// How far each subscription was read by the last call, on whichever connection.
     heads: Cache<String, Head>,
 }
@@ -338,8 +359,8 @@ impl Calls for Claims {
     async fn call(&self, key: &str, claims: &[Claim]) -> Result<Vec<Vec<Delivery>>, Error> {
         let subscription_id = claimed_from(key);
         let head = self.heads.get(subscription_id).await;
-        let default = self.default_ack_deadline_seconds;
-        let claimed = messages::consume(&self.pool, subscription_id, claims, default, head).await?;
+        let claimed =
+            messages::consume(&self.pool, subscription_id, claims, self.terms, head).await?;
         if let Some(head) = claimed.head {
             self.heads.insert(subscription_id.to_owned(), head).await;
         }

@@ -79,6 +79,15 @@ pub struct Claim {
     pub ack_deadline_seconds: Option<i32>,
 }
 
+/// What holds for all claims.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// For subscriptions without an ack deadline of their own.
+    pub(super) default_ack_deadline_seconds: i32,
+    /// Most bytes of the messages of one call, unless one message alone has more.
+    pub(super) max_bytes: i64,
+}
+
 /// How far a subscription has been read. It holds as long as the subscription is not rewound.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
@@ -89,7 +98,8 @@ pub(super) struct Head {
 /// What consumers were handed out.
 #[derive(Debug)]
 pub(super) struct Consumed {
-    /// The deliveries of each, in the order of the claims.
+    /// The deliveries of each, in the order of the claims: of all, or of the first ones, when the bound of
+    /// bytes left nothing to the others.
     pub(super) deliveries: Vec<Vec<Delivery>>,
     /// How far the subscription has been read, if anything was found.
     pub(super) head: Option<Head>,
@@ -104,7 +114,7 @@ pub(super) async fn consume(
     pool: &Database,
     subscription_id: &str,
     claims: &[Claim],
-    default_ack_deadline_seconds: i32,
+    terms: Terms,
     head: Option<Head>,
 ) -> Result<Consumed, Error> {
     let (consumer_ids, batch_sizes): (Vec<&str>, Vec<i32>) = claims
@@ -114,16 +124,17 @@ pub(super) async fn consume(
     // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
     let query = sqlx::query(
         "select c.* from (select set_config('synchronous_commit', 'off', true)) fast, \
-         pubsub.consume_messages_for($1, $2, $3, $4, $5, $6, $7) c",
+         pubsub.consume_messages_for($1, $2, $3, $4, $5, $6, $7, $8) c",
     );
     let rows = query
         .bind(subscription_id)
         .bind(consumer_ids)
         .bind(batch_sizes)
         .bind(claims.first().and_then(|claim| claim.ack_deadline_seconds))
-        .bind(default_ack_deadline_seconds)
+        .bind(terms.default_ack_deadline_seconds)
         .bind(head.map(|head| head.message_id))
         .bind(head.map(|head| head.rewinds))
+        .bind(terms.max_bytes)
         .fetch_all(pool)
         .await?;
     let head = match rows.first() {
@@ -137,14 +148,19 @@ pub(super) async fn consume(
         rewinds,
     });
     let mut deliveries: Vec<_> = claims.iter().map(|_| Vec::new()).collect();
+    let mut served = claims.len();
     for row in rows {
         let consumer: i32 = row.try_get("consumer")?;
+        if row.try_get::<Option<bool>, _>("is_cut")? == Some(true) {
+            served = usize::try_from(consumer).unwrap_or(served);
+        }
         usize::try_from(consumer)
             .ok()
             .and_then(|consumer| deliveries.get_mut(consumer.checked_sub(1)?))
             .ok_or_else(|| sqlx::Error::Protocol(format!("no consumer {consumer} was asked for")))?
             .push(Delivery::from_row(&row)?);
     }
+    deliveries.truncate(served);
     Ok(Consumed { deliveries, head })
 }
 

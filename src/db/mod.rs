@@ -180,7 +180,7 @@ pub async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::
 /// When it does not answer.
 pub async fn why_read_only(database: &Database) -> Result<Option<&'static str>, sqlx::Error> {
     let mut held = database.acquire().await?;
-    let mut transaction = held.begin().await?;
+    let mut transaction = held.connection()?.begin().await?;
     let query = sqlx::query_as(
         "select pg_is_in_recovery(), current_setting('transaction_read_only')::boolean",
     );

@@ -22,6 +22,7 @@ use tables::migrations;
 pub const ROUTINES: &[(&str, &str)] = &[
     ("reset.sql", include_str!("../../sql/reset.sql")),
     ("ids.sql", include_str!("../../sql/ids.sql")),
+    ("hints.sql", include_str!("../../sql/hints.sql")),
     (
         "filter_operators.sql",
         include_str!("../../sql/filter_operators.sql"),
@@ -57,6 +58,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("fairness.sql", include_str!("../../sql/fairness.sql")),
     ("flow.sql", include_str!("../../sql/flow.sql")),
     ("claims.sql", include_str!("../../sql/claims.sql")),
+    ("answers.sql", include_str!("../../sql/answers.sql")),
     ("consume.sql", include_str!("../../sql/consume.sql")),
     ("settle.sql", include_str!("../../sql/settle.sql")),
     ("extend.sql", include_str!("../../sql/extend.sql")),
@@ -82,6 +84,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("metrics.sql", include_str!("../../sql/metrics.sql")),
     ("clients.sql", include_str!("../../sql/clients.sql")),
     ("leadership.sql", include_str!("../../sql/leadership.sql")),
+    ("clock.sql", include_str!("../../sql/clock.sql")),
     ("views.sql", include_str!("../../sql/views.sql")),
     ("health.sql", include_str!("../../sql/health.sql")),
     ("grants.sql", include_str!("../../sql/grants.sql")),

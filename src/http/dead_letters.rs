@@ -112,7 +112,8 @@ pub async fn list_dlq_messages(
     PathId(id): PathId,
     page: Page<Uuid>,
 ) -> Result<Json<DeadLetterList>, Error> {
-    let dead_letters = db::dead_letters::list(&app.pool, &id, page).await?;
+    let dead_letters =
+        db::dead_letters::list(&app.pool, &id, page, app.settings.api_max_answer_bytes).await?;
     Ok(Json(shown(&id, dead_letters)))
 }
 

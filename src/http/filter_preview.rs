@@ -81,9 +81,15 @@ pub async fn preview_filter(
     let last = fields.int("last", 1000, 1, 100_000);
     fields.refuse_others(&["filter", "last"]);
     fields.finish()?;
-    let preview = db::filters::preview(&app.pool, &id, filter.as_deref(), last)
-        .await
-        .map_err(too_long);
+    let preview = db::filters::preview(
+        &app.pool,
+        &id,
+        filter.as_deref(),
+        last,
+        app.settings.api_max_answer_bytes,
+    )
+    .await
+    .map_err(too_long);
     Ok(Json(shown(
         preview.map_err(|error| error.with_input_of(&values))?,
     )))

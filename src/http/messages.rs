@@ -64,6 +64,9 @@ pub struct ConsumeParams {
 }
 
 /// Lease ready messages to a consumer until their ack deadline
+///
+/// What is left out because the answer would have too many bytes (FASTPUBSUB_API_MAX_ANSWER_BYTES) is not
+/// leased.
 #[utoipa::path(get, path = "/subscriptions/{id}/messages", tag = "messages",
     params(("id" = String, Path), ConsumeParams),
     responses((status = 200, body = MessageList), NotFound, CommonErrors),

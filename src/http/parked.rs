@@ -88,7 +88,9 @@ pub async fn list_parked_messages(
     PathId(id): PathId,
     page: Page<Uuid>,
 ) -> Result<Json<ParkedMessageList>, Error> {
-    let parked = db::dead_letters::list_parked(&app.pool, &id, page).await?;
+    let parked =
+        db::dead_letters::list_parked(&app.pool, &id, page, app.settings.api_max_answer_bytes)
+            .await?;
     let shown = |message: db::dead_letters::ParkedMessage| ParkedMessage {
         id: message.message_id,
         subscription_id: id.clone(),

@@ -15,7 +15,7 @@ use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::receipts::receipt;
 use super::validation::{Fields, TEXT_MAX_LENGTH};
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsConsume};
+use crate::auth::caller::{Caller, Presented, SubscriptionsConsume};
 use crate::db::Timestamp;
 use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery};
@@ -82,19 +82,23 @@ enum Attributes {
     reason = "the schema only; messages are answered one by one"
 )]
 pub struct PullResponse {
-    /// In publish order; empty when there was nothing within the wait.
+    /// In publish order; empty when there was nothing within the wait. Fewer than asked for when more
+    /// would be too many bytes.
     messages: Vec<PulledMessage>,
 }
 
 /// Pull messages: lease them until their ack deadline, waiting for the first one
 ///
-/// The answer comes as soon as there is a message. A client that goes away meanwhile loses nothing.
+/// The answer comes as soon as there is a message. A client that goes away meanwhile loses nothing; one
+/// whose token is revoked meanwhile gets 401. What is left out because the answer would have too many
+/// bytes (FASTPUBSUB_API_MAX_ANSWER_BYTES) is not leased.
 #[utoipa::path(post, path = "/subscriptions/{id}/pull", tag = "messages",
     params(("id" = String, Path)), request_body = PullRequest,
     responses((status = 200, body = PullResponse), NotFound, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
 pub async fn pull_messages(
     _: Caller<SubscriptionsConsume>,
+    token: Presented,
     State(app): State<App>,
     PathId(id): PathId,
     JsonBody(body): JsonBody,
@@ -116,7 +120,8 @@ pub async fn pull_messages(
     ]);
     fields.finish()?;
     let wait = Duration::from_secs(u64::from(wait.unsigned_abs()));
-    let claimed = app.merged.pull(id.clone(), claim, wait).await?;
+    let allowed = || token.check(&app);
+    let claimed = app.merged.pull(id.clone(), claim, wait, allowed).await?;
     let room = (claimed.bytes, claimed.share);
     answers::list("messages", claimed.deliveries, room, move |delivery| {
         pulled(&id, delivery)

@@ -102,6 +102,11 @@ fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
             "must be a whole number from 1024 to 17179869184",
         ),
         (
+            "API_MAX_ANSWER_BYTES",
+            beyond(1024, 104_857_600),
+            "must be a whole number from 1024 to 104857600",
+        ),
+        (
             "API_MAX_CONNECTIONS",
             beyond(1, 1_000_000),
             "must be a whole number from 1 to 1000000",

@@ -57,7 +57,7 @@ async fn pages_of_a_claim(connection: &mut PgConnection, publish: &'static str) 
 
 /// Claim until the session has noted that nothing is left of long ago.
 async fn warm_up(connection: &mut PgConnection) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         execute(
             connection,
@@ -66,7 +66,7 @@ async fn warm_up(connection: &mut PgConnection) {
         .await;
         execute(connection, ACK).await;
         let noted: bool = sqlx::query_scalar(
-            "select split_part(current_setting('pubsub.ordered_' || s.subscription_key), '|', 2)::uuid \
+            "select (current_setting(pubsub.hint_name('ordered', s.subscription_key))::pubsub.ordered_hint).tail \
                  > pubsub.id_at(now() - interval '1 minute') \
              from pubsub_data.subscriptions s",
         )

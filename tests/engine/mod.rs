@@ -142,18 +142,17 @@ async fn advance(connection: &mut PgConnection, seconds: f64) {
 
 /// Let the same time pass for the hints of a connection.
 async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
-    let sql = "select set_config(h.name, (
-            select string_agg(case when f.position between 2 and 6
-                then (f.value::timestamptz - make_interval(secs => $1))::text else f.value end,
-                '|' order by f.position)
-            from unnest(string_to_array(h.value, '|')) with ordinality f (value, position)
-        ), false)
-        from pubsub_data.subscriptions s
-        cross join lateral (
-            select 'pubsub.cursor_' || s.subscription_key as name,
-                nullif(current_setting('pubsub.cursor_' || s.subscription_key, true), '') as value
-        ) h
-        where h.value is not null";
+    let sql = "with hints as (
+            select h.name, (nullif(current_setting(h.name, true), '')::pubsub.claim_hint).*
+            from pubsub_data.subscriptions s
+            cross join lateral pubsub.hint_name('claim', s.subscription_key) h (name)
+        ), earlier as (select ($1 * 1000000)::bigint as by)
+        select set_config(h.name, row(h.noted_at - by, h.rewinds, h.head,
+            greatest(0, h.due_from - by), h.due_recent_at - by, h.due_all_at - by,
+            greatest(0, h.near_at - by), greatest(0, h.far_at - by), h.far_upto, h.far_millis,
+            h.since_aged)::pubsub.claim_hint::text, false)
+        from hints h, earlier
+        where h.noted_at is not null";
     sqlx::query(sql)
         .bind(seconds)
         .execute(connection)
@@ -163,8 +162,8 @@ async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
 
 /// Make a connection as good as new.
 async fn forget_hints(connection: &mut PgConnection) {
-    let sql = "select set_config(format('pubsub.%s_%s', hints.name, s.subscription_key), '', false) \
+    let sql = "select set_config(pubsub.hint_name(hints.name, s.subscription_key), '', false) \
         from pubsub_data.subscriptions s \
-        cross join unnest(array['cursor', 'urgent', 'aged', 'ordered', 'fair']) as hints (name)";
+        cross join unnest(array['claim', 'urgent', 'ordered', 'fair']) as hints (name)";
     execute(connection, sql).await;
 }

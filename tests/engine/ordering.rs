@@ -223,7 +223,7 @@ async fn what_a_claim_gives_back_by_rolling_back_goes_first() {
 /// What a session has noted in its setting: the lowest id that may be live.
 async fn tail(connection: &mut PgConnection) -> Uuid {
     sqlx::query_scalar(
-        "select split_part(current_setting('pubsub.ordered_' || s.subscription_key), '|', 2)::uuid \
+        "select (current_setting(pubsub.hint_name('ordered', s.subscription_key))::pubsub.ordered_hint).tail \
          from pubsub_data.subscriptions s",
     )
     .fetch_one(connection)
@@ -248,7 +248,7 @@ async fn what_is_redriven_below_all_that_is_live_goes_first() {
     }
     for connection in [&mut consumer, &mut other] {
         // it takes a while to know that all earlier transactions have ended, those of others included
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while tail(connection).await <= old[1] && Instant::now() < deadline {
             ids(connection, 1).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -304,13 +304,14 @@ async fn no_session_looks_past_a_publisher_that_has_yet_to_commit() {
 async fn forget_when_tail_moves(connection: &mut PgConnection) {
     execute(
         connection,
-        "select set_config(h.name, (
-            select string_agg(case f.position when 5 then '-infinity' else f.value end,
-                '|' order by f.position)
-            from unnest(string_to_array(current_setting(h.name), '|')) with ordinality f (value, position)
-        ), false)
-        from pubsub_data.subscriptions s
-        cross join lateral (select 'pubsub.ordered_' || s.subscription_key as name) h",
+        "with hints as ( \
+             select h.name, (current_setting(h.name)::pubsub.ordered_hint).* \
+             from pubsub_data.subscriptions s \
+             cross join lateral pubsub.hint_name('ordered', s.subscription_key) h (name) \
+         ) \
+         select set_config(h.name, row(h.noted_at, h.rewinds, h.tail, h.mark, h.mark_xid, 0, \
+             h.near_at, h.sweep_at, h.sweep, h.sweep_millis)::pubsub.ordered_hint::text, false) \
+         from hints h",
     )
     .await;
 }

@@ -83,9 +83,9 @@ async fn a_claim_that_rolls_back_takes_its_hints_back() {
 async fn wrong_hints_cost_time_but_no_message() {
     for wrong in [
         // read up to the end of time, all look-backs long done
-        "ffffffff-ffff-ffff-ffff-ffffffffffff|infinity|2000-01-01|2000-01-01|2000-01-01|2000-01-01|ffffffff-ffff-ffff-ffff-ffffffffffff|1|0",
+        "(9,0,ffffffff-ffff-ffff-ffff-ffffffffffff,9,9,9,9,9,ffffffff-ffff-ffff-ffff-ffffffffffff,1,0)",
         // nothing read yet, wake-ups of the future processed
-        "00000000-0000-0000-0000-000000000000|2100-01-01|2000-01-01|2000-01-01|2000-01-01|2000-01-01|00000000-0000-0000-0000-000000000000|100000000|0",
+        "(9,0,00000000-0000-0000-0000-000000000000,9223372036854775807,9,9,9,9,00000000-0000-0000-0000-000000000000,2147483647,0)",
     ] {
         let (database, mut connection) = database().await;
         let fresh = publish_count(&mut connection, 3).await;
@@ -94,7 +94,7 @@ async fn wrong_hints_cost_time_but_no_message() {
 
         let mut misled = database.connect().await;
         sqlx::query(
-            "select set_config('pubsub.cursor_' || subscription_key, $1, false) \
+            "select set_config(pubsub.hint_name('claim', subscription_key), $1, false) \
              from pubsub_data.subscriptions",
         )
         .bind(wrong)

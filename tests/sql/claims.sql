@@ -206,7 +206,7 @@ declare
     v_hints text;
     v_ids uuid[] := pg_temp.stock('hints');
     v_setting text := (
-        select 'pubsub.cursor_' || s.subscription_key
+        select pubsub.hint_name('claim', s.subscription_key)
         from pubsub_data.subscriptions s where s.subscription_id = 'hints'
     );
     v_found uuid[] := '{}';
@@ -214,8 +214,7 @@ declare
 begin
     foreach v_hints in array array[
         '', 'ffffffff-ffff-ffff-ffff-ffffffffffff', '00000000-0000-0000-0000-000000000000',
-        'ffffffff-ffff-ffff-ffff-ffffffffffff|2100-01-01|2000-01-01|2000-01-01|2000-01-01|'
-            '2000-01-01|00000000-0000-0000-0000-000000000000|0.001|0'
+        '(9,0,ffffffff-ffff-ffff-ffff-ffffffffffff,9,9,9,9,9,00000000-0000-0000-0000-000000000000,1,0)'
     ] loop
         v_ids := pg_temp.publish('hints', 2);
         perform set_config(v_setting, v_hints, false);
@@ -254,8 +253,8 @@ declare
     c_proves constant text := 'what comes back below what was read is handed out at the next claim';
     v_ids uuid[] := pg_temp.stock('rewound', 4);
     v_keys record := pubsub.subscription_keys('rewound');
-    v_setting text := 'pubsub.cursor_' || v_keys.subscription_key;
-    v_fields text[];
+    v_setting text := pubsub.hint_name('claim', v_keys.subscription_key);
+    v_hint pubsub.claim_hint;
     v_session text;
     v_case record;
     v_found uuid[];
@@ -267,9 +266,9 @@ begin
     perform pubsub.ack_messages('rewound', v_ids);
     -- a session that has read all and looks for no stragglers
     perform pg_temp.claim('rewound');
-    v_fields := string_to_array(current_setting(v_setting), '|');
-    v_fields[5] := 'infinity';
-    v_fields[6] := 'infinity';
+    v_hint := current_setting(v_setting);
+    v_hint.near_at := v_hint.noted_at + 50000000;
+    v_hint.far_at := v_hint.noted_at + 50000000;
 
     for v_case in
         select * from (values
@@ -278,9 +277,9 @@ begin
             ('the same session', 1, null, null, true),
             ('a session that missed one', 2, null, null, true),
             ('a new session', null, null, null, true),
-            ('a head of old rewinds', 1, 'ffffffff-ffff-ffff-ffff-ffffffffffff', -1, true),
-            ('a head without rewinds', 1, 'ffffffff-ffff-ffff-ffff-ffffffffffff', null, true),
-            ('no rewind, a head of these', 0, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 0, false)
+            ('a head of old rewinds', 1, pubsub.id_at(clock_timestamp()), -1, true),
+            ('a head without rewinds', 1, pubsub.id_at(clock_timestamp()), null, true),
+            ('no rewind, a head of these', 0, pubsub.id_at(clock_timestamp()), 0, false)
         ) as c (name, behind, head, head_behind, found)
     loop
         insert into pubsub_data.deliveries (topic_key, subscription_key, message_id)
@@ -290,7 +289,7 @@ begin
             -- of several, that of the last
             rewound_to = case when v_case.behind = 2 then v_ids[5] else v_ids[1] end
         where s.subscription_id = 'rewound';
-        v_session := array_to_string(v_fields, '|');
+        v_session := v_hint::text;
         perform set_config(v_setting, case when v_case.behind is null then '' else v_session end,
             false);
         select coalesce(array_agg(c.message_id), '{}'), max(c.rewinds)::text
@@ -308,7 +307,7 @@ begin
             assert v_found = '{}', c_proves || ': ' || v_case.name;
         end if;
         delete from pubsub_data.deliveries d where d.message_id = v_ids[2];
-        v_fields[9] := (select s.rewinds from pubsub_data.subscriptions s
+        v_hint.rewinds := (select s.rewinds from pubsub_data.subscriptions s
             where s.subscription_id = 'rewound');
     end loop;
     assert exists (

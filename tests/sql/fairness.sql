@@ -196,8 +196,8 @@ begin
         join pubsub_data.subscriptions s on s.subscription_key = d.subscription_key
         where s.subscription_id = 'many'
     ), c_proves;
-    assert octet_length(current_setting('pubsub.fair_' || (
-        select k.subscription_key from pubsub.subscription_keys('many') k))) < 20000,
+    assert octet_length(current_setting(pubsub.hint_name('fair', (
+        select k.subscription_key from pubsub.subscription_keys('many') k)))) < 20000,
         c_proves || ': what the session notes stays small';
     -- one of the many lanes has something: found though only some are looked at
     v_got := pg_temp.tenant_publish('many', 'tenant 200', 2);
@@ -295,7 +295,7 @@ begin
     update pubsub_data.deliveries d set subscription_key = v_keys.subscription_key
     where d.message_id = any(v_late);
 
-    for v_claim in 1 .. 100 loop
+    for v_claim in 1 .. 400 loop
         exit when v_got @> v_late;
         v_got := v_got || pg_temp.chosen('late', 4);
         perform pg_sleep(0.002);

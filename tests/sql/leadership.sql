@@ -51,3 +51,16 @@ begin
     assert pubsub.try_lead('other', 'second', 60), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a lease of before the clock was set back holds nobody up';
+begin
+    perform pubsub.try_lead('stepped', 'first', 60);
+    update pubsub_data.leaders l set held_until = l.held_until + interval '1 hour'
+    where l.job = 'stepped';
+
+    assert pubsub.try_lead('stepped', 'second', 60), c_proves;
+    assert not pubsub.try_lead('stepped', 'first', 60), c_proves;
+end
+$$;

@@ -106,9 +106,9 @@ create function pg_temp.reconnect(p_subscription text)
 returns void
 language sql volatile
 as $$
-    select set_config(format('pubsub.%s_%s', hints.name, s.subscription_key), '', false)
+    select set_config(pubsub.hint_name(hints.name, s.subscription_key), '', false)
     from pubsub_data.subscriptions s
-    cross join unnest(array['cursor', 'urgent', 'aged', 'ordered', 'fair']) as hints (name)
+    cross join unnest(array['claim', 'urgent', 'ordered', 'fair']) as hints (name)
     where s.subscription_id = p_subscription
 $$;
 

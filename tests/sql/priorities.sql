@@ -8,15 +8,21 @@ as $$
 $$;
 
 /* look_back — have the next claim of this session read lanes again from a second ago, or none ever. */
-create function pg_temp.look_back(p_subscription text, p_at timestamptz)
+create function pg_temp.look_back(p_subscription text, p_ever boolean)
 returns void
-language sql volatile
+language plpgsql volatile
 as $$
-    select set_config(h.name, regexp_replace(
-        current_setting(h.name), '^([^|]*)[|][^|]*', '\1|' || p_at), false)
-    from pubsub_data.subscriptions s
-    cross join lateral (select 'pubsub.urgent_' || s.subscription_key as name) h
-    where s.subscription_id = p_subscription
+declare
+    v_setting text := (
+        select pubsub.hint_name('urgent', s.subscription_key)
+        from pubsub_data.subscriptions s where s.subscription_id = p_subscription
+    );
+    v_hint pubsub.urgent_hint := current_setting(v_setting)::pubsub.urgent_hint;
+begin
+    v_hint.look_back_at := case when p_ever then 0
+        else pubsub.micros(clock_timestamp() + interval '50 s') end;
+    perform set_config(v_setting, v_hint::text, false);
+end
 $$;
 
 /* stock_urgent — a subscription that has priorities, and a message of each; null stands for 0. */
@@ -142,7 +148,7 @@ begin
         select d.topic_key, d.subscription_key, v_id, '5'
         from pubsub_data.deliveries d where d.message_id = v_ids[3];
 
-        perform pg_temp.look_back('late', '-infinity');
+        perform pg_temp.look_back('late', true);
 
         assert pg_temp.claim('late', 1) = array[v_id], c_proves || ': ' || v_late;
     end loop;
@@ -159,7 +165,7 @@ begin
     perform pubsub.ack_messages('again', v_ids[3:4]);
     insert into pubsub_data.deliveries (topic_key, subscription_key, message_id, lane)
     values (v_keys.topic_key, v_keys.subscription_key, v_ids[3], '9');
-    perform pg_temp.look_back('again', 'infinity');
+    perform pg_temp.look_back('again', false);
     assert pg_temp.dealt('again', v_ids, 1) = '1', c_proves || ': not without one';
     update pubsub_data.subscriptions s set rewinds = s.rewinds + 1, rewound_to = v_ids[1]
     where s.subscription_id = 'again';

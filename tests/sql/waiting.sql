@@ -133,3 +133,16 @@ begin
     assert v_look.due_in_seconds between 55 and 61, c_proves || ': ' || v_look.due_in_seconds;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'what was seen before the clock was set back hides nothing new';
+begin
+    perform pg_temp.stock('stepped', 1);
+
+    assert (
+        select r.is_ready from pubsub.ready_subscriptions('{stepped}',
+            array[pubsub.id_at(clock_timestamp() + interval '1 hour')], '{0}') r
+    ), c_proves;
+end
+$$;

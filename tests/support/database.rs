@@ -88,6 +88,12 @@ impl TestDatabase {
         Self::create_as(&server, &format!("template {template}")).await
     }
 
+    /// With our schema and nothing in it, on another Postgres than the shared one.
+    pub async fn create_on(server: &PgConnectOptions) -> Self {
+        let template = template(server).await;
+        Self::create_as(server, &format!("template {template}")).await
+    }
+
     /// Without anything.
     pub async fn create_empty() -> Self {
         Self::create_as(&server().await, "template template0").await

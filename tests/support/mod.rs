@@ -1,5 +1,6 @@
 //! What tests stand on: a service on a free port with its own database, and a client for it.
 
+pub mod clock;
 pub mod database;
 pub mod pooler;
 

@@ -28,6 +28,8 @@ struct Shared {
     places: Mutex<Places>,
     /// Somebody waits where nobody did.
     arrived: Notify,
+    /// Somebody may no longer wait.
+    recheck: Notify,
     /// Nobody shall wait any more.
     closing: CancellationToken,
 }
@@ -45,6 +47,7 @@ impl Waiting {
             pool,
             places: Mutex::default(),
             arrived: Notify::new(),
+            recheck: Notify::new(),
             closing: CancellationToken::new(),
         }))
     }
@@ -52,6 +55,11 @@ impl Waiting {
     /// Answer those who wait, now.
     pub(super) fn close(&self) {
         self.0.closing.cancel();
+    }
+
+    /// Ask those who wait whether they still may.
+    pub(super) fn recheck(&self) {
+        self.0.recheck.notify_waiters();
     }
 
     /// So many messages of a subscription may be there to claim.
@@ -74,25 +82,37 @@ impl Waiting {
         self.0.places().ring_for_room(subscription_id, messages);
     }
 
-    /// Claim as soon as there is something, for at most so long; empty when there was nothing.
-    pub(super) async fn claim<F>(
+    /// Claim as soon as there is something, for at most so long; empty when there was nothing. Whoever
+    /// has waited is `allowed` to claim, or not any more.
+    pub(super) async fn claim<F, A>(
         &self,
         subscription_id: &str,
         batch_size: usize,
         until: Instant,
         claim: impl Fn() -> F,
+        allowed: impl Fn() -> A,
     ) -> Result<Vec<Delivery>, Error>
     where
         F: Future<Output = Result<Vec<Delivery>, Error>>,
+        A: Future<Output = Result<(), Error>>,
     {
         let waiter = self.enter(subscription_id);
         let mut nothing_new = waiter.nothing_new();
+        let mut has_waited = false;
         loop {
             // before the claim: a message that comes after it is heard of
             let mut rung = std::pin::pin!(waiter.bell.notified());
             rung.as_mut().enable();
+            let mut recheck = std::pin::pin!(self.0.recheck.notified());
+            recheck.as_mut().enable();
+            if has_waited && nothing_new {
+                allowed().await?;
+            }
             if !nothing_new {
                 let attempt = waiter.attempt();
+                if has_waited {
+                    allowed().await?;
+                }
                 let claimed = claim().await;
                 attempt.end(&claimed, batch_size);
                 let deliveries = claimed?;
@@ -100,14 +120,17 @@ impl Waiting {
                     return Ok(deliveries);
                 }
             }
-            nothing_new = false;
-            tokio::select! {
+            has_waited = true;
+            nothing_new = tokio::select! {
                 biased;
-                () = rung => {}
-                () = tokio::time::sleep_until(until) => return Ok(Vec::new()),
+                () = rung => false,
+                () = recheck => true,
+                () = tokio::time::sleep_until(until) => break,
                 () = self.0.closing.cancelled() => return Ok(Vec::new()),
-            }
+            };
         }
+        allowed().await?;
+        Ok(Vec::new())
     }
 
     fn enter(&self, subscription_id: &str) -> Waiter {

@@ -22,9 +22,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A look that takes so long is followed by a pause of so many times that: at most a tenth of the time.
 const PAUSE_FACTOR: u32 = 9;
 /// How long a wait for a commit lasts: when the server ends, its call does so within this time.
-const WAIT_SECONDS: f64 = 5.0;
+const WAIT_SECONDS: f64 = 2.0;
 /// The same where it keeps one of a pooler's sessions from others.
 const SHARED_WAIT_SECONDS: f64 = 1.0;
+/// A call that lasts longer sleeps by a clock that was set back meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// Between looks that no commit asks for, and between attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
 /// When nothing at all is due.
@@ -115,15 +117,28 @@ async fn wait_on_a_connection(
     let options = pool.pool().connect_options();
     let mut connection = PgConnection::connect_with(&options).await?;
     let sessions = pool.sessions();
+    let mut own = None;
     if sessions == Sessions::Own {
         // the call lasts longer than any statement of a request may
         sqlx::raw_sql("set search_path = ''; set jit = off; set statement_timeout = 0")
             .execute(&mut connection)
             .await?;
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+            .fetch_one(&mut connection)
+            .await?;
+        own = Some(pid);
     }
     let mut snapshot = String::new();
     loop {
-        let now = wait_for_commit(&mut connection, sessions, &snapshot).await?;
+        let call = wait_for_commit(&mut connection, sessions, &snapshot);
+        let Ok(now) = tokio::time::timeout(LONGEST_WAIT, call).await else {
+            // a pooler ends the call of a client that has left
+            if let Some(pid) = own {
+                cancel(pool, pid).await?;
+            }
+            return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+        };
+        let now = now?;
         if std::mem::take(warned) {
             tracing::info!("waiting for commits again");
         }
@@ -159,4 +174,16 @@ async fn wait_for_commit(
             row.try_get(0)
         }
     }
+}
+
+/// End such a call, which would not notice that nobody waits for it.
+async fn cancel(pool: &Database, pid: i32) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "select pg_cancel_backend(a.pid) from pg_stat_activity a \
+         where a.pid = $1 and a.query like 'call pubsub.wait_for_commit%'",
+    )
+    .bind(pid)
+    .execute(pool)
+    .await?;
+    Ok(())
 }

@@ -3,6 +3,7 @@
 mod consume;
 mod dead_letters;
 mod filters;
+mod large;
 mod leases;
 mod merged;
 mod parked;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{AUTH, access_token, request_json};
-use crate::support::{Answer, SECRET_KEY, TestApp};
+use crate::support::{Answer, SECRET_KEY, TestApp, answer};
 
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -33,6 +33,45 @@ async fn an_update_of_a_client_ends_its_tokens_at_once() {
 
     let answer = app.with_token(Some(&old)).get("/topics").await;
     assert_refused(&answer, "Token revoked");
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_ends_with_its_client_and_gets_nothing_more() {
+    for change in ["deleted", "deactivated", "updated"] {
+        let app = TestApp::start_with_auth("*").await;
+        app.topic_with_subscription("t", "s", json!({})).await;
+        let (id, secret) = app.client_with("*").await;
+        let token = access_token(&request_json(&app, &id, &secret).await);
+        let body = json!({"consumer_id": "c", "wait_seconds": 30});
+        let request = app.request("POST", "/subscriptions/s/pull").json(&body);
+        // the last one counts
+        let request = request.headers(
+            [(
+                reqwest::header::AUTHORIZATION,
+                format!("Bearer {token}").parse().unwrap(),
+            )]
+            .into_iter()
+            .collect(),
+        );
+        let started = Instant::now();
+        let waiting = tokio::spawn(answer(request));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+
+        let path = format!("/clients/{id}");
+        match change {
+            "deleted" => app.delete(&path).await.expect(204),
+            "deactivated" => app.put(&path, settings(false)).await.expect(200),
+            _ => app.put(&path, settings(true)).await.expect(200),
+        };
+        app.post("/topics/t/messages", json!([{"n": 1}]))
+            .await
+            .expect(204);
+
+        let answer = waiting.await.unwrap();
+        assert_eq!(answer.status, 401, "{change}: {}", answer.body);
+        assert!(started.elapsed() < Duration::from_secs(20), "{change}");
+        assert_eq!(app.consume("s").await.len(), 1, "{change}");
+    }
 }
 
 #[tokio::test]
