@@ -26,13 +26,15 @@ comment on function pubsub.matches_filter is
 /*
  * preview_filter — a filter on the newest retained messages of a subscription's topic.
  *
- * In       p_last: how many messages to look at
+ * In       p_last: how many messages to look at; p_past_filter: also at those that the subscription's own
+ *          filter does not let pass
  * Out      at least one row; each has how many messages were scanned and matched, and one of the
  *          ten newest that match, the newest first
  * Errors   PS404 · PS422 (filter, last 1 to 100000)
  */
 create function pubsub.preview_filter(
-    p_subscription_id text, p_filter json, p_last int default 1000
+    p_subscription_id text, p_filter json, p_last int default 1000,
+    p_past_filter boolean default true
 )
 returns table (
     scanned bigint, matched bigint, message_id uuid, payload jsonb, attributes jsonb,
@@ -44,6 +46,7 @@ as $$
 declare
     c_samples constant int := 10;
     v_topic_key bigint;
+    v_own record;
     v_path jsonpath := pubsub.compile_filter(p_filter::jsonb);
     v_values int := pubsub.count_filter_values(p_filter::jsonb);
     v_attribute_path jsonpath := pubsub.compile_attribute_filter(p_filter::jsonb);
@@ -52,6 +55,10 @@ begin
         perform pubsub.fail_validation('last', 'last must be 1 to 100000');
     end if;
     select k.topic_key into v_topic_key from pubsub.subscription_keys(p_subscription_id) k;
+    select s.filter_path, s.filter::jsonb as filter, s.filter_values, s.attribute_filter_path
+    into v_own
+    from pubsub_data.subscriptions s
+    where s.subscription_id = p_subscription_id and not p_past_filter;
     return query
         -- payloads may be large, so only ids are kept until the samples are known
         with looked_at as materialized (
@@ -59,7 +66,11 @@ begin
                 (v_path is null
                     or pubsub.payload_passes(m.payload, v_path, p_filter::jsonb, v_values))
                 and (v_attribute_path is null
-                    or coalesce(m.attributes, '{}') @@ v_attribute_path) as matches
+                    or coalesce(m.attributes, '{}') @@ v_attribute_path)
+                and (v_own.filter_path is null or pubsub.payload_passes(m.payload,
+                    v_own.filter_path, v_own.filter, v_own.filter_values))
+                and (v_own.attribute_filter_path is null
+                    or coalesce(m.attributes, '{}') @@ v_own.attribute_filter_path) as matches
             from pubsub_data.messages m
             where m.topic_key = v_topic_key
             order by m.message_id desc

@@ -141,14 +141,15 @@ comment on function pubsub.advance_jobs is
 /*
  * list_jobs — a page of the jobs of a subscription, or of all, the newest first.
  *
- * In       p_after: only those that come after this job
+ * In       p_after: only those that come after this job; p_allowed: only of subscriptions that match it
+ *          (matches_any)
  * Out      request: what was asked for · reached, until: how far in time the job has come, and how far
  *          it goes · scanned: messages looked at · changed: made available or settled
  * Errors   PS422 (after) no such job
  */
 create function pubsub.list_jobs(
     p_subscription_id text default null, p_offset bigint default 0, p_limit int default 10,
-    p_job_id uuid default null, p_after uuid default null
+    p_job_id uuid default null, p_after uuid default null, p_allowed text[] default null
 )
 returns table (
     id uuid, subscription_id text, kind text, state text, request jsonb, reached timestamptz,
@@ -160,7 +161,11 @@ as $$
 declare
     v_after timestamptz;
 begin
-    select j.created_at into v_after from pubsub_data.jobs j where j.job_id = p_after;
+    select j.created_at into v_after
+    from pubsub_data.jobs j
+    join pubsub_data.subscriptions s
+        on s.topic_key = j.topic_key and s.subscription_key = j.subscription_key
+    where j.job_id = p_after and pubsub.matches_any(s.subscription_id, p_allowed);
     if p_after is not null and not found then
         perform pubsub.fail_validation('after', 'after must be the id of a job');
     end if;
@@ -175,6 +180,7 @@ begin
             on s.topic_key = j.topic_key and s.subscription_key = j.subscription_key
         where (p_subscription_id is null or s.subscription_id = p_subscription_id)
             and (p_job_id is null or j.job_id = p_job_id)
+            and pubsub.matches_any(s.subscription_id, p_allowed)
             and (p_after is null or j.created_at < v_after
                 or j.created_at = v_after and j.job_id > p_after)
         order by j.created_at desc, j.job_id
@@ -187,9 +193,10 @@ comment on function pubsub.list_jobs is 'A page of jobs, the newest first.';
 /*
  * get_job — list_jobs of one job.
  *
+ * In       p_allowed: only of a subscription that matches it (matches_any)
  * Errors   PS404
  */
-create function pubsub.get_job(p_job_id uuid)
+create function pubsub.get_job(p_job_id uuid, p_allowed text[] default null)
 returns table (
     id uuid, subscription_id text, kind text, state text, request jsonb, reached timestamptz,
     until timestamptz, scanned bigint, changed bigint, error text, created_at timestamptz,
@@ -198,7 +205,10 @@ returns table (
 language plpgsql stable parallel safe
 as $$
 begin
-    return query select l.* from pubsub.list_jobs(null, 0, 1, coalesce(p_job_id, gen_random_uuid())) l;
+    return query
+        select l.*
+        from pubsub.list_jobs(null, 0, 1, coalesce(p_job_id, gen_random_uuid()),
+            p_allowed => p_allowed) l;
     if not found then
         raise exception 'Job not found' using errcode = 'PS404';
     end if;
@@ -210,11 +220,12 @@ comment on function pubsub.get_job is 'One job by its id.';
 /*
  * cancel_job — stop a job after the step that is being made; what was done stays done.
  *
+ * In       p_allowed: only of a subscription that matches it (matches_any)
  * Out      the job; one that is over stays as it is
  * Errors   PS404
  * Locks    waits for the step
  */
-create function pubsub.cancel_job(p_job_id uuid)
+create function pubsub.cancel_job(p_job_id uuid, p_allowed text[] default null)
 returns table (
     id uuid, subscription_id text, kind text, state text, request jsonb, reached timestamptz,
     until timestamptz, scanned bigint, changed bigint, error text, created_at timestamptz,
@@ -223,6 +234,7 @@ returns table (
 language plpgsql volatile
 as $$
 begin
+    perform 1 from pubsub.get_job(p_job_id, p_allowed);
     update pubsub_data.jobs j
     set state = 'cancelled', updated_at = clock_timestamp()
     where j.job_id = p_job_id and j.state = 'running';

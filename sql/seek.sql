@@ -251,11 +251,14 @@ comment on function pubsub.seek_subscription_to_end is
  * after it is available again, the rest is settled.
  *
  * In       p_snapshot_id: of this subscription or another one of its topic
+ *          p_allowed: only of a subscription that matches it (matches_any)
  * Out      the job, whose first step is made; done when that was all
  * Errors   PS404 · PS409 another job of the subscription is running · PS422 (snapshot_id) another topic's
  * Locks    the subscription, then the snapshot
  */
-create function pubsub.seek_subscription_to_snapshot(p_subscription_id text, p_snapshot_id text)
+create function pubsub.seek_subscription_to_snapshot(
+    p_subscription_id text, p_snapshot_id text, p_allowed text[] default null
+)
 returns table (
     id uuid, subscription_id text, kind text, state text, request jsonb, reached timestamptz,
     until timestamptz, scanned bigint, changed bigint, error text, created_at timestamptz,
@@ -271,7 +274,11 @@ begin
     perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     -- for key share: a concurrent delete_snapshot waits or is seen
     select n.topic_key, n.position into v_snapshot
-    from pubsub_data.snapshots n where n.snapshot_id = p_snapshot_id for key share;
+    from pubsub_data.snapshots n
+    join pubsub_data.subscriptions s
+        on s.topic_key = n.topic_key and s.subscription_key = n.subscription_key
+    where n.snapshot_id = p_snapshot_id and pubsub.matches_any(s.subscription_id, p_allowed)
+    for key share of n;
     if not found then
         raise exception 'Snapshot not found' using errcode = 'PS404';
     end if;

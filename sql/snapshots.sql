@@ -79,11 +79,13 @@ comment on function pubsub.create_snapshot is
 /*
  * list_snapshots — a page of snapshots in the byte order of their ids, or the one named.
  *
- * In       p_after: only ids after it, which need not be there; p_subscription_id: only of this one
+ * In       p_after: only ids after it, which need not be there; p_subscription_id: only of this one;
+ *          p_allowed: only of those that match it (matches_any)
  */
 create function pubsub.list_snapshots(
     p_offset bigint default 0, p_limit int default 10, p_snapshot_id text default null,
-    p_after text default null, p_subscription_id text default null
+    p_after text default null, p_subscription_id text default null,
+    p_allowed text[] default null
 )
 returns table (id text, subscription_id text, topic_id text, created_at timestamptz)
 language sql stable parallel safe
@@ -96,6 +98,7 @@ as $$
     where n.snapshot_id > coalesce(p_after, '')
         and (p_snapshot_id is null or n.snapshot_id = p_snapshot_id)
         and (p_subscription_id is null or s.subscription_id = p_subscription_id)
+        and pubsub.matches_any(s.subscription_id, p_allowed)
     order by n.snapshot_id
     offset p_offset limit p_limit
 $$;
@@ -105,14 +108,20 @@ comment on function pubsub.list_snapshots is 'A page of snapshots, ordered by id
 /*
  * delete_snapshot
  *
+ * In       p_allowed: only of a subscription that matches it (matches_any)
  * Errors   PS404 · PS409 a running job seeks to it
  */
-create function pubsub.delete_snapshot(p_snapshot_id text)
+create function pubsub.delete_snapshot(p_snapshot_id text, p_allowed text[] default null)
 returns void
 language plpgsql volatile
 as $$
 begin
-    perform 1 from pubsub_data.snapshots n where n.snapshot_id = p_snapshot_id for update;
+    perform 1
+    from pubsub_data.snapshots n
+    join pubsub_data.subscriptions s
+        on s.topic_key = n.topic_key and s.subscription_key = n.subscription_key
+    where n.snapshot_id = p_snapshot_id and pubsub.matches_any(s.subscription_id, p_allowed)
+    for update of n;
     if not found then
         raise exception 'Snapshot not found' using errcode = 'PS404';
     end if;

@@ -122,11 +122,12 @@ comment on function pubsub.create_subscription is
 /*
  * list_subscriptions — a page of subscriptions in the byte order of their ids.
  *
- * In       p_after: only ids after it, which need not be there; p_topic_id: only of this topic
+ * In       p_after: only ids after it, which need not be there; p_topic_id: only of this topic;
+ *          p_allowed: only what matches it (matches_any)
  */
 create function pubsub.list_subscriptions(
     p_offset bigint default 0, p_limit int default 10, p_after text default null,
-    p_topic_id text default null
+    p_topic_id text default null, p_allowed text[] default null
 )
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
@@ -146,6 +147,7 @@ as $$
     left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
     where s.subscription_id > coalesce(p_after, '')
         and (p_topic_id is null or t.topic_id = p_topic_id)
+        and pubsub.matches_any(s.subscription_id, p_allowed)
     order by s.subscription_id
     offset p_offset limit p_limit
 $$;

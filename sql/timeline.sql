@@ -132,14 +132,15 @@ comment on function pubsub.message_events is
 /*
  * message_timeline — what became of a message in each subscription of its topic.
  *
+ * In       p_allowed: only in the subscriptions that match it (matches_any)
  * Out      by subscription id, then in the order of time; at least one row each, the first of which is
  *          published (reason: until when it was delayed) or not_matched (reason: why).
  *          state: available, delivered, scheduled, parked or expired, as in delivery_state · dlq ·
  *          acked · skipped · settled: gone, and how is not remembered (acked long ago, purged, or
  *          published to the dead letter topic) · not_matched
- * Errors   PS404
+ * Errors   PS404, also when its topic has none of these
  */
-create function pubsub.message_timeline(p_message_id uuid)
+create function pubsub.message_timeline(p_message_id uuid, p_allowed text[] default null)
 returns table (
     topic_id text, published_at timestamptz, subscription_id text, state text, at timestamptz,
     event text, attempt int, consumer_id text, reason text
@@ -153,7 +154,11 @@ declare
     v_delay constant text := 'not before ' || to_char(v_message.deliver_at at time zone 'UTC',
         'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 begin
-    if v_message.topic_key is null then
+    if v_message.topic_key is null or p_allowed is not null and not exists (
+        select from pubsub_data.subscriptions s
+        where s.topic_key = v_message.topic_key
+            and pubsub.matches_any(s.subscription_id, p_allowed)
+    ) then
         raise exception 'Message not found' using errcode = 'PS404';
     end if;
     return query
@@ -164,6 +169,7 @@ begin
                 s.topic_key, s.subscription_key, p_message_id
             ) with ordinality as e (at, event, attempt, consumer_id, reason, position)
             where s.topic_key = v_message.topic_key
+                and pubsub.matches_any(s.subscription_id, p_allowed)
         ), judged as (
             select s.subscription_key, s.subscription_id, last.event as last_event, d.state,
                 case
@@ -203,6 +209,7 @@ begin
                 limit 1
             ) d on true
             where s.topic_key = v_message.topic_key
+                and pubsub.matches_any(s.subscription_id, p_allowed)
         ), states as materialized (
             select j.subscription_key, j.subscription_id, j.missed_because,
                 case

@@ -86,10 +86,12 @@ comment on function pubsub.get_topic is 'One topic by its id.';
 /*
  * list_topics — a page of topics in the byte order of their ids.
  *
- * In       p_after: only ids after it, which need not be there
+ * In       p_after: only ids after it, which need not be there; p_allowed: only what matches it
+ *          (matches_any)
  */
 create function pubsub.list_topics(
-    p_offset bigint default 0, p_limit int default 10, p_after text default null
+    p_offset bigint default 0, p_limit int default 10, p_after text default null,
+    p_allowed text[] default null
 )
 returns table (id text, created_at timestamptz, message_retention_seconds int)
 language sql stable parallel safe
@@ -97,6 +99,7 @@ as $$
     select t.topic_id, t.created_at, t.message_retention_seconds
     from pubsub_data.topics t
     where t.topic_id > coalesce(p_after, '')
+        and pubsub.matches_any(t.topic_id, p_allowed)
     order by t.topic_id
     offset p_offset limit p_limit
 $$;

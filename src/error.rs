@@ -39,12 +39,23 @@ pub enum Error {
     /// The request does not have the right form.
     #[error("invalid request")]
     Invalid(Vec<Fault>),
-    /// No token, or not a valid one.
+    /// No token, or not the credentials for one.
     #[error("{0}")]
     Unauthorized(&'static str),
+    /// A token that is not valid, or not any more.
+    #[error("{0}")]
+    InvalidToken(&'static str),
     /// The token lacks the scope.
-    #[error("Insufficient scope")]
-    Forbidden,
+    #[error("{message}")]
+    Forbidden {
+        /// What is wrong, for people.
+        message: String,
+        /// Resource and action of a scope that is needed, if that is all.
+        needed: Option<(&'static str, &'static str)>,
+    },
+    /// Too much of this at a time; the client may retry.
+    #[error("{0}")]
+    TooMany(&'static str),
     /// The engine or a handler refuses with this status.
     #[error("{message}")]
     Refused {
@@ -138,13 +149,34 @@ impl Error {
         self
     }
 
+    /// `WWW-Authenticate` (RFC 6750, section 3), of nothing that a client said.
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Unauthorized(_) => Some(HeaderValue::from_static("Bearer")),
+            Self::InvalidToken(text) => {
+                let challenge =
+                    format!("Bearer error=\"invalid_token\", error_description=\"{text}\"");
+                HeaderValue::from_str(&challenge).ok()
+            }
+            Self::Forbidden { needed, .. } => {
+                let scope = needed.map_or_else(String::new, |(resource, action)| {
+                    format!(", scope=\"{resource}:{action}\"")
+                });
+                let challenge = format!("Bearer error=\"insufficient_scope\"{scope}");
+                HeaderValue::from_str(&challenge).ok()
+            }
+            _ => None,
+        }
+    }
+
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Unauthorized(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Refused { status, .. } => *status,
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -249,12 +281,14 @@ impl IntoResponse for Error {
                 .into_response(),
         };
         match &self {
-            Self::Unauthorized(_) => {
-                response
-                    .headers_mut()
-                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            Self::Unauthorized(_) | Self::InvalidToken(_) | Self::Forbidden { .. } => {
+                if let Some(challenge) = self.challenge() {
+                    response
+                        .headers_mut()
+                        .insert(header::WWW_AUTHENTICATE, challenge);
+                }
             }
-            Self::Busy(_) | Self::Unavailable(_) => {
+            Self::Busy(_) | Self::Unavailable(_) | Self::TooMany(_) => {
                 response
                     .headers_mut()
                     .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

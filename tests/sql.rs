@@ -27,6 +27,7 @@ macro_rules! files {
 
 files!(
     answers,
+    allowed,
     claims,
     cleanup,
     clients,

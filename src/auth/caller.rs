@@ -1,5 +1,6 @@
-//! The caller of a route, checked: a handler with a [`Caller`] parameter is never entered by a
-//! client that lacks the scope. A handler without one is public.
+//! The caller of a route, checked: a handler with a [`Caller`] or [`CallerOnSome`] parameter is never
+//! entered by a client that lacks the scope. A handler without one is public. What each route asks
+//! for stands in [`super::routes`].
 
 use std::marker::PhantomData;
 
@@ -12,6 +13,9 @@ use super::tokens::Identity;
 use crate::app::App;
 use crate::error::Error;
 use crate::telemetry::requests::ClientId;
+
+/// Longest token that is looked at; ours are shorter than a quarter of it.
+const TOKEN_MAX_LENGTH: usize = 16 * 1024;
 
 /// The scope that a route needs.
 pub trait Scope: Send + Sync {
@@ -39,6 +43,7 @@ scopes! {
     TopicsUpdate = "topics":"update",
     TopicsDelete = "topics":"delete",
     TopicsPublish = "topics":"publish",
+    TopicsSubscribe = "topics":"subscribe",
     SubscriptionsCreate = "subscriptions":"create",
     SubscriptionsRead = "subscriptions":"read",
     SubscriptionsUpdate = "subscriptions":"update",
@@ -58,29 +63,30 @@ impl<S: Scope> FromRequestParts<App> for Caller<S> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        if let Some(scopes) = granted(parts, app).await? {
-            let params = RawPathParams::from_request_parts(parts, app).await.ok();
-            let object = params
-                .iter()
-                .flat_map(|params| params.iter())
-                .find_map(|(name, value)| (name == "id").then_some(value));
-            if !scopes::allow(&scopes, S::RESOURCE, S::ACTION, object) {
-                return Err(Error::Forbidden);
-            }
+        let grants = Grants::from_request_parts(parts, app).await?;
+        let params = RawPathParams::from_request_parts(parts, app).await.ok();
+        let object = params
+            .iter()
+            .flat_map(|params| params.iter())
+            .find_map(|(name, value)| (name == "id").then_some(value));
+        if grants.has::<S>(object) {
+            Ok(Self(PhantomData))
+        } else {
+            Err(lacks::<S>())
         }
-        Ok(Self(PhantomData))
     }
 }
 
-/// Proof that the caller has the scope `S` on some object; the body names which, and
-/// [`BodyCaller::allow`] must be asked for each.
+/// Proof that the caller has the scope `S` on some object. Which one is told by the body, or by the
+/// database: [`CallerOnSome::allow`] must be asked for each, or [`CallerOnSome::objects`] handed to
+/// the SQL function.
 #[derive(Debug)]
-pub struct BodyCaller<S> {
+pub struct CallerOnSome<S> {
     grants: Grants,
     scope: PhantomData<S>,
 }
 
-impl<S: Scope> BodyCaller<S> {
+impl<S: Scope> CallerOnSome<S> {
     /// Check one object that the body names.
     ///
     /// # Errors
@@ -88,45 +94,79 @@ impl<S: Scope> BodyCaller<S> {
     pub fn allow(&self, object: &str) -> Result<(), Error> {
         self.grants.allow::<S>(object)
     }
+
+    /// Whether the caller has the scope without an object.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.grants.has::<S>(None)
+    }
+
+    /// The ids, and beginnings of ids that end in `*`, that the caller has the scope on; none for all.
+    #[must_use]
+    pub fn objects(&self) -> Option<Vec<String>> {
+        self.grants.objects::<S>()
+    }
 }
 
-impl<S: Scope> FromRequestParts<App> for BodyCaller<S> {
+impl<S: Scope> FromRequestParts<App> for CallerOnSome<S> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        let scopes = granted(parts, app).await?;
-        let allowed = scopes
+        let grants = Grants::from_request_parts(parts, app).await?;
+        let allowed = grants
+            .0
             .as_deref()
             .is_none_or(|scopes| scopes::allow_some(scopes, S::RESOURCE, S::ACTION));
         if !allowed {
-            return Err(Error::Forbidden);
+            return Err(lacks::<S>());
         }
         Ok(Self {
-            grants: Grants(scopes),
+            grants,
             scope: PhantomData,
         })
     }
 }
 
-/// What the caller may do beside what the route asks for, on objects that the body names.
-#[derive(Debug)]
+/// What the caller may do beside what the route asks for.
+#[derive(Clone, Debug)]
 pub struct Grants(
-    /// None when anything goes.
+    /// None when anything goes: authentication is off.
     Option<String>,
 );
 
 impl Grants {
+    /// Whether the caller has the scope `S`, on an object if there is one.
+    #[must_use]
+    pub fn has<S: Scope>(&self, object: Option<&str>) -> bool {
+        self.0
+            .as_deref()
+            .is_none_or(|scopes| scopes::allow(scopes, S::RESOURCE, S::ACTION, object))
+    }
+
     /// Check the scope `S` on an object.
     ///
     /// # Errors
     /// 403 when the caller lacks it.
     pub fn allow<S: Scope>(&self, object: &str) -> Result<(), Error> {
-        match &self.0 {
-            Some(scopes) if !scopes::allow(scopes, S::RESOURCE, S::ACTION, Some(object)) => {
-                Err(Error::Forbidden)
-            }
-            _ => Ok(()),
+        if self.has::<S>(Some(object)) {
+            Ok(())
+        } else {
+            Err(lacks::<S>())
         }
+    }
+
+    /// The ids, and beginnings of ids that end in `*`, that the caller has the scope `S` on; none for
+    /// all.
+    #[must_use]
+    pub fn objects<S: Scope>(&self) -> Option<Vec<String>> {
+        let scopes = self.0.as_deref()?;
+        scopes::objects(scopes, S::RESOURCE, S::ACTION)
+    }
+
+    /// The first of some scopes that the caller does not have itself.
+    #[must_use]
+    pub fn beyond<'a>(&self, wanted: &'a str) -> Option<&'a str> {
+        scopes::beyond(self.0.as_deref()?, wanted)
     }
 }
 
@@ -134,7 +174,21 @@ impl FromRequestParts<App> for Grants {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        granted(parts, app).await.map(Self)
+        let Some(tokens) = app.tokens.as_ref().filter(|_| app.settings.auth_enabled) else {
+            return Ok(Self(None));
+        };
+        // a handler may ask more than once
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
+        let token = bearer_token(parts)?;
+        let Identity { client_id, scopes } = tokens.verify(&app.pool, token).await?;
+        if let Some(known) = parts.extensions.get::<ClientId>() {
+            known.set(client_id);
+        }
+        let grants = Self(Some(scopes));
+        parts.extensions.insert(grants.clone());
+        Ok(grants)
     }
 }
 
@@ -159,29 +213,36 @@ impl FromRequestParts<App> for Presented {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        let token = app.settings.auth_enabled.then(|| bearer_token(parts));
-        Ok(Self(token.flatten()))
+        let token = bearer_token(parts).ok().map(str::to_owned);
+        Ok(Self(token.filter(|_| app.settings.auth_enabled)))
     }
 }
 
-/// The scopes of the caller; none when authentication is off.
-async fn granted(parts: &mut Parts, app: &App) -> Result<Option<String>, Error> {
-    let Some(tokens) = app.tokens.as_ref().filter(|_| app.settings.auth_enabled) else {
-        return Ok(None);
-    };
-    let token = bearer_token(parts).ok_or(Error::Unauthorized("Invalid jwt token"))?;
-    let Identity { client_id, scopes } = tokens.verify(&app.pool, &token).await?;
-    if let Some(known) = parts.extensions.get::<ClientId>() {
-        known.set(client_id);
+fn lacks<S: Scope>() -> Error {
+    Error::Forbidden {
+        message: "Insufficient scope".to_owned(),
+        needed: Some((S::RESOURCE, S::ACTION)),
     }
-    Ok(Some(scopes))
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750, section 2.1).
-fn bearer_token(parts: &Parts) -> Option<String> {
-    let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = header.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim().to_owned())
+fn bearer_token(parts: &Parts) -> Result<&str, Error> {
+    let invalid = Error::InvalidToken("Invalid jwt token");
+    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+    let header = headers
+        .next()
+        .ok_or(Error::Unauthorized("Invalid jwt token"))?;
+    // one that a proxy looked at must not be another than ours
+    if headers.next().is_some() {
+        return Err(invalid);
+    }
+    let credentials = header.to_str().ok().and_then(|text| text.split_once(' '));
+    match credentials {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_MAX_LENGTH =>
+        {
+            Ok(token.trim())
+        }
+        _ => Err(invalid),
+    }
 }

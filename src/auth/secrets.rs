@@ -1,18 +1,16 @@
 //! Client secrets: making, hashing and checking them.
 //!
 //! A secret is random, so a fast hash is enough: `sha256$` and the digest in hex. The Python
-//! original's argon2 hashes are checked too.
-
-use std::sync::LazyLock;
+//! original's argon2 hashes are checked too, until their first good login replaces them.
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::slow_logins::{self, TooMany};
 
 const TAG: &str = "sha256$";
-
-static ARGON2_RUNS: Semaphore = Semaphore::const_new(2);
 
 /// `bytes` random bytes in hex.
 #[must_use]
@@ -30,44 +28,51 @@ pub fn hash(secret: &str) -> String {
     format!("{TAG}{hex}")
 }
 
-/// Whether the secret is the one that was hashed. Takes as long for no hash at all, so that an
-/// unknown client cannot be told from a wrong secret.
-pub async fn verify(secret: String, stored: Option<String>) -> bool {
-    static NOBODY: LazyLock<String> = LazyLock::new(|| hash(&generate(16)));
+/// Whether a stored hash is the fast one.
+#[must_use]
+pub fn is_fast(stored: &str) -> bool {
+    stored.starts_with(TAG)
+}
 
-    let known = stored.is_some();
-    let stored = stored.unwrap_or_else(|| NOBODY.clone());
-    let equal = if stored.starts_with(TAG) {
-        hash(&secret).as_bytes().ct_eq(stored.as_bytes()).into()
-    } else {
-        // argon2 takes tens of milliseconds and 64 MiB by design
-        let _few_at_a_time = ARGON2_RUNS.acquire().await;
-        tokio::task::spawn_blocking(move || {
-            PasswordHash::new(&stored).is_ok_and(|stored| {
-                Argon2::default()
-                    .verify_password(secret.as_bytes(), &stored)
-                    .is_ok()
-            })
+/// Whether a client's secret is the one that was hashed.
+///
+/// # Errors
+/// When too many logins of slow hashes are waiting already.
+pub async fn verify(client_id: Uuid, secret: String, stored: String) -> Result<bool, TooMany> {
+    if is_fast(&stored) {
+        return Ok(hash(&secret).as_bytes().ct_eq(stored.as_bytes()).into());
+    }
+    // argon2 takes tenths of a second and 64 MiB by design
+    let turn = slow_logins::turn(client_id).await?;
+    let checked = tokio::task::spawn_blocking(move || {
+        // it runs on when the client goes away, and so its turn goes with it
+        let _turn = turn;
+        PasswordHash::new(&stored).is_ok_and(|stored| {
+            Argon2::default()
+                .verify_password(secret.as_bytes(), &stored)
+                .is_ok()
         })
-        .await
-        .unwrap_or(false)
-    };
-    known && equal
+    });
+    Ok(checked.await.unwrap_or(false))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    async fn verifies(secret: &str, stored: &str) -> bool {
+        let checked = verify(Uuid::now_v7(), secret.to_owned(), stored.to_owned());
+        checked.await.is_ok_and(|verified| verified)
+    }
+
     #[tokio::test]
     async fn only_the_right_secret_verifies() {
         let secret = generate(16);
 
         assert_eq!(secret.len(), 32);
-        assert!(verify(secret.clone(), Some(hash(&secret))).await);
-        assert!(!verify("wrong".to_owned(), Some(hash(&secret))).await);
-        assert!(!verify(secret.clone(), Some("garbage".to_owned())).await);
-        assert!(!verify(secret, None).await);
+        assert!(verifies(&secret, &hash(&secret)).await);
+        assert!(!verifies("wrong", &hash(&secret)).await);
+        assert!(!verifies(&secret, "garbage").await);
     }
 
     #[tokio::test]
@@ -75,7 +80,8 @@ mod tests {
         // pwdlib's recommended parameters, secret "s3cret"
         let stored = "$argon2id$v=19$m=65536,t=3,p=4$MDEyMzQ1Njc4OWFiY2RlZg$\
                       a7FoYtlzPIwfy3y3ORktIs3turwdlVrwKYvt43RfjQ4";
-        assert!(verify("s3cret".to_owned(), Some(stored.to_owned())).await);
-        assert!(!verify("other".to_owned(), Some(stored.to_owned())).await);
+        assert!(!is_fast(stored));
+        assert!(verifies("s3cret", stored).await);
+        assert!(!verifies("other", stored).await);
     }
 }

@@ -6,7 +6,7 @@
 //! [`Tokens::revoke`] and notices at once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::db::database::Database;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{scopes, secrets};
 use crate::config::{Secret, Settings, TokenAlgorithm};
 use crate::db;
+use crate::db::clients::Credentials;
 use crate::error::Error;
 
 const CACHED_CLIENTS: u64 = 100_000;
@@ -24,7 +25,11 @@ const CACHED_FOR: Duration = Duration::from_secs(4);
 /// Longer than an answer that was under way can stay cached.
 const REVOKED_FOR: Duration = Duration::from_secs(60);
 
-/// What a token says.
+/// A refused login is answered after a multiple of this, as long as some client has a slow hash.
+const REFUSED_AFTER: Duration = Duration::from_secs(1);
+const ISSUER: &str = "fastpubsub";
+
+/// What a token says. The Python original's have the first five.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
     sub: Uuid,
@@ -32,19 +37,29 @@ struct Claims {
     ver: i32,
     iat: i64,
     exp: i64,
-    #[serde(default)]
-    iss: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<String>,
     #[serde(default)]
     jti: String,
     #[serde(default)]
     client_id: String,
+    /// When the client was created, in microseconds: another one may get its id later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_created: Option<i64>,
+    /// Ours have none: a token for somebody else is not for us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<serde_json::Value>,
 }
 
 /// A client as the database says, as far as its tokens depend on it.
 #[derive(Clone, Copy, Debug)]
 enum ClientState {
     Gone,
-    Known { version: i32, is_active: bool },
+    Known {
+        version: i32,
+        is_active: bool,
+        created: i64,
+    },
 }
 
 /// The client a valid token was issued to, and what it may do.
@@ -76,8 +91,10 @@ pub struct AccessToken {
 pub enum Denied {
     /// Unknown client, wrong secret or inactive client; which one is not told.
     InvalidClient,
-    /// A requested scope is not granted to the client.
+    /// A requested scope is none, or not granted to the client.
     InvalidScope,
+    /// Too many logins of clients with slow hashes are waiting.
+    TooMany,
     /// The database failed.
     Failed(Error),
 }
@@ -105,6 +122,9 @@ impl Tokens {
         // one algorithm only: a token that names another, or none, is not valid
         let mut validation = Validation::new(algorithm);
         validation.leeway = 0;
+        validation.validate_nbf = true;
+        // a token ends with the second that it names
+        validation.reject_tokens_expiring_in_less_than = 1;
         Self {
             encoding: EncodingKey::from_secret(key.reveal().as_bytes()),
             decoding: DecodingKey::from_secret(key.reveal().as_bytes()),
@@ -133,17 +153,16 @@ impl Tokens {
         client_secret: String,
         requested: Option<&str>,
     ) -> Result<AccessToken, Denied> {
-        let client = db::clients::credentials(pool, client_id)
-            .await
-            .map_err(Denied::Failed)?;
-        let stored = client.as_ref().map(|client| client.secret_hash.clone());
-        let verified = secrets::verify(client_secret, stored).await;
-        let client = client
-            .filter(|client| verified && client.is_active)
-            .ok_or(Denied::InvalidClient)?;
+        let client = self.login(pool, client_id, client_secret).await?;
         let scope = match requested.map(str::trim).filter(|scope| !scope.is_empty()) {
-            Some(requested) if scopes::cover(&client.scopes, requested) => requested.to_owned(),
-            Some(_) => return Err(Denied::InvalidScope),
+            Some(requested) => {
+                let is_covered = scopes::validate(requested).is_ok()
+                    && scopes::beyond(&client.scopes, requested).is_none();
+                if !is_covered {
+                    return Err(Denied::InvalidScope);
+                }
+                requested.to_owned()
+            }
             None => client.scopes,
         };
         let now = chrono::Utc::now().timestamp();
@@ -153,9 +172,11 @@ impl Tokens {
             ver: client.token_version,
             iat: now,
             exp: now + self.life_seconds,
-            iss: "fastpubsub".to_owned(),
+            iss: Some(ISSUER.to_owned()),
             jti: Uuid::now_v7().to_string(),
             client_id: client_id.to_string(),
+            client_created: Some(client.created_at.0.timestamp_micros()),
+            aud: None,
         };
         let access_token = jsonwebtoken::encode(&self.header, &claims, &self.encoding)
             .map_err(|error| Denied::Failed(Error::Internal(Arc::new(error))))?;
@@ -167,34 +188,91 @@ impl Tokens {
         })
     }
 
+    /// The client, if the secret is its own. An unknown client, a wrong secret and an inactive client
+    /// take equally long.
+    async fn login(
+        &self,
+        pool: &Database,
+        client_id: Uuid,
+        secret: String,
+    ) -> Result<Credentials, Denied> {
+        let started = Instant::now();
+        let client = db::clients::credentials(pool, client_id)
+            .await
+            .map_err(Denied::Failed)?;
+        if let Some(client) = client {
+            let stored = client.secret_hash.clone();
+            let verified = secrets::verify(client_id, secret.clone(), stored)
+                .await
+                .map_err(|_| Denied::TooMany)?;
+            if verified && client.is_active {
+                if !secrets::is_fast(&client.secret_hash) {
+                    renew_hash(pool, client_id, &client.secret_hash, &secret).await;
+                }
+                return Ok(client);
+            }
+        }
+        // with slow hashes about, the time would tell who has one
+        if db::clients::has_slow_hashes(pool)
+            .await
+            .map_err(Denied::Failed)?
+        {
+            let mut answer_at = started + REFUSED_AFTER;
+            while answer_at < Instant::now() {
+                answer_at += REFUSED_AFTER;
+            }
+            tokio::time::sleep_until(answer_at.into()).await;
+        }
+        Err(Denied::InvalidClient)
+    }
+
     /// Who a token was issued to, if it is still good.
     ///
     /// # Errors
     /// 401 when it is not, 503 when that cannot be found out.
     pub async fn verify(&self, pool: &Database, token: &str) -> Result<Identity, Error> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|_| Error::Unauthorized("Invalid jwt token"))?
-            .claims;
+        let claims = self
+            .decode(token)
+            .ok_or(Error::InvalidToken("Invalid jwt token"))?;
         let mut state = self.state(pool, claims.sub).await?;
         if matches!(state, ClientState::Known { version, .. } if version < claims.ver) {
             // the token is newer than what is cached
             self.states.invalidate(&claims.sub).await;
             state = self.state(pool, claims.sub).await?;
         }
-        let ClientState::Known { version, is_active } = state else {
-            return Err(Error::Unauthorized("Client not found"));
+        let ClientState::Known {
+            version,
+            is_active,
+            created,
+        } = state
+        else {
+            return Err(Error::InvalidToken("Client not found"));
         };
         if !is_active {
-            return Err(Error::Unauthorized("Client disabled"));
+            return Err(Error::InvalidToken("Client disabled"));
         }
         let at_least = self.revoked.get(&claims.sub).await.unwrap_or(version);
-        if claims.ver != version.max(at_least) {
-            return Err(Error::Unauthorized("Token revoked"));
+        let is_another = claims.client_created.is_some_and(|at| at != created);
+        if is_another || claims.ver != version.max(at_least) {
+            return Err(Error::InvalidToken("Token revoked"));
         }
         Ok(Identity {
             client_id: claims.sub,
             scopes: claims.scope,
         })
+    }
+
+    /// What a token says, if we signed it for ourselves and it is in its time.
+    fn decode(&self, token: &str) -> Option<Claims> {
+        let decoded =
+            jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).ok()?;
+        // what must be understood (RFC 7515, section 4.1.11) is not
+        if decoded.header.crit.is_some() {
+            return None;
+        }
+        let claims = decoded.claims;
+        let is_ours = claims.iss.as_deref().is_none_or(|iss| iss == ISSUER) && claims.aud.is_none();
+        is_ours.then_some(claims)
     }
 
     /// A client was updated to this version, or deleted: its older tokens end now.
@@ -212,6 +290,7 @@ impl Tokens {
                 client.map_or(ClientState::Gone, |client| ClientState::Known {
                     version: client.token_version,
                     is_active: client.is_active,
+                    created: client.created_at.0.timestamp_micros(),
                 }),
             )
         };
@@ -219,5 +298,14 @@ impl Tokens {
             .try_get_with(client_id, load)
             .await
             .map_err(|error: Arc<Error>| Error::clone(&error))
+    }
+}
+
+/// Store a fast hash instead of the Python original's, unless it is another one by now.
+async fn renew_hash(pool: &Database, client_id: Uuid, stored: &str, secret: &str) {
+    let renewed = db::clients::renew_hash(pool, client_id, stored, &secrets::hash(secret)).await;
+    if let Err(error) = renewed {
+        // the login is good all the same, and the next one tries again
+        tracing::warn!(client.id = %client_id, %error, "the hash of a client's secret stays slow");
     }
 }

@@ -76,7 +76,8 @@ enum Command {
     CreateClient {
         /// Its name, for people
         name: String,
-        /// What it may do, separated by spaces: *, resource:action or resource:action:object
+        /// What it may do, separated by spaces: *, resource:action or resource:action:object, where an
+        /// object that ends in * is the beginning of ids
         #[arg(default_value = "*")]
         scopes: String,
         /// Whether it can get tokens

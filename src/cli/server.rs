@@ -87,10 +87,17 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Failed> {
     let pool = db::database::Database::new(&settings, database.options.clone(), sessions);
+    let is_authenticated = settings.auth_enabled;
     let metrics = Metrics::install().map_err(Failed::new)?;
     let app = App::new(settings.clone(), pool.clone(), metrics);
     let work = tokio::spawn(maintenance::run(pool.clone(), settings, shutdown.clone()));
-    tracing::info!("listening on http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    tracing::info!("listening on http://{address}");
+    if !is_authenticated && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "anybody who reaches {address} may do everything: FASTPUBSUB_AUTH_ENABLED is false"
+        );
+    }
     tokio::select! {
         () = http::serve::serve(listener, app, shutdown) => {}
         // a drain needs the database too

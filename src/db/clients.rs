@@ -1,5 +1,5 @@
 //! Clients: `create_client`, `get_client`, `list_clients`, `update_client`, `delete_client`,
-//! `client_credentials`.
+//! `client_credentials`, `renew_secret_hash`, `slow_hashes_exist`.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor};
@@ -52,6 +52,8 @@ pub struct Credentials {
     pub secret_hash: String,
     /// The version that valid tokens carry.
     pub token_version: i32,
+    /// When it was created.
+    pub created_at: Timestamp,
 }
 
 /// Create a client.
@@ -86,45 +88,80 @@ pub async fn get(pool: &Database, id: Uuid) -> Result<Client, Error> {
         .await?)
 }
 
-/// A page of clients.
+/// A page of the clients that may be seen; none for all.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &Database, page: Page<Uuid>) -> Result<Vec<Client>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_clients($1, $2, $3)");
+pub async fn list(
+    pool: &Database,
+    page: Page<Uuid>,
+    allowed: Option<&[String]>,
+) -> Result<Vec<Client>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_clients($1, $2, $3, $4)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
+        .bind(allowed)
         .fetch_all(pool)
         .await?)
 }
 
-/// Replace a client's settings and revoke its tokens.
+/// Replace a client's settings and revoke its tokens, if it is still of this version.
 ///
 /// # Errors
-/// 404 when there is none.
-pub async fn update(pool: &Database, id: Uuid, client: &ClientSettings) -> Result<Client, Error> {
-    let query = sqlx::query_as("select * from pubsub.update_client($1, $2, $3, $4)");
+/// 404 when there is none, 409 when it was changed meanwhile.
+pub async fn update(
+    pool: &Database,
+    id: Uuid,
+    client: &ClientSettings,
+    version: Option<i32>,
+) -> Result<Client, Error> {
+    let query = sqlx::query_as("select * from pubsub.update_client($1, $2, $3, $4, $5)");
     Ok(query
         .bind(id)
         .bind(&client.name)
         .bind(&client.scopes)
         .bind(client.is_active)
+        .bind(version)
         .fetch_one(pool)
         .await?)
 }
 
-/// Delete a client.
+/// Delete a client, if it is still of this version.
 ///
 /// # Errors
-/// 404 when there is none.
-pub async fn delete(pool: &Database, id: Uuid) -> Result<(), Error> {
-    sqlx::query("select pubsub.delete_client($1)")
+/// 404 when there is none, 409 when it was changed meanwhile.
+pub async fn delete(pool: &Database, id: Uuid, version: Option<i32>) -> Result<(), Error> {
+    sqlx::query("select pubsub.delete_client($1, $2)")
         .bind(id)
+        .bind(version)
         .execute(pool)
         .await?;
     Ok(())
+}
+
+/// Store another hash of the same secret, unless it was changed meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub async fn renew_hash(pool: &Database, id: Uuid, stored: &str, hash: &str) -> Result<(), Error> {
+    sqlx::query("select pubsub.renew_secret_hash($1, $2, $3)")
+        .bind(id)
+        .bind(stored)
+        .bind(hash)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Whether the secret of some client has a slow hash.
+///
+/// # Errors
+/// When the database fails.
+pub async fn has_slow_hashes(pool: &Database) -> Result<bool, Error> {
+    let query = sqlx::query_scalar("select pubsub.slow_hashes_exist()");
+    Ok(query.fetch_one(pool).await?)
 }
 
 /// What checking a secret or a token needs, if there is such a client.

@@ -64,7 +64,8 @@ impl Row {
 static PREVIEWS: Semaphore = Semaphore::const_new(2);
 
 /// Try a filter on the newest `last` messages of a subscription's topic, for some seconds at most;
-/// fewer samples where they would have more bytes. The query ends when nobody waits for it any more.
+/// fewer samples where they would have more bytes. `past_filter`: also on those that its own filter does
+/// not let pass. The query ends when nobody waits for it any more.
 ///
 /// # Errors
 /// 404 for an unknown subscription, 422 for a bad filter, 503 while others run, 504 when it takes too
@@ -75,6 +76,7 @@ pub async fn preview(
     filter: Option<&RawValue>,
     last: i32,
     max_bytes: usize,
+    past_filter: bool,
 ) -> Result<Preview, Error> {
     let turn = PREVIEWS
         .try_acquire()
@@ -84,6 +86,7 @@ pub async fn preview(
         subscription_id: subscription_id.to_owned(),
         filter: filter.map(|filter| filter.get().to_owned()),
         last,
+        past_filter,
         max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
     };
     let wanted = CancellationToken::new();
@@ -113,6 +116,7 @@ struct Trial {
     subscription_id: String,
     filter: Option<String>,
     last: i32,
+    past_filter: bool,
     max_bytes: i64,
 }
 
@@ -130,7 +134,7 @@ impl Trial {
                  select f.*, row_number() over w as place, \
                      sum(1000 + octet_length(f.payload::text) \
                          + coalesce(octet_length(f.attributes::text), 0)) over w as bytes \
-                 from pubsub.preview_filter($1, $2::json, $3) f \
+                 from pubsub.preview_filter($1, $2::json, $3, $5) f \
                  window w as (order by f.message_id desc) \
              ) p where p.place = 1 or p.bytes <= $4 order by p.message_id desc",
         );
@@ -139,6 +143,7 @@ impl Trial {
             .bind(&self.filter)
             .bind(self.last)
             .bind(self.max_bytes)
+            .bind(self.past_filter)
             .persistent(false);
         let mut rows = pin!(query.fetch_all(&mut *transaction));
         let rows = tokio::select! {

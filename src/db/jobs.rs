@@ -53,16 +53,16 @@ impl Job {
     }
 }
 
-/// One job.
+/// One job of a subscription that may be seen; none for any.
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &Database, id: Uuid) -> Result<Job, Error> {
-    let query = sqlx::query_as("select * from pubsub.get_job($1)");
-    Ok(query.bind(id).fetch_one(pool).await?)
+pub async fn get(pool: &Database, id: Uuid, allowed: Option<&[String]>) -> Result<Job, Error> {
+    let query = sqlx::query_as("select * from pubsub.get_job($1, $2)");
+    Ok(query.bind(id).bind(allowed).fetch_one(pool).await?)
 }
 
-/// A page of jobs, of one subscription or all, the newest first.
+/// A page of jobs of the subscriptions that may be seen; none for all. The newest come first.
 ///
 /// # Errors
 /// 422 when there is no job that it is to come after.
@@ -70,24 +70,26 @@ pub async fn list(
     pool: &Database,
     subscription_id: Option<&str>,
     page: Page<Uuid>,
+    allowed: Option<&[String]>,
 ) -> Result<Vec<Job>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_jobs($1, $2, $3, null, $4)");
+    let query = sqlx::query_as("select * from pubsub.list_jobs($1, $2, $3, null, $4, $5)");
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
+        .bind(allowed)
         .fetch_all(pool)
         .await?)
 }
 
-/// Stop a job after its current step.
+/// Stop a job of a subscription that may be changed, none for any, after its current step.
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn cancel(pool: &Database, id: Uuid) -> Result<Job, Error> {
-    let query = sqlx::query_as("select * from pubsub.cancel_job($1)");
-    Ok(query.bind(id).fetch_one(pool).await?)
+pub async fn cancel(pool: &Database, id: Uuid, allowed: Option<&[String]>) -> Result<Job, Error> {
+    let query = sqlx::query_as("select * from pubsub.cancel_job($1, $2)");
+    Ok(query.bind(id).bind(allowed).fetch_one(pool).await?)
 }
 
 /// Make the next step of one of the running jobs, over at most `batch` messages; whether there was one to

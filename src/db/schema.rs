@@ -23,6 +23,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("reset.sql", include_str!("../../sql/reset.sql")),
     ("ids.sql", include_str!("../../sql/ids.sql")),
     ("hints.sql", include_str!("../../sql/hints.sql")),
+    ("allowed.sql", include_str!("../../sql/allowed.sql")),
     (
         "filter_operators.sql",
         include_str!("../../sql/filter_operators.sql"),

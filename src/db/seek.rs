@@ -16,7 +16,12 @@ pub enum Seek {
     /// To the end: settle everything.
     End,
     /// To a snapshot.
-    Snapshot(String),
+    Snapshot {
+        /// Its id.
+        id: String,
+        /// The subscriptions whose snapshots may be used; none for all.
+        allowed: Option<Vec<String>>,
+    },
     /// Nowhere: make available again what matches a filter.
     Replay {
         /// Which messages.
@@ -40,10 +45,11 @@ pub async fn begin(pool: &Database, subscription_id: &str, seek: &Seek) -> Resul
             .bind(time),
         Seek::End => sqlx::query_as("select * from pubsub.seek_subscription_to_end($1)")
             .bind(subscription_id),
-        Seek::Snapshot(id) => {
-            sqlx::query_as("select * from pubsub.seek_subscription_to_snapshot($1, $2)")
+        Seek::Snapshot { id, allowed } => {
+            sqlx::query_as("select * from pubsub.seek_subscription_to_snapshot($1, $2, $3)")
                 .bind(subscription_id)
                 .bind(id)
+                .bind(allowed)
         }
         Seek::Replay {
             filter,

@@ -31,7 +31,7 @@ pub async fn create(pool: &Database, id: &str, subscription_id: &str) -> Result<
     Ok(query.bind(id).bind(subscription_id).fetch_one(pool).await?)
 }
 
-/// A page of snapshots, of one subscription or all.
+/// A page of snapshots of the subscriptions that may be seen, none for all; of one of them or all.
 ///
 /// # Errors
 /// When the database fails.
@@ -39,24 +39,27 @@ pub async fn list(
     pool: &Database,
     subscription_id: Option<&str>,
     page: Page,
+    allowed: Option<&[String]>,
 ) -> Result<Vec<Snapshot>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_snapshots($1, $2, null, $3, $4)");
+    let query = sqlx::query_as("select * from pubsub.list_snapshots($1, $2, null, $3, $4, $5)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
         .bind(subscription_id)
+        .bind(allowed)
         .fetch_all(pool)
         .await?)
 }
 
-/// Delete a snapshot.
+/// Delete a snapshot of a subscription that may be changed; none for any.
 ///
 /// # Errors
 /// 404 when there is none, 409 while a job seeks to it.
-pub async fn delete(pool: &Database, id: &str) -> Result<(), Error> {
-    sqlx::query("select pubsub.delete_snapshot($1)")
+pub async fn delete(pool: &Database, id: &str, allowed: Option<&[String]>) -> Result<(), Error> {
+    sqlx::query("select pubsub.delete_snapshot($1, $2)")
         .bind(id)
+        .bind(allowed)
         .execute(pool)
         .await?;
     Ok(())

@@ -186,7 +186,7 @@ pub async fn get(pool: &Database, id: &str) -> Result<Subscription, Error> {
     Ok(query.bind(id).fetch_one(pool).await?)
 }
 
-/// A page of subscriptions, of one topic or all.
+/// A page of the subscriptions that may be seen, none for all; of one topic or all.
 ///
 /// # Errors
 /// When the database fails.
@@ -194,13 +194,15 @@ pub async fn list(
     pool: &Database,
     topic_id: Option<&str>,
     page: Page,
+    allowed: Option<&[String]>,
 ) -> Result<Vec<Subscription>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_subscriptions($1, $2, $3, $4)");
+    let query = sqlx::query_as("select * from pubsub.list_subscriptions($1, $2, $3, $4, $5)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
         .bind(topic_id)
+        .bind(allowed)
         .fetch_all(pool)
         .await?)
 }

@@ -30,11 +30,16 @@ pub struct Event {
     pub reason: Option<String>,
 }
 
-/// What became of a message, by subscription, then in the order of time; at least one row.
+/// What became of a message in the subscriptions that may be seen, none for all; by subscription, then
+/// in the order of time; at least one row.
 ///
 /// # Errors
-/// 404 for a message that nothing remembers.
-pub async fn get(pool: &Database, message_id: Uuid) -> Result<Vec<Event>, Error> {
-    let query = sqlx::query_as("select * from pubsub.message_timeline($1)");
-    Ok(query.bind(message_id).fetch_all(pool).await?)
+/// 404 for a message that nothing remembers, or whose topic has none of these subscriptions.
+pub async fn get(
+    pool: &Database,
+    message_id: Uuid,
+    allowed: Option<&[String]>,
+) -> Result<Vec<Event>, Error> {
+    let query = sqlx::query_as("select * from pubsub.message_timeline($1, $2)");
+    Ok(query.bind(message_id).bind(allowed).fetch_all(pool).await?)
 }

@@ -56,16 +56,21 @@ pub async fn get(pool: &Database, id: &str) -> Result<Topic, Error> {
     Ok(query.bind(id).fetch_one(pool).await?)
 }
 
-/// A page of topics.
+/// A page of the topics that may be seen; none for all.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &Database, page: Page) -> Result<Vec<Topic>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_topics($1, $2, $3)");
+pub async fn list(
+    pool: &Database,
+    page: Page,
+    allowed: Option<&[String]>,
+) -> Result<Vec<Topic>, Error> {
+    let query = sqlx::query_as("select * from pubsub.list_topics($1, $2, $3, $4)");
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
+        .bind(allowed)
         .fetch_all(pool)
         .await?)
 }

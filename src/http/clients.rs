@@ -9,10 +9,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::extract::{JsonBody, PageParams, PathUuid};
-use super::openapi::{CommonErrors, NotFound, TooLarge};
+use super::openapi::{Changed, CommonErrors, NotFound, TooLarge};
 use super::validation::Fields;
 use crate::app::App;
-use crate::auth::caller::{Caller, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate};
+use crate::auth::caller::{
+    Caller, CallerOnSome, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate, Grants,
+};
 use crate::auth::{scopes, secrets};
 use crate::db::clients::{Client, ClientSettings};
 use crate::db::{self, Page};
@@ -25,7 +27,8 @@ pub struct ClientBody {
     /// Its name, for people.
     #[schema(example = "My Application", min_length = 1, max_length = 1024)]
     name: String,
-    /// What it may do, separated by spaces: `*`, `resource:action` or `resource:action:object`.
+    /// What it may do, separated by spaces: `*`, `resource:action` or `resource:action:object`, where an
+    /// object that ends in `*` is the beginning of ids.
     #[schema(
         example = "topics:publish:user-events subscriptions:read",
         max_length = 1024
@@ -52,15 +55,19 @@ pub struct ClientList {
 }
 
 /// Create a client
+///
+/// Its scopes must be covered by those of the caller's token.
 #[utoipa::path(post, path = "/clients", tag = "clients", request_body = ClientBody,
     responses((status = 201, body = NewClient), TooLarge, CommonErrors),
     security((), ("oauth2" = ["clients:create"])))]
 pub async fn create_client(
     _: Caller<ClientsCreate>,
+    grants: Grants,
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<NewClient>), Error> {
     let settings = client_settings(&body)?;
+    may_grant(&grants, &settings.scopes)?;
     let (id, secret) = (Uuid::now_v7(), secrets::generate(16));
     db::clients::create(&app.pool, id, &settings, &secrets::hash(&secret)).await?;
     Ok((StatusCode::CREATED, Json(NewClient { id, secret })))
@@ -83,43 +90,85 @@ pub async fn get_client(
     responses((status = 200, body = ClientList), CommonErrors),
     security((), ("oauth2" = ["clients:read"])))]
 pub async fn list_clients(
-    _: Caller<ClientsRead>,
+    caller: CallerOnSome<ClientsRead>,
     State(app): State<App>,
     page: Page<Uuid>,
 ) -> Result<Json<ClientList>, Error> {
     Ok(Json(ClientList {
-        data: db::clients::list(&app.pool, page).await?,
+        data: db::clients::list(&app.pool, page, caller.objects().as_deref()).await?,
     }))
 }
 
 /// Replace a client's settings and revoke its tokens
+///
+/// Its scopes, those before and those after, must be covered by those of the caller's token.
 #[utoipa::path(put, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
     request_body = ClientBody,
-    responses((status = 200, body = Client), NotFound, TooLarge, CommonErrors),
+    responses((status = 200, body = Client), NotFound, Changed, TooLarge, CommonErrors),
     security((), ("oauth2" = ["clients:update"])))]
 pub async fn update_client(
     _: Caller<ClientsUpdate>,
+    grants: Grants,
     State(app): State<App>,
     PathUuid(id): PathUuid,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Client>, Error> {
-    let client = db::clients::update(&app.pool, id, &client_settings(&body)?).await?;
+    let settings = client_settings(&body)?;
+    may_grant(&grants, &settings.scopes)?;
+    let version = manageable(&app, &grants, id).await?;
+    let client = db::clients::update(&app.pool, id, &settings, version).await?;
     app.revoke_tokens(id, Some(client.token_version)).await;
     Ok(Json(client))
 }
 
 /// Delete a client and revoke its tokens
+///
+/// Its scopes must be covered by those of the caller's token.
 #[utoipa::path(delete, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
-    responses((status = 204), NotFound, CommonErrors),
+    responses((status = 204), NotFound, Changed, CommonErrors),
     security((), ("oauth2" = ["clients:delete"])))]
 pub async fn delete_client(
     _: Caller<ClientsDelete>,
+    grants: Grants,
     State(app): State<App>,
     PathUuid(id): PathUuid,
 ) -> Result<StatusCode, Error> {
-    db::clients::delete(&app.pool, id).await?;
+    let version = manageable(&app, &grants, id).await?;
+    db::clients::delete(&app.pool, id, version).await?;
     app.revoke_tokens(id, None).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A caller grants only what its own token covers.
+fn may_grant(grants: &Grants, scopes: &str) -> Result<(), Error> {
+    match grants.beyond(scopes) {
+        Some(scope) => Err(beyond(format!(
+            "Insufficient scope: {scope} is more than your own token covers"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A caller manages only clients whose scopes its own token covers. The version of the client for which
+/// that was found; none when it holds for any.
+async fn manageable(app: &App, grants: &Grants, id: Uuid) -> Result<Option<i32>, Error> {
+    if grants.beyond("*").is_none() {
+        return Ok(None);
+    }
+    let client = db::clients::get(&app.pool, id).await?;
+    match grants.beyond(&client.scopes) {
+        Some(_) => Err(beyond(
+            "Insufficient scope: the client has more than your own token covers".to_owned(),
+        )),
+        None => Ok(Some(client.token_version)),
+    }
+}
+
+fn beyond(message: String) -> Error {
+    Error::Forbidden {
+        message,
+        needed: None,
+    }
 }
 
 fn client_settings(body: &Value) -> Result<ClientSettings, Error> {

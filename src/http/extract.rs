@@ -213,7 +213,9 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
     )
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a body is JSON, as far as its content type says, or has none.
+#[must_use]
+pub fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).is_none_or(|media_type| {
         media_type == "application/json"
             || (media_type.starts_with("application/") && media_type.ends_with("+json"))

@@ -14,7 +14,7 @@ use super::tree::{parse_json, raw_field};
 use super::validation::Fields;
 use super::{body, filters};
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsRead};
+use crate::auth::caller::{Caller, Grants, SubscriptionsConsume, SubscriptionsUpdate};
 use crate::db::filters::{Preview, Sample};
 use crate::db::json::JsonText;
 use crate::db::{self, Timestamp};
@@ -62,13 +62,15 @@ pub struct PreviewSample {
 /// Try a filter on the newest messages of a subscription's topic
 ///
 /// Looks at what the topic retains, whether or not it went to this subscription, for 5 seconds at most.
-/// A server makes two at a time.
+/// A server makes two at a time. A caller that may not change the subscription (scope
+/// `subscriptions:update`) sees and counts only what its filter lets pass.
 #[utoipa::path(post, path = "/subscriptions/{id}/filter-preview", tag = "subscriptions",
     params(("id" = String, Path)), request_body = PreviewFilter,
     responses((status = 200, body = FilterPreview), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:read"])))]
+    security((), ("oauth2" = ["subscriptions:consume"])))]
 pub async fn preview_filter(
-    _: Caller<SubscriptionsRead>,
+    _: Caller<SubscriptionsConsume>,
+    grants: Grants,
     State(app): State<App>,
     PathId(id): PathId,
     JsonBytes(body): JsonBytes<{ body::FILTER }>,
@@ -81,12 +83,15 @@ pub async fn preview_filter(
     let last = fields.int("last", 1000, 1, 100_000);
     fields.refuse_others(&["filter", "last"]);
     fields.finish()?;
+    // who may change the filter may have all messages
+    let past_filter = grants.has::<SubscriptionsUpdate>(Some(&id));
     let preview = db::filters::preview(
         &app.pool,
         &id,
         filter.as_deref(),
         last,
         app.settings.api_max_answer_bytes,
+        past_filter,
     )
     .await
     .map_err(too_long);

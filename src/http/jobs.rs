@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::extract::{OfSubscription, PageParams, PathUuid, QueryValues, narrowed_by};
 use super::openapi::{CommonErrors, NotFound};
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsRead, SubscriptionsUpdate};
+use crate::auth::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::jobs::Job;
 use crate::db::{self, Page};
 use crate::error::Error;
@@ -26,15 +26,21 @@ pub struct JobList {
     responses((status = 200, body = JobList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_jobs(
-    _: Caller<SubscriptionsRead>,
+    caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
     page: Page<Uuid>,
     QueryValues(query): QueryValues,
 ) -> Result<Json<JobList>, Error> {
     let subscription_id = narrowed_by(&query, "subscription_id")?;
-    let listed = db::jobs::list(&app.pool, subscription_id.as_deref(), page).await;
+    let allowed = caller.objects();
+    let listed = db::jobs::list(
+        &app.pool,
+        subscription_id.as_deref(),
+        page,
+        allowed.as_deref(),
+    );
     Ok(Json(JobList {
-        data: listed.map_err(|error| error.in_query(&query))?,
+        data: listed.await.map_err(|error| error.in_query(&query))?,
     }))
 }
 
@@ -43,11 +49,14 @@ pub async fn list_jobs(
     responses((status = 200, body = Job), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn get_job(
-    _: Caller<SubscriptionsRead>,
+    caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
     PathUuid(id): PathUuid,
 ) -> Result<Json<Job>, Error> {
-    Ok(Json(db::jobs::get(&app.pool, id).await?))
+    let allowed = caller.objects();
+    Ok(Json(
+        db::jobs::get(&app.pool, id, allowed.as_deref()).await?,
+    ))
 }
 
 /// Cancel a job
@@ -57,9 +66,12 @@ pub async fn get_job(
     responses((status = 200, body = Job), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:update"])))]
 pub async fn cancel_job(
-    _: Caller<SubscriptionsUpdate>,
+    caller: CallerOnSome<SubscriptionsUpdate>,
     State(app): State<App>,
     PathUuid(id): PathUuid,
 ) -> Result<Json<Job>, Error> {
-    Ok(Json(db::jobs::cancel(&app.pool, id).await?))
+    let allowed = caller.objects();
+    Ok(Json(
+        db::jobs::cancel(&app.pool, id, allowed.as_deref()).await?,
+    ))
 }

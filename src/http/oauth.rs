@@ -13,16 +13,23 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::body;
-use super::extract::media_type;
+use super::extract::{is_json, media_type};
 use super::openapi::{CommonErrors, OAuthRefusal, TooLarge};
 use super::tree::parse_json;
 use super::validation::{Fields, TEXT_MAX_LENGTH};
 use crate::app::App;
-use crate::auth::tokens::{AccessToken, Denied, Tokens};
+use crate::auth::tokens::{AccessToken, Denied};
 use crate::error::Error;
 
 /// One text for unknown client, wrong secret and inactive client.
 const INVALID_CLIENT: &str = "Invalid client credentials";
+const TOO_MANY: &str = "too many logins at a time, try again";
+/// Authentication is off, and so there is no grant that would be supported.
+const NO_KEY: (StatusCode, &str, &str) = (
+    StatusCode::BAD_REQUEST,
+    "unsupported_grant_type",
+    "no tokens here: FASTPUBSUB_AUTH_SECRET_KEY is not set",
+);
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The JSON form of a token request.
@@ -59,11 +66,12 @@ pub struct TokenForm {
 pub async fn issue_token(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = match body::read(&parts.headers, body, body::TOKEN, &app).await {
-        Err(error) => error.into_response(),
-        Ok(bytes) if wants_form(&parts.headers) => form_token(&app, &parts.headers, &bytes).await,
-        Ok(bytes) => json_token(&app, &bytes)
+        Err(error) if wants_json(&parts.headers) => error.into_response(),
+        Err(error) => refusal_of(error),
+        Ok(bytes) if wants_json(&parts.headers) => json_token(&app, &bytes)
             .await
             .unwrap_or_else(IntoResponse::into_response),
+        Ok(bytes) => form_token(&app, &parts.headers, &bytes).await,
     };
     (
         [
@@ -75,12 +83,22 @@ pub async fn issue_token(State(app): State<App>, request: Request) -> Response {
         .into_response()
 }
 
-fn wants_form(headers: &HeaderMap) -> bool {
-    media_type(headers).as_deref() == Some(FORM)
+/// Whether it is a request of the Python original, not one of RFC 6749.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let has_basic = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().get(..6))
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "));
+    is_json(headers) && (headers.contains_key(header::CONTENT_TYPE) || !has_basic)
 }
 
 async fn json_token(app: &App, bytes: &[u8]) -> Result<Response, Error> {
-    let tokens = signing(app)?;
+    let Some(tokens) = app.tokens.as_deref() else {
+        // whoever asks for a token reads RFC 6749's error or the original's
+        let (status, error, text) = NO_KEY;
+        let body = json!({"detail": text, "error": error, "error_description": text});
+        return Ok((status, Json(body)).into_response());
+    };
     let body = parse_json(bytes)?;
     let mut fields = Fields::of_body(&body)?;
     let client_id = fields.uuid("client_id");
@@ -92,7 +110,10 @@ async fn json_token(app: &App, bytes: &[u8]) -> Result<Response, Error> {
     {
         Ok(token) => Ok((StatusCode::CREATED, Json(token)).into_response()),
         Err(Denied::Failed(error)) => Err(error),
-        Err(_) => Err(Error::Unauthorized(INVALID_CLIENT)),
+        Err(Denied::TooMany) => Err(Error::TooMany(TOO_MANY)),
+        Err(Denied::InvalidClient | Denied::InvalidScope) => {
+            Err(Error::Unauthorized(INVALID_CLIENT))
+        }
     }
 }
 
@@ -100,9 +121,9 @@ async fn json_token(app: &App, bytes: &[u8]) -> Result<Response, Error> {
 struct Refusal(StatusCode, &'static str, &'static str);
 
 async fn form_token(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Response {
-    let tokens = match signing(app) {
-        Ok(tokens) => tokens,
-        Err(error) => return error.into_response(),
+    let Some(tokens) = app.tokens.as_deref() else {
+        let (status, error, text) = NO_KEY;
+        return Refusal(status, error, text).into_response();
     };
     let (client_id, client_secret, scope) = match form_request(headers, bytes) {
         Ok(request) => request,
@@ -125,8 +146,26 @@ async fn form_token(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Response {
             "scope asks for more than the client has",
         )
         .into_response(),
-        Err(Denied::Failed(error)) => error.into_response(),
+        Err(Denied::TooMany) => refusal_of(Error::TooMany(TOO_MANY)),
+        Err(Denied::Failed(error)) => refusal_of(error),
     }
+}
+
+/// An error of ours in the form of RFC 6749, with its status and headers.
+fn refusal_of(error: Error) -> Response {
+    let status = error.status();
+    let description = error.to_string();
+    let code = match status {
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => "temporarily_unavailable",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request",
+    };
+    let (mut parts, _) = error.into_response().into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let body = json!({"error": code, "error_description": description}).to_string();
+    Response::from_parts(parts, body.into())
 }
 
 fn form_request(
@@ -134,6 +173,14 @@ fn form_request(
     bytes: &[u8],
 ) -> Result<(String, String, Option<String>), Refusal> {
     let refuse = |text| Refusal(StatusCode::BAD_REQUEST, "invalid_request", text);
+    if media_type(headers).as_deref() != Some(FORM) {
+        return Err(refuse(
+            "Content-Type must be application/x-www-form-urlencoded",
+        ));
+    }
+    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(refuse("credentials are given twice"));
+    }
     let pairs: Vec<(String, String)> =
         serde_urlencoded::from_bytes(bytes).map_err(|_| refuse("the body is not a form"))?;
     let field = |name: &str| -> Result<Option<String>, Refusal> {
@@ -182,13 +229,6 @@ fn basic_credentials(header: &HeaderValue) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
     Some((id.to_owned(), secret.to_owned()))
-}
-
-fn signing(app: &App) -> Result<&Tokens, Error> {
-    app.tokens.as_deref().ok_or_else(|| Error::Refused {
-        status: StatusCode::BAD_REQUEST,
-        message: "no tokens here: FASTPUBSUB_AUTH_SECRET_KEY is not set".to_owned(),
-    })
 }
 
 impl IntoResponse for Refusal {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
+use crate::auth::scopes;
 use crate::error::Fault;
 
 /// An error.
@@ -74,6 +75,11 @@ pub struct NotFound(#[to_schema] pub ErrorBody);
 #[response(status = 409)]
 pub struct Conflict(#[to_schema] pub ErrorBody);
 
+/// It was changed meanwhile: look at it again
+#[derive(IntoResponses)]
+#[response(status = 409)]
+pub struct Changed(#[to_schema] pub ErrorBody);
+
 /// A receipt is stale: nothing was done
 #[derive(IntoResponses)]
 #[response(status = 409)]
@@ -125,26 +131,13 @@ struct TokenScheme;
 
 impl Modify for TokenScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scopes = [
-            ("*", "everything"),
-            ("topics:create", "create topics"),
-            ("topics:read", "get and list topics"),
-            ("topics:update", "change topics"),
-            ("topics:delete", "delete topics"),
-            ("topics:publish", "publish messages"),
-            ("subscriptions:create", "create subscriptions"),
-            ("subscriptions:read", "get, list and count subscriptions"),
-            (
-                "subscriptions:update",
-                "change subscriptions, seek, take snapshots",
-            ),
-            ("subscriptions:delete", "delete subscriptions"),
-            ("subscriptions:consume", "consume and settle messages"),
-            ("clients:create", "create clients"),
-            ("clients:read", "get and list clients"),
-            ("clients:update", "update clients"),
-            ("clients:delete", "delete clients"),
-        ];
+        let scopes = scopes::ACTIONS
+            .iter()
+            .map(|known| {
+                let scope = format!("{}:{}", known.resource, known.action);
+                (scope, known.lets.to_owned())
+            })
+            .chain([("*".to_owned(), "everything".to_owned())]);
         let flow = ClientCredentials::new("/oauth/token", Scopes::from_iter(scopes));
         let scheme = SecurityScheme::OAuth2(OAuth2::new([Flow::ClientCredentials(flow)]));
         document

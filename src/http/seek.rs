@@ -14,7 +14,7 @@ use super::tree::{parse_json, raw_field};
 use super::validation::{Fields, fault_with};
 use super::{body, filters, times};
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsUpdate};
+use crate::auth::caller::{Caller, Grants, SubscriptionsRead, SubscriptionsUpdate};
 use crate::db;
 use crate::db::jobs::Job;
 use crate::db::seek::Seek;
@@ -35,6 +35,7 @@ pub struct SeekSubscription {
     #[schema(pattern = "^end$")]
     to: Option<String>,
     /// What was unsettled at the snapshot or published after it is available again, the rest settled.
+    /// A snapshot of another subscription needs the scope `subscriptions:read` on that one.
     snapshot_id: Option<String>,
     /// Retained messages that match it are available again; nothing is settled. {} matches all.
     #[schema(value_type = Option<Object>)]
@@ -58,12 +59,17 @@ pub struct SeekSubscription {
     security((), ("oauth2" = ["subscriptions:update"])))]
 pub async fn seek_subscription(
     _: Caller<SubscriptionsUpdate>,
+    grants: Grants,
     State(app): State<App>,
     PathId(id): PathId,
     JsonBytes(body): JsonBytes<{ body::FILTER }>,
 ) -> Result<(StatusCode, Json<Job>), Error> {
     let values = parse_json(&body)?;
-    let seek = where_to(&values, raw_field(&body, "filter"))?;
+    let mut seek = where_to(&values, raw_field(&body, "filter"))?;
+    if let Seek::Snapshot { allowed, .. } = &mut seek {
+        let readable = grants.objects::<SubscriptionsRead>();
+        *allowed = readable.map(|others| [others, vec![id.clone()]].concat());
+    }
     let job = db::seek::begin(&app.pool, &id, &seek).await;
     let job = job.map_err(|error| error.with_input_of(&values))?;
     let status = if job.is_running() {
@@ -94,7 +100,10 @@ fn where_to(body: &Value, filter: Option<Box<RawValue>>) -> Result<Seek, Error> 
             }
             Some(Seek::End)
         }
-        (["snapshot_id"], _) => Some(Seek::Snapshot(fields.id("snapshot_id"))),
+        (["snapshot_id"], _) => Some(Seek::Snapshot {
+            id: fields.id("snapshot_id"),
+            allowed: None,
+        }),
         (["filter"], Some(filter)) => {
             filters::check(&mut fields, Some(&filter));
             Some(Seek::Replay {

@@ -10,7 +10,7 @@ use super::extract::{JsonBody, OfSubscription, PageParams, PathId, QueryValues, 
 use super::openapi::{Busy, CommonErrors, Conflict, NotFound, TooLarge};
 use super::validation::Fields;
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsRead, SubscriptionsUpdate};
+use crate::auth::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::snapshots::Snapshot;
 use crate::db::{self, Page};
 use crate::error::Error;
@@ -47,7 +47,7 @@ pub struct SnapshotList {
     responses((status = 201, body = Snapshot), NotFound, Conflict, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:update"])))]
 pub async fn create_snapshot(
-    _: Caller<SubscriptionsUpdate>,
+    caller: CallerOnSome<SubscriptionsUpdate>,
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Snapshot>), Error> {
@@ -56,6 +56,7 @@ pub async fn create_snapshot(
     let subscription_id = fields.id("subscription_id");
     fields.refuse_others(&["id", "subscription_id"]);
     fields.finish()?;
+    caller.allow(&subscription_id)?;
     let created = db::snapshots::create(&app.pool, &id, &subscription_id).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -65,14 +66,21 @@ pub async fn create_snapshot(
     responses((status = 200, body = SnapshotList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_snapshots(
-    _: Caller<SubscriptionsRead>,
+    caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
     page: Page,
     QueryValues(query): QueryValues,
 ) -> Result<Json<SnapshotList>, Error> {
     let subscription_id = narrowed_by(&query, "subscription_id")?;
+    let allowed = caller.objects();
+    let listed = db::snapshots::list(
+        &app.pool,
+        subscription_id.as_deref(),
+        page,
+        allowed.as_deref(),
+    );
     Ok(Json(SnapshotList {
-        data: db::snapshots::list(&app.pool, subscription_id.as_deref(), page).await?,
+        data: listed.await?,
     }))
 }
 
@@ -82,10 +90,10 @@ pub async fn list_snapshots(
     responses((status = 204), NotFound, Busy, CommonErrors),
     security((), ("oauth2" = ["subscriptions:update"])))]
 pub async fn delete_snapshot(
-    _: Caller<SubscriptionsUpdate>,
+    caller: CallerOnSome<SubscriptionsUpdate>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Error> {
-    db::snapshots::delete(&app.pool, &id).await?;
+    db::snapshots::delete(&app.pool, &id, caller.objects().as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

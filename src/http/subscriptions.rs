@@ -16,7 +16,8 @@ use super::validation::Fields;
 use super::{body, filters};
 use crate::app::App;
 use crate::auth::caller::{
-    Caller, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead, TopicsPublish,
+    Caller, CallerOnSome, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead,
+    TopicsPublish, TopicsSubscribe,
 };
 use crate::config::Settings;
 use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
@@ -97,22 +98,30 @@ pub struct SubscriptionList {
 }
 
 /// Create a subscription
+///
+/// Needs the scope `subscriptions:create` without an object, or on the id of the subscription and
+/// `topics:subscribe` on the topic; `topics:publish` on the dead letter topic, if there is one.
 #[utoipa::path(post, path = "/subscriptions", tag = "subscriptions",
     request_body = CreateSubscription,
     responses((status = 201, body = Subscription), NotFound, Conflict, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:create"])))]
 pub async fn create_subscription(
-    _: Caller<SubscriptionsCreate>,
+    caller: CallerOnSome<SubscriptionsCreate>,
     grants: Grants,
     State(app): State<App>,
     JsonBytes(body): JsonBytes<{ body::FILTER }>,
 ) -> Result<(StatusCode, Json<Subscription>), Error> {
     let values = parse_json(&body)?;
+    let new = new_subscription(&values, raw_field(&body, "filter"), &app.settings)?;
+    // without an object it is a right to any topic, as in the Python original
+    if !caller.is_unlimited() {
+        caller.allow(&new.id)?;
+        grants.allow::<TopicsSubscribe>(&new.topic_id)?;
+    }
     // whoever rejects a message of it publishes there
-    if let Some(topic_id) = values.get("dead_letter_topic_id").and_then(Value::as_str) {
+    if let Some(topic_id) = &new.more.dead_letter_topic_id {
         grants.allow::<TopicsPublish>(topic_id)?;
     }
-    let new = new_subscription(&values, raw_field(&body, "filter"), &app.settings)?;
     let created = db::subscriptions::create(&app.pool, &new).await;
     Ok((
         StatusCode::CREATED,
@@ -140,14 +149,16 @@ pub async fn get_subscription(
     responses((status = 200, body = SubscriptionList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_subscriptions(
-    _: Caller<SubscriptionsRead>,
+    caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
     page: Page,
     QueryValues(query): QueryValues,
 ) -> Result<Json<SubscriptionList>, Error> {
     let topic_id = narrowed_by(&query, "topic_id")?;
+    let allowed = caller.objects();
+    let listed = db::subscriptions::list(&app.pool, topic_id.as_deref(), page, allowed.as_deref());
     Ok(Json(SubscriptionList {
-        data: db::subscriptions::list(&app.pool, topic_id.as_deref(), page).await?,
+        data: listed.await?,
     }))
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::extract::PathUuid;
 use super::openapi::{CommonErrors, NotFound};
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsRead};
+use crate::auth::caller::{CallerOnSome, SubscriptionsRead};
 use crate::db::timeline::Event;
 use crate::db::{self, Timestamp};
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub struct Timeline {
     topic_id: String,
     /// When it was published.
     published_at: Timestamp,
-    /// The subscriptions of the topic, ordered by id.
+    /// The subscriptions of the topic that the caller may read, ordered by id.
     subscriptions: Vec<SubscriptionTimeline>,
 }
 
@@ -68,11 +68,11 @@ pub struct TimelineEvent {
     responses((status = 200, body = Timeline), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn message_timeline(
-    _: Caller<SubscriptionsRead>,
+    caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
     PathUuid(id): PathUuid,
 ) -> Result<Json<Timeline>, Error> {
-    let mut events = db::timeline::get(&app.pool, id)
+    let mut events = db::timeline::get(&app.pool, id, caller.objects().as_deref())
         .await?
         .into_iter()
         .peekable();

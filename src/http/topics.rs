@@ -13,7 +13,9 @@ use super::settings::YEAR_SECONDS;
 use super::validation::Fields;
 use super::{body, payload};
 use crate::app::App;
-use crate::auth::caller::{Caller, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
+use crate::auth::caller::{
+    Caller, CallerOnSome, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead,
+};
 use crate::db::publish::Publication;
 use crate::db::topics::Topic;
 use crate::db::{self, Page};
@@ -47,7 +49,7 @@ pub struct TopicList {
     responses((status = 201, body = Topic), Conflict, TooLarge, CommonErrors),
     security((), ("oauth2" = ["topics:create"])))]
 pub async fn create_topic(
-    _: Caller<TopicsCreate>,
+    caller: CallerOnSome<TopicsCreate>,
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Topic>), Error> {
@@ -58,6 +60,7 @@ pub async fn create_topic(
         .is_some()
         .then(|| fields.int("message_retention_seconds", 0, 0, YEAR_SECONDS));
     fields.finish()?;
+    caller.allow(&id)?;
     Ok((
         StatusCode::CREATED,
         Json(db::topics::create(&app.pool, &id, retention).await?),
@@ -81,12 +84,12 @@ pub async fn get_topic(
     responses((status = 200, body = TopicList), CommonErrors),
     security((), ("oauth2" = ["topics:read"])))]
 pub async fn list_topics(
-    _: Caller<TopicsRead>,
+    caller: CallerOnSome<TopicsRead>,
     State(app): State<App>,
     page: Page,
 ) -> Result<Json<TopicList>, Error> {
     Ok(Json(TopicList {
-        data: db::topics::list(&app.pool, page).await?,
+        data: db::topics::list(&app.pool, page, caller.objects().as_deref()).await?,
     }))
 }
 

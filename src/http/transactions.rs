@@ -19,7 +19,7 @@ use super::tree::{self, parse_json};
 use super::validation::{Fields, fault_with};
 use super::{body, receipts};
 use crate::app::App;
-use crate::auth::caller::{BodyCaller, SubscriptionsConsume, TopicsPublish};
+use crate::auth::caller::{CallerOnSome, SubscriptionsConsume, TopicsPublish};
 use crate::db::transactions::{Acks, Publishes};
 use crate::error::{Error, Fault, MAX_FAULTS};
 use crate::given;
@@ -73,8 +73,8 @@ pub struct TransactionApplied {
         CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume", "topics:publish"])))]
 pub async fn apply_transaction(
-    consumer: BodyCaller<SubscriptionsConsume>,
-    publisher: BodyCaller<TopicsPublish>,
+    consumer: CallerOnSome<SubscriptionsConsume>,
+    publisher: CallerOnSome<TopicsPublish>,
     State(app): State<App>,
     JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<(StatusCode, Json<TransactionApplied>), Error> {

@@ -101,9 +101,9 @@ async fn create_client_refuses_what_it_cannot_store_in_one_line() {
 
     for (arguments, code, expected) in [
         (
-            &["n", "topics:create:x"][..],
+            &["n", "topics:publish:us*er"][..],
             1,
-            "Invalid scope topics:create:x",
+            "Invalid scope topics:publish:us*er",
         ),
         (
             &["n", "topics:read topic:read"],

@@ -27,7 +27,7 @@ declare
 begin
     perform pubsub.create_client(c_id, 'name', '*', false, 'sha256$00');
 
-    assert (select c::text from pubsub.client_credentials(c_id) c) = '(*,f,sha256$00,1)', c_proves;
+    assert (select c::text from pubsub.client_credentials(c_id) c) like '(*,f,sha256$00,1,%', c_proves;
     assert (select count(*) from pubsub.client_credentials(gen_random_uuid())) = 0, c_proves;
 end
 $$;
@@ -119,5 +119,39 @@ begin
     assert array(select l.id from pubsub.list_clients(5, 2) l) = '{}', c_proves;
     assert (select l::text from pubsub.list_clients(0, 1) l)
         = (select g::text from pubsub.get_client(c_ids[1]) g), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a client is changed only while it is of the version that was looked at';
+    c_id constant uuid := gen_random_uuid();
+begin
+    perform pubsub.create_client(c_id, 'name', '*', true, 'sha256$00');
+
+    assert pg_temp.refusal(format($q$select pubsub.update_client(%L, 'n', '*', true, 2)$q$, c_id))
+        = 'PS409 The client was changed meanwhile, look at it again', c_proves;
+    assert pg_temp.refusal(format('select pubsub.delete_client(%L, 2)', c_id))
+        = 'PS409 The client was changed meanwhile, look at it again', c_proves;
+    perform pubsub.update_client(c_id, 'n', '*', true, 1);
+    assert pg_temp.refusal(format('select pubsub.lock_client(%L, 1)', c_id))
+        = 'PS409 The client was changed meanwhile, look at it again', c_proves;
+    perform pubsub.delete_client(c_id, 2);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a slow hash is seen until another one of the same secret takes its place';
+    c_id constant uuid := gen_random_uuid();
+begin
+    perform pubsub.create_client(c_id, 'name', '*', true, '$argon2id$x');
+
+    assert pubsub.slow_hashes_exist(), c_proves;
+    assert not pubsub.renew_secret_hash(c_id, 'another', 'sha256$00'), c_proves;
+    assert pubsub.renew_secret_hash(c_id, '$argon2id$x', 'sha256$00'), c_proves;
+    assert not pubsub.slow_hashes_exist(), c_proves;
+    assert (select c.secret_hash from pubsub.client_credentials(c_id) c) = 'sha256$00', c_proves;
+    assert (select g.token_version from pubsub.get_client(c_id) g) = 1, c_proves;
 end
 $$;

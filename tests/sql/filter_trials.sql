@@ -128,3 +128,22 @@ begin
         like 'PS422(filter) Invalid filter structure%', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a preview that may not go past the filter counts and shows what that lets pass';
+begin
+    perform pubsub.create_topic('narrow');
+    perform pubsub.create_subscription('narrow', 'narrow', '{"k": ["a"]}');
+    perform pubsub.publish_messages('narrow', array['{"k": "a"}', '{"k": "b"}', '{"k": "b"}']::jsonb[]);
+
+    assert (
+        select row(p.scanned, p.matched, p.payload) = row(3::bigint, 1::bigint, '{"k": "a"}'::jsonb)
+        from pubsub.preview_filter('narrow', '{}', 10, false) p
+    ), c_proves;
+    assert (
+        select max(p.matched) from pubsub.preview_filter('narrow', '{"k": ["b"]}', 10, false) p
+    ) = 0, c_proves;
+    assert (select max(p.matched) from pubsub.preview_filter('narrow', '{"k": ["b"]}', 10) p) = 2, c_proves;
+end
+$$;

@@ -131,7 +131,9 @@ async fn every_scope_is_accepted_and_so_are_its_objects() {
         "clients:create clients:read clients:update clients:delete",
         "topics:read:a topics:delete:a topics:publish:a.b_c-d",
         "subscriptions:read:a subscriptions:delete:a subscriptions:consume:a",
-        "clients:read:a clients:update:a clients:delete:a",
+        "topics:create:user-* topics:publish:user-* subscriptions:consume:team-a.*",
+        "topics:subscribe topics:subscribe:a subscriptions:create:a subscriptions:read:*",
+        "clients:read:01890000-0000-7000-8000-000000000001 clients:update:0189* clients:delete:*",
     ] {
         let path = format!(
             "/clients/{}",
@@ -152,9 +154,15 @@ async fn a_scope_that_can_never_match_is_refused() {
     );
 
     for scope in [
-        "topics:create:x",
-        "subscriptions:create:x",
         "clients:create:x",
+        "clients:create:*",
+        "clients:read:not-a-uuid",
+        "clients:read:not-*",
+        "topics:publish:us*er",
+        "topics:publish:*er",
+        "topics:publish:a/b",
+        "topics:publish:caf\u{e9}",
+        &format!("topics:publish:{}", "x".repeat(129)),
         "topics:read:",
         "topics:read:a:b",
         "topics:consume",

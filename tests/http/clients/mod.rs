@@ -1,6 +1,7 @@
 //! `/clients`.
 
 mod bodies;
+mod grants;
 
 use std::collections::BTreeSet;
 

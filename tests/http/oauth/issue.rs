@@ -44,6 +44,7 @@ async fn a_token_has_the_claims_of_the_original_and_the_registered_ones() {
     for claims in &claims {
         let issued_at = claims["iat"].as_i64().unwrap();
         assert!((now - 60..=now).contains(&issued_at), "{claims}");
+        assert!(claims["client_created"].is_i64(), "{claims}");
         let jti = claims["jti"].as_str().unwrap();
         assert!(Uuid::parse_str(jti).is_ok(), "{claims}");
         assert_eq!(
@@ -57,6 +58,7 @@ async fn a_token_has_the_claims_of_the_original_and_the_registered_ones() {
                 "iss": "fastpubsub",
                 "jti": jti,
                 "client_id": id,
+                "client_created": claims["client_created"],
             })
         );
     }
@@ -136,7 +138,8 @@ async fn a_requested_scope_narrows_the_token() {
     let caller = app.with_token(Some(&token));
     caller.get("/topics/mine").await.expect(404);
     caller.get("/topics/other").await.expect(403);
-    caller.get("/topics").await.expect(403);
+    let listed = caller.get("/topics").await.expect(200).json();
+    assert_eq!(listed, json!({"data": []}));
     caller.get("/subscriptions").await.expect(403);
 }
 

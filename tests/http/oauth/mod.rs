@@ -4,6 +4,8 @@ mod issue;
 mod refuse;
 mod revoke;
 mod scopes;
+mod slow;
+mod table;
 mod verify;
 
 use base64::Engine;

@@ -99,6 +99,7 @@ async fn more_scope_than_the_client_has_is_an_invalid_scope() {
         "subscriptions:read:other",
         "topics:read:",
         "topics:read:a:b",
+        "topics:read:us*er",
         "topics",
         "nonsense",
     ] {
@@ -243,11 +244,115 @@ async fn without_a_key_a_token_request_is_refused_clearly() {
     let fields = [("grant_type", "client_credentials")];
     let form_answer = request_form(&app, &fields, Some((&id, &secret))).await;
 
-    for answer in [json_answer, form_answer] {
-        let body = answer.expect(400).body;
+    for answer in [&json_answer, &form_answer] {
+        assert_eq!(answer.status, 400);
+        let body = answer.json();
+        assert_eq!(body["error"], "unsupported_grant_type");
+        let text = body["error_description"].as_str().unwrap();
         assert!(
-            body.contains("FASTPUBSUB_AUTH_SECRET_KEY is not set"),
-            "{body}"
+            text.contains("FASTPUBSUB_AUTH_SECRET_KEY is not set"),
+            "{text}"
         );
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
+    // and in the Python original's form to who asked in it
+    assert_eq!(
+        json_answer.json()["detail"],
+        json_answer.json()["error_description"]
+    );
+    assert_eq!(form_answer.json().as_object().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn who_asks_as_rfc_6749_says_is_refused_as_it_says() {
+    let flags = [
+        &AUTH[..],
+        &[
+            "--api-max-body-bytes",
+            "1024",
+            "--api-max-message-bytes",
+            "512",
+        ],
+    ];
+    let app = TestApp::start_with(&flags.concat()).await;
+    let (id, secret) = app.client_with("*").await;
+    let form = "application/x-www-form-urlencoded";
+    let large = format!("grant_type=client_credentials&x={}", "x".repeat(2000));
+    let good = "grant_type=client_credentials";
+
+    for (case, content_type, body, status, error) in [
+        (
+            "another type",
+            Some("text/plain"),
+            good,
+            400,
+            "invalid_request",
+        ),
+        (
+            "multipart",
+            Some("multipart/form-data"),
+            good,
+            400,
+            "invalid_request",
+        ),
+        ("no type", None, good, 400, "invalid_request"),
+        (
+            "too large",
+            Some(form),
+            large.as_str(),
+            413,
+            "invalid_request",
+        ),
+        (
+            "another grant",
+            Some(form),
+            "grant_type=password",
+            400,
+            "unsupported_grant_type",
+        ),
+    ] {
+        let mut request = app.request("POST", "/oauth/token").body(body.to_owned());
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let answer = answer(request.basic_auth(&id, Some(&secret))).await;
+
+        assert_eq!(answer.status, status, "{case}: {}", answer.body);
+        assert_eq!(answer.json()["error"], error, "{case}");
+        assert!(answer.json()["error_description"].is_string(), "{case}");
+        assert_eq!(answer.json().as_object().unwrap().len(), 2, "{case}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json"),
+            "{case}"
+        );
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
+    }
+    let twice = app
+        .request("POST", "/oauth/token")
+        .header("content-type", form)
+        .header("authorization", "Basic eDp5")
+        .header("authorization", "Basic eDp6")
+        .body(good);
+    assert_eq!(
+        answer(twice).await.expect(400).json()["error"],
+        "invalid_request"
+    );
+}
+
+#[tokio::test]
+async fn a_defect_is_a_server_error_to_a_form() {
+    let app = TestApp::start_with(&AUTH).await;
+    let (id, secret) = app.client_with("*").await;
+    sqlx::query("alter function pubsub.client_credentials(uuid) rename to gone")
+        .execute(&app.pool())
+        .await
+        .unwrap();
+    let fields = [("grant_type", "client_credentials")];
+
+    let answer = request_form(&app, &fields, Some((&id, &secret))).await;
+
+    assert_eq!(answer.status, 500, "{}", answer.body);
+    let body = json!({"error": "server_error", "error_description": "internal server error"});
+    assert_eq!(answer.json(), body);
 }

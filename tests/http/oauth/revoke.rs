@@ -17,7 +17,8 @@ fn settings(is_active: bool) -> Value {
 fn assert_refused(answer: &Answer, text: &str) {
     assert_eq!(answer.status, 401, "{}", answer.body);
     assert_eq!(answer.json(), json!({"detail": text}));
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{text}\"");
+    assert_eq!(answer.header("www-authenticate"), Some(&*challenge));
 }
 
 /// Contract point 3.
@@ -134,6 +135,31 @@ async fn the_deletion_of_a_client_ends_its_tokens_at_once() {
     let answer = app.with_token(Some(&token)).get("/topics").await;
     assert_refused(&answer, "Client not found");
     request_json(&app, &id, &secret).await.expect(401);
+}
+
+#[tokio::test]
+async fn a_token_of_a_deleted_client_is_not_one_of_another_with_its_id() {
+    let app = TestApp::start_with_auth("*").await;
+    let (id, secret) = app.client_with("*").await;
+    let old = access_token(&request_json(&app, &id, &secret).await);
+    // as somebody at psql does who puts it back
+    sqlx::query("select pubsub.delete_client($1::uuid)")
+        .bind(&id)
+        .execute(&app.pool())
+        .await
+        .unwrap();
+    sqlx::query("select pubsub.create_client($1::uuid, 'n', 'topics:read', true, $2)")
+        .bind(&id)
+        .bind(fastpubsub::auth::secrets::hash(&secret))
+        .execute(&app.pool())
+        .await
+        .unwrap();
+
+    let new = access_token(&request_json(&app, &id, &secret).await);
+
+    let answer = app.with_token(Some(&old)).get("/topics").await;
+    assert_refused(&answer, "Token revoked");
+    app.with_token(Some(&new)).get("/topics").await.expect(200);
 }
 
 #[tokio::test]

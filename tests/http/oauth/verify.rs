@@ -23,6 +23,16 @@ fn without(claims: &Value, name: &str) -> Value {
     claims
 }
 
+/// A token with an extension that its reader has to know.
+fn with_crit(claims: &Value) -> String {
+    let header = jsonwebtoken::Header {
+        crit: Some(vec!["exp".to_owned()]),
+        ..jsonwebtoken::Header::new(HS256)
+    };
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET_KEY.as_bytes());
+    jsonwebtoken::encode(&header, claims, &key).unwrap()
+}
+
 /// A token that nobody signed.
 fn unsigned(algorithm: &str, claims: &Value, signature: &str) -> String {
     let encode = |part: Value| URL_SAFE_NO_PAD.encode(part.to_string());
@@ -82,6 +92,32 @@ fn bad_headers(good: &Value) -> Vec<(&'static str, String)> {
             signs(&with(good, "ver", json!(1_u64 << 40))),
         ),
         ("claims that are no object", signs(&json!([1]))),
+        ("another iss", signs(&with(good, "iss", json!("billing")))),
+        ("an empty iss", signs(&with(good, "iss", json!("")))),
+        (
+            "iss in a list",
+            signs(&with(good, "iss", json!(["fastpubsub", "billing"]))),
+        ),
+        (
+            "nbf in the future",
+            signs(&with(good, "nbf", json!(now + 60))),
+        ),
+        ("a text as nbf", signs(&with(good, "nbf", json!("now")))),
+        ("an aud", signs(&with(good, "aud", json!("billing")))),
+        (
+            "a list as aud",
+            signs(&with(good, "aud", json!(["fastpubsub"]))),
+        ),
+        ("a number as aud", signs(&with(good, "aud", json!(7)))),
+        ("what must be understood", with_crit(good)),
+        (
+            "a client that was created at another time",
+            signs(&with(good, "client_created", json!(1))),
+        ),
+        (
+            "more than 16 KiB",
+            signs(&with(good, "x", json!("x".repeat(17_000)))),
+        ),
     ];
     let bearers = bearers
         .into_iter()
@@ -116,13 +152,50 @@ async fn a_request_without_a_valid_token_is_401_with_the_bearer_challenge() {
         let answer = answer(request).await;
 
         assert_eq!(answer.status, 401, "{case}");
+        let text = match case {
+            "a client that was created at another time" => "Token revoked",
+            _ => "Invalid jwt token",
+        };
+        assert_eq!(answer.json(), json!({"detail": text}), "{case}");
+        let challenge = match case {
+            "no header" => "Bearer".to_owned(),
+            _ => format!("Bearer error=\"invalid_token\", error_description=\"{text}\""),
+        };
         assert_eq!(
-            answer.json(),
-            json!({"detail": "Invalid jwt token"}),
+            answer.header("www-authenticate"),
+            Some(&*challenge),
             "{case}"
         );
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{case}");
     }
+}
+
+#[tokio::test]
+async fn two_authorization_headers_identify_nobody() {
+    let app = TestApp::start_with(&AUTH).await;
+    let token = app.token_for("*").await;
+
+    for other in [token.as_str(), "garbage"] {
+        let request = app
+            .request("GET", "/topics")
+            .header("authorization", format!("Bearer {token}"))
+            .header("authorization", format!("Bearer {other}"));
+        assert_eq!(answer(request).await.status, 401, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn a_lacking_scope_is_named_and_nothing_that_the_caller_said() {
+    let app = TestApp::start_with(&AUTH).await;
+    let token = app.token_for("topics:read:a").await;
+
+    let path = "/topics/%22%0d%0aX-Injected:%20yes";
+    let answer = app.with_token(Some(&token)).get(path).await.expect(403);
+
+    assert_eq!(
+        answer.header("www-authenticate"),
+        Some("Bearer error=\"insufficient_scope\", scope=\"topics:read\"")
+    );
+    assert_eq!(answer.header("x-injected"), None);
 }
 
 #[tokio::test]
@@ -156,7 +229,11 @@ async fn a_token_of_nobody_is_401() {
         .expect(401);
 
     assert_eq!(answer.json(), json!({"detail": "Client not found"}));
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    let challenge = answer.header("www-authenticate").unwrap();
+    assert!(
+        challenge.starts_with("Bearer error=\"invalid_token\""),
+        "{challenge}"
+    );
 }
 
 /// Original's defect 18.
