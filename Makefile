@@ -14,7 +14,7 @@ RUN_DATA = $(or $(FASTPUBSUB_DATA_DIR),$(shell [ "$$(id -u)" = 0 ] && id postgre
 # How long make torture goes on.
 SECONDS ?= 600
 
-.PHONY: help setup run build test test-matrix lint fmt bless psql bench torture
+.PHONY: help setup setup-clients run build test test-matrix test-clients lint fmt bless psql bench torture
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
@@ -58,6 +58,22 @@ test: setup ## Run every test
 
 test-matrix: setup ## Run the tests on Postgres 14 to 18, or on some: make test-matrix MAJORS="14 18"
 	tests/matrix.sh $(MAJORS)
+
+# apart from setup: npm alone brings some hundred packages, which nobody needs who only serves
+setup-clients: setup
+	@missing=(); \
+	python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv); \
+	command -v node >/dev/null || missing+=(nodejs); \
+	command -v npm >/dev/null || missing+=(npm); \
+	if [ $${#missing[@]} -gt 0 ]; then \
+		echo "installing $${missing[*]}"; \
+		$(SUDO) apt-get update -q; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy "$${missing[@]}"; \
+	fi
+
+test-clients: setup-clients ## Validate /openapi.json, use the clients made of it, run the worker of the docs
+	cargo build
+	tests/clients/run.sh
 
 lint: setup ## Check format and lints
 	cargo fmt --check

@@ -301,15 +301,15 @@ comment on function pubsub.seek_subscription_to_snapshot is
 /*
  * replay_messages — make retained messages that match a filter available again; settle nothing.
  *
- * In       p_filter: beside the subscription's own, null for all; p_from: published at or after it;
- *          p_to_time: published before it
+ * In       p_filter: beside the subscription's own, null for all; p_since: published at or after it;
+ *          p_until: published before it
  * Out      the job, whose first step is made; done when that was all
- * Errors   PS404 · PS409 another job of the subscription is running · PS422 (filter), (to_time) before
- *          p_from
+ * Errors   PS404 · PS409 another job of the subscription is running · PS422 (filter), (until) before
+ *          p_since
  */
 create function pubsub.replay_messages(
-    p_subscription_id text, p_filter json, p_from timestamptz default null,
-    p_to_time timestamptz default null
+    p_subscription_id text, p_filter json, p_since timestamptz default null,
+    p_until timestamptz default null
 )
 returns table (
     id uuid, subscription_id text, kind text, state text, request jsonb, reached timestamptz,
@@ -322,19 +322,19 @@ declare
     v_keys constant record := pubsub.subscription_keys(p_subscription_id);
     v_now constant timestamptz := clock_timestamp();
     v_from constant uuid := pubsub.id_at(
-        least(coalesce(p_from, '-infinity'), v_now + interval '1 ms'));
+        least(coalesce(p_since, '-infinity'), v_now + interval '1 ms'));
 begin
     perform pubsub.compile_filter(p_filter::jsonb);
-    if p_to_time < p_from then
-        perform pubsub.fail_validation('to_time', 'to_time must not be before from');
+    if p_until < p_since then
+        perform pubsub.fail_validation('until', 'until must not be before since');
     end if;
     return query
         select b.*
         from pubsub.begin_job(v_keys.topic_key, v_keys.subscription_key, 'replay',
-            jsonb_build_object('request', jsonb_strip_nulls(jsonb_build_object('from', p_from,
-                    'to_time', p_to_time)) || jsonb_build_object('filter', p_filter),
+            jsonb_build_object('request', jsonb_strip_nulls(jsonb_build_object('since', p_since,
+                    'until', p_until)) || jsonb_build_object('filter', p_filter),
                 'filter', coalesce(p_filter, '{}'), 'settle_upto', v_from,
-                'upto', pubsub.id_at(least(p_to_time, v_now + interval '1 ms'))), v_from) b;
+                'upto', pubsub.id_at(least(p_until, v_now + interval '1 ms'))), v_from) b;
 end
 $$;
 

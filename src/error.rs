@@ -22,6 +22,7 @@ pub struct Fault {
     pub kind: &'static str,
     /// Where: `body`, `query` or `path`, then field names and positions.
     #[serde(serialize_with = "given::serialize_place")]
+    #[schema(value_type = Vec<Place>)]
     pub loc: Vec<Value>,
     /// What is wrong, for people.
     pub msg: String,
@@ -30,7 +31,18 @@ pub struct Fault {
     pub input: Value,
     /// The limits that apply, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub ctx: Option<Value>,
+}
+
+/// A step of the place of a fault.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Place {
+    /// `body`, `query`, `path` or `header`, or the name of a field.
+    Name(String),
+    /// A position in a list.
+    Position(u64),
 }
 
 /// Everything that can go wrong while a request is answered.

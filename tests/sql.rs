@@ -58,7 +58,7 @@ files!(
     partitions,
     priorities,
     publish,
-    redrive,
+    reprocess,
     replay,
     seek,
     sequences,

@@ -55,6 +55,20 @@ scopes! {
     ClientsDelete = "clients":"delete",
 }
 
+/// What is wrong with a request apart from its body: told once the caller is known to have the scope,
+/// and before anything is done.
+#[derive(Clone, Debug)]
+pub struct AfterScope(pub Error);
+
+impl AfterScope {
+    fn check(parts: &Parts) -> Result<(), Error> {
+        match parts.extensions.get::<Self>() {
+            Some(Self(error)) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Proof that the caller has the scope `S`, on the object that the path's `{id}` names.
 #[derive(Debug)]
 pub struct Caller<S>(PhantomData<S>);
@@ -69,11 +83,11 @@ impl<S: Scope> FromRequestParts<App> for Caller<S> {
             .iter()
             .flat_map(|params| params.iter())
             .find_map(|(name, value)| (name == "id").then_some(value));
-        if grants.has::<S>(object) {
-            Ok(Self(PhantomData))
-        } else {
-            Err(lacks::<S>())
+        if !grants.has::<S>(object) {
+            return Err(lacks::<S>());
         }
+        AfterScope::check(parts)?;
+        Ok(Self(PhantomData))
     }
 }
 
@@ -120,6 +134,7 @@ impl<S: Scope> FromRequestParts<App> for CallerOnSome<S> {
         if !allowed {
             return Err(lacks::<S>());
         }
+        AfterScope::check(parts)?;
         Ok(Self {
             grants,
             scope: PhantomData,

@@ -1,5 +1,5 @@
 //! Messages that a subscription gave up: `list_dlq_messages`, `reprocess_dlq_messages`,
-//! `redrive_dlq_messages`, `purge_dlq_messages`, `list_parked_messages`, `resume_messages`.
+//! `reprocess_matching_dlq_messages`, `purge_dlq_messages`, `list_parked_messages`, `resume_messages`.
 
 use super::database::Database;
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,11 @@ pub struct FailedDelivery {
     attempt: i32,
     /// Who had it; absent when nobody did.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     consumer_id: Option<String>,
     /// When it began; absent when it never did.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     delivered_at: Option<Timestamp>,
     /// When it ended.
     ended_at: Timestamp,
@@ -61,6 +63,7 @@ pub struct FailedDelivery {
     outcome: String,
     /// What the consumer said, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
@@ -91,7 +94,7 @@ pub struct ParkedMessage {
 
 /// How many dead letters came back, and how many more would.
 #[derive(Debug, FromRow, Serialize, ToSchema)]
-pub struct Redriven {
+pub struct Reprocessed {
     /// How many are available again, or will be at their time.
     pub reprocessed: i64,
     /// How many dead letters that match are left.
@@ -150,14 +153,16 @@ pub async fn reprocess(
 ///
 /// # Errors
 /// 404 for an unknown subscription, 422 for a bad filter.
-pub async fn redrive(
+pub async fn reprocess_matching(
     pool: &Database,
     subscription_id: &str,
     filter: Option<&RawValue>,
     limit: Option<i32>,
     per_second: Option<i32>,
-) -> Result<Redriven, Error> {
-    let query = sqlx::query_as("select * from pubsub.redrive_dlq_messages($1, $2::json, $3, $4)");
+) -> Result<Reprocessed, Error> {
+    let query = sqlx::query_as(
+        "select * from pubsub.reprocess_matching_dlq_messages($1, $2::json, $3, $4)",
+    );
     Ok(query
         .bind(subscription_id)
         .bind(filter.map(RawValue::get))

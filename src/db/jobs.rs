@@ -29,8 +29,10 @@ pub struct Job {
     #[schema(value_type = Object, example = json!({"time": "2026-01-02T03:04:05Z"}))]
     pub request: Json<Value>,
     /// How far it has come, as a publish time.
+    #[schema(required = true)]
     pub reached: Option<Timestamp>,
     /// How far it goes.
+    #[schema(required = true)]
     pub until: Option<Timestamp>,
     /// Messages it has looked at.
     pub scanned: i64,
@@ -38,6 +40,7 @@ pub struct Job {
     pub changed: i64,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<String>,
     /// When it began.
     pub created_at: Timestamp,

@@ -69,7 +69,7 @@ pub const ROUTINES: &[(&str, &str)] = &[
         "dead_letters.sql",
         include_str!("../../sql/dead_letters.sql"),
     ),
-    ("redrive.sql", include_str!("../../sql/redrive.sql")),
+    ("reprocess.sql", include_str!("../../sql/reprocess.sql")),
     ("parking.sql", include_str!("../../sql/parking.sql")),
     ("replay.sql", include_str!("../../sql/replay.sql")),
     ("seek.sql", include_str!("../../sql/seek.sql")),

@@ -27,9 +27,9 @@ pub enum Seek {
         /// Which messages.
         filter: Box<RawValue>,
         /// Published at or after it.
-        from: Option<DateTime<Utc>>,
+        since: Option<DateTime<Utc>>,
         /// Published before it.
-        to_time: Option<DateTime<Utc>>,
+        until: Option<DateTime<Utc>>,
     },
 }
 
@@ -53,13 +53,13 @@ pub async fn begin(pool: &Database, subscription_id: &str, seek: &Seek) -> Resul
         }
         Seek::Replay {
             filter,
-            from,
-            to_time,
+            since,
+            until,
         } => sqlx::query_as("select * from pubsub.replay_messages($1, $2::json, $3, $4)")
             .bind(subscription_id)
             .bind(filter.get())
-            .bind(from)
-            .bind(to_time),
+            .bind(since)
+            .bind(until),
     };
     Ok(query.fetch_one(pool).await?)
 }

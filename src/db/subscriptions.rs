@@ -22,7 +22,7 @@ pub struct Subscription {
     #[schema(example = "user-events")]
     pub topic_id: String,
     /// The filter, exactly as it was given; null and {} let every message pass.
-    #[schema(value_type = Option<Object>)]
+    #[schema(required = true, value_type = Option<Object>)]
     pub filter: Option<Json<Box<RawValue>>>,
     /// Deliveries of a message before it is dead-lettered.
     pub max_delivery_attempts: i32,
@@ -32,6 +32,7 @@ pub struct Subscription {
     pub backoff_max_seconds: i32,
     /// How long a delivery is leased; absent when the server's default applies.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub ack_deadline_seconds: Option<i32>,
     /// Messages of one ordering key are handed out one after the other; absent when they are not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -41,24 +42,30 @@ pub struct Subscription {
     pub ordering_failure: String,
     /// The attribute whose values share deliveries evenly, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub fairness_key: Option<String>,
     /// Most messages that are leased at a time, if limited.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub max_in_flight: Option<i32>,
     /// Most messages that one consumer holds at a time, if limited.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub max_in_flight_per_consumer: Option<i32>,
     /// Most messages handed out a second, if limited.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub max_rate: Option<i32>,
     /// After how long unconsumed messages expire, if all of them do.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub message_ttl_seconds: Option<i32>,
     /// Expired messages become dead letters; absent when they do not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dead_letter_expired: bool,
     /// The topic that spent messages are published to, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub dead_letter_topic_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,

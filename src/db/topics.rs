@@ -16,6 +16,7 @@ pub struct Topic {
     pub id: String,
     /// How long messages are kept for replay; absent when the server's retention applies.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub message_retention_seconds: Option<i32>,
     /// When it was created.
     pub created_at: Timestamp,

@@ -23,6 +23,8 @@ use crate::error::Error;
 /// The settings of a client.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"name": "My Application",
+    "scopes": "topics:publish:user-events subscriptions:read", "is_active": true}))]
 pub struct ClientBody {
     /// Its name, for people.
     #[schema(example = "My Application", min_length = 1, max_length = 1024)]
@@ -35,6 +37,7 @@ pub struct ClientBody {
     )]
     scopes: String,
     /// Whether it can get tokens. Left out: true for a new client, unchanged for an update.
+    #[schema(nullable = false)]
     is_active: Option<bool>,
 }
 

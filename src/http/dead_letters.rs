@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::attributes::Attributes;
 use super::extract::{JsonBytes, PageParams, PathId};
 use super::handles::handles;
 use super::openapi::{CommonErrors, NotFound, TooLarge};
@@ -18,14 +19,14 @@ use super::validation::Fields;
 use super::{body, filters};
 use crate::app::App;
 use crate::auth::caller::{Caller, SubscriptionsConsume};
-use crate::db::dead_letters::{FailedDelivery, Redriven};
+use crate::db::dead_letters::{FailedDelivery, Reprocessed};
 use crate::db::json::JsonText;
 use crate::db::{self, Page, Timestamp};
 use crate::error::Error;
 
 /// Most dead letters that come back with one request by filter.
-const MAX_REDRIVEN: i32 = 10_000;
-/// Most dead letters a second that a redrive can be paced to.
+const MAX_REPROCESSED: i32 = 10_000;
+/// Most dead letters a second that reprocessing can be paced to.
 const MAX_PER_SECOND: i32 = 1_000_000;
 
 /// A message that one subscription gave up.
@@ -42,10 +43,11 @@ pub struct DeadLetter {
     delivery_attempts: i32,
     /// When it was published.
     created_at: Timestamp,
-    /// Its attributes; null when it has none.
-    #[schema(value_type = Option<Object>)]
-    attributes: Option<JsonText>,
+    /// Its attributes, each a string.
+    #[schema(value_type = HashMap<String, String>)]
+    attributes: Attributes,
     /// Its ordering key, if it has one.
+    #[schema(required = true)]
     ordering_key: Option<String>,
     /// Its priority; the default is 0.
     priority: i16,
@@ -53,6 +55,7 @@ pub struct DeadLetter {
     #[schema(example = "attempts")]
     reason: String,
     /// What the consumer said of the last attempt, if it did.
+    #[schema(required = true)]
     last_error: Option<String>,
     /// Since when it is a dead letter.
     dead_at: Timestamp,
@@ -74,14 +77,16 @@ pub enum Reprocess {
     /// The ids.
     Ids(Vec<Uuid>),
     /// All of them, or those that match a filter.
-    Matching(Redrive),
+    Matching(ReprocessMatching),
 }
 
 /// All dead letters, or those that match a filter, the oldest first.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
-pub struct Redrive {
+#[schema(example = json!({"all": true, "per_second": 10}))]
+pub struct ReprocessMatching {
     /// true for all; otherwise there must be a filter.
+    #[schema(nullable = false)]
     all: Option<bool>,
     /// What must match, as in a subscription's filter.
     #[schema(value_type = Option<Object>)]
@@ -102,7 +107,7 @@ pub struct Purged {
 }
 
 /// List dead letters
-#[utoipa::path(get, path = "/subscriptions/{id}/dlq", tag = "messages",
+#[utoipa::path(get, path = "/subscriptions/{id}/dlq", tag = "dead letters",
     params(("id" = String, Path), PageParams),
     responses((status = 200, body = DeadLetterList), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
@@ -121,9 +126,9 @@ pub async fn list_dlq_messages(
 ///
 /// A list of message ids brings back these, with status 204. An object brings back all or those that
 /// match a filter, at most 10,000 a request, and the answer says how many are left.
-#[utoipa::path(post, path = "/subscriptions/{id}/dlq/reprocess", tag = "messages",
-    params(("id" = String, Path)), request_body = Reprocess,
-    responses((status = 200, body = Redriven), (status = 204), NotFound, TooLarge, CommonErrors),
+#[utoipa::path(post, path = "/subscriptions/{id}/dlq/reprocess", tag = "dead letters",
+    params(("id" = String, Path)), request_body(content = Reprocess, example = json!({"all": true, "per_second": 10})),
+    responses((status = 200, body = Reprocessed), (status = 204), NotFound, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
 pub async fn reprocess_dlq_messages(
     _: Caller<SubscriptionsConsume>,
@@ -144,16 +149,17 @@ pub async fn reprocess_dlq_messages(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let filter = raw_field(&body, "filter");
-    let (limit, per_second) = redrive(&values, filter.as_deref())?;
-    let redriven =
-        db::dead_letters::redrive(&app.pool, &id, filter.as_deref(), limit, per_second).await;
-    let redriven = redriven.map_err(|error| error.with_input_of(&values))?;
-    app.merged.announce(&id, redriven.reprocessed);
-    Ok(Json(redriven).into_response())
+    let (limit, per_second) = limits(&values, filter.as_deref())?;
+    let reprocessed =
+        db::dead_letters::reprocess_matching(&app.pool, &id, filter.as_deref(), limit, per_second)
+            .await;
+    let reprocessed = reprocessed.map_err(|error| error.with_input_of(&values))?;
+    app.merged.announce(&id, reprocessed.reprocessed);
+    Ok(Json(reprocessed).into_response())
 }
 
 /// Delete all dead letters
-#[utoipa::path(delete, path = "/subscriptions/{id}/dlq", tag = "messages",
+#[utoipa::path(delete, path = "/subscriptions/{id}/dlq", tag = "dead letters",
     params(("id" = String, Path)),
     responses((status = 200, body = Purged), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
@@ -166,8 +172,8 @@ pub async fn purge_dlq_messages(
     Ok(Json(Purged { purged }))
 }
 
-/// The limits of a redrive, which must say what comes back.
-fn redrive(body: &Value, filter: Option<&RawValue>) -> Result<(Option<i32>, Option<i32>), Error> {
+/// The limits of reprocessing, which must say what comes back.
+fn limits(body: &Value, filter: Option<&RawValue>) -> Result<(Option<i32>, Option<i32>), Error> {
     let mut fields = Fields::of_body(body)?;
     let all = fields.boolean("all");
     let has_filter = fields.optional("filter").is_some();
@@ -185,15 +191,14 @@ fn redrive(body: &Value, filter: Option<&RawValue>) -> Result<(Option<i32>, Opti
             fields.refuse("all", "value_error", msg, ctx());
         }
     }
-    let limit = optional_int(&mut fields, "limit", MAX_REDRIVEN);
+    let limit = optional_int(&mut fields, "limit", MAX_REPROCESSED);
     let per_second = optional_int(&mut fields, "per_second", MAX_PER_SECOND);
-    fields.refuse_others(&["all", "filter", "limit", "per_second"]);
     fields.finish()?;
     Ok((limit, per_second))
 }
 
 /// A number from 1 to `max`, if given.
-fn optional_int(fields: &mut Fields<'_>, name: &str, max: i32) -> Option<i32> {
+fn optional_int(fields: &mut Fields<'_>, name: &'static str, max: i32) -> Option<i32> {
     fields
         .optional(name)
         .is_some()
@@ -207,7 +212,7 @@ fn shown(subscription_id: &str, dead_letters: Vec<db::dead_letters::DeadLetter>)
         payload: letter.payload,
         delivery_attempts: letter.attempts,
         created_at: letter.published_at,
-        attributes: letter.attributes,
+        attributes: Attributes(letter.attributes),
         ordering_key: letter.ordering_key,
         priority: letter.priority.unwrap_or(0),
         reason: letter.reason,

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::IntoParams;
@@ -61,21 +61,27 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryValues {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let pairs: Vec<(String, String)> = Query::try_from_uri(&parts.uri)
-            .map(|Query(pairs)| pairs)
-            .map_err(|error| {
-                let loc = vec![json!("query")];
-                let msg = format!("Value error, {}", error.body_text());
-                let ctx = json!({"error": {}});
-                Error::Invalid(vec![fault_with("value_error", loc, &msg, Value::Null, ctx)])
-            })?;
         Ok(Self(
-            pairs
+            query_pairs(&parts.uri)?
                 .into_iter()
                 .map(|(name, value)| (name, json!(value)))
                 .collect(),
         ))
     }
+}
+
+/// The parameters of a query, as they came.
+///
+/// # Errors
+/// 422 when it cannot be read.
+pub fn query_pairs(uri: &Uri) -> Result<Vec<(String, String)>, Error> {
+    let read = Query::try_from_uri(uri).map(|Query(pairs)| pairs);
+    read.map_err(|error| {
+        let loc = vec![json!("query")];
+        let msg = format!("Value error, {}", error.body_text());
+        let ctx = json!({"error": {}});
+        Error::Invalid(vec![fault_with("value_error", loc, &msg, Value::Null, ctx)])
+    })
 }
 
 /// Which page of a list.
@@ -145,7 +151,10 @@ pub struct OfSubscription {
 ///
 /// # Errors
 /// When it cannot be an id.
-pub fn narrowed_by(query: &Map<String, Value>, name: &str) -> Result<Option<String>, Error> {
+pub fn narrowed_by(
+    query: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<String>, Error> {
     let mut fields = Fields::of_query(query);
     let id = fields.optional(name).is_some().then(|| fields.id(name));
     fields.finish()?;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::attributes::Attributes;
 use super::extract::{JsonBytes, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::tree::{parse_json, raw_field};
@@ -23,13 +24,15 @@ use crate::error::Error;
 /// What to try.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"filter": {"country": [{"anything-but": ["BR"]}]},
+    "last": 1000}))]
 pub struct PreviewFilter {
     /// The filter, as a subscription would have it; null and {} let every message pass.
     #[schema(value_type = Option<Object>, required = true,
         example = json!({"country": [{"anything-but": ["BR"]}]}))]
     filter: Value,
     /// How many messages to look at, the newest that the topic retains.
-    #[schema(minimum = 1, maximum = 100_000, default = 1000)]
+    #[schema(nullable = false, minimum = 1, maximum = 100_000, default = 1000)]
     last: Option<i32>,
 }
 
@@ -52,9 +55,9 @@ pub struct PreviewSample {
     /// What was published.
     #[schema(value_type = Object)]
     payload: JsonText,
-    /// Its attributes; null when it has none.
-    #[schema(value_type = Option<Object>)]
-    attributes: Option<JsonText>,
+    /// Its attributes, each a string.
+    #[schema(value_type = HashMap<String, String>)]
+    attributes: Attributes,
     /// When it was published.
     created_at: Timestamp,
 }
@@ -81,7 +84,6 @@ pub async fn preview_filter(
     fields.required("filter");
     filters::check(&mut fields, filter.as_deref());
     let last = fields.int("last", 1000, 1, 100_000);
-    fields.refuse_others(&["filter", "last"]);
     fields.finish()?;
     // who may change the filter may have all messages
     let past_filter = grants.has::<SubscriptionsUpdate>(Some(&id));
@@ -115,7 +117,7 @@ fn shown(preview: Preview) -> FilterPreview {
     let sample = |sample: Sample| PreviewSample {
         id: sample.message_id,
         payload: sample.payload,
-        attributes: sample.attributes,
+        attributes: Attributes(sample.attributes),
         created_at: sample.published_at,
     };
     FilterPreview {

@@ -22,7 +22,7 @@ pub struct JobList {
 }
 
 /// List jobs
-#[utoipa::path(get, path = "/jobs", tag = "subscriptions", params(PageParams, OfSubscription),
+#[utoipa::path(get, path = "/jobs", tag = "replay", params(PageParams, OfSubscription),
     responses((status = 200, body = JobList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_jobs(
@@ -45,7 +45,7 @@ pub async fn list_jobs(
 }
 
 /// Watch a job
-#[utoipa::path(get, path = "/jobs/{id}", tag = "subscriptions", params(("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/jobs/{id}", tag = "replay", params(("id" = Uuid, Path)),
     responses((status = 200, body = Job), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn get_job(
@@ -62,7 +62,7 @@ pub async fn get_job(
 /// Cancel a job
 ///
 /// It stops after its current step; what it has done stays done. A job that is over stays as it is.
-#[utoipa::path(delete, path = "/jobs/{id}", tag = "subscriptions", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "replay", params(("id" = Uuid, Path)),
     responses((status = 200, body = Job), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:update"])))]
 pub async fn cancel_job(

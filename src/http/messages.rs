@@ -37,6 +37,7 @@ pub struct Message {
     /// Names this very delivery for acks and nacks: once the message is delivered again, it fits
     /// nothing. Absent for dead letters.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     receipt: Option<String>,
 }
 
@@ -57,6 +58,7 @@ pub struct MessageList {
 #[expect(dead_code, reason = "the schema only; queries are read field by field")]
 pub struct ConsumeParams {
     /// Who consumes, for people who look for a stuck message; at most 1024 characters.
+    #[param(example = "worker-1")]
     consumer_id: String,
     /// Most messages to return.
     #[param(minimum = 1, maximum = 100, default = 10)]
@@ -67,7 +69,7 @@ pub struct ConsumeParams {
 ///
 /// What is left out because the answer would have too many bytes (FASTPUBSUB_API_MAX_ANSWER_BYTES) is not
 /// leased.
-#[utoipa::path(get, path = "/subscriptions/{id}/messages", tag = "messages",
+#[utoipa::path(get, path = "/subscriptions/{id}/messages", tag = "original",
     params(("id" = String, Path), ConsumeParams),
     responses((status = 200, body = MessageList), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
@@ -99,8 +101,9 @@ pub async fn consume_messages(
 /// Ack messages: settle them for good
 ///
 /// Takes message ids or receipts. What is unknown, not leased or of a stale receipt is ignored.
-#[utoipa::path(post, path = "/subscriptions/{id}/acks", tag = "messages",
-    params(("id" = String, Path)), request_body = Vec<String>,
+#[utoipa::path(post, path = "/subscriptions/{id}/acks", tag = "original",
+    params(("id" = String, Path)), request_body(content = Vec<String>,
+        example = json!(["01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e"])),
     responses((status = 204), NotFound, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
 pub async fn ack_messages(
@@ -116,8 +119,9 @@ pub async fn ack_messages(
 /// Nack messages: retry them after their backoff, or dead-letter them when their attempts are spent
 ///
 /// Takes message ids or receipts. What is unknown, not leased or of a stale receipt is ignored.
-#[utoipa::path(post, path = "/subscriptions/{id}/nacks", tag = "messages",
-    params(("id" = String, Path)), request_body = Vec<String>,
+#[utoipa::path(post, path = "/subscriptions/{id}/nacks", tag = "original",
+    params(("id" = String, Path)), request_body(content = Vec<String>,
+        example = json!(["01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e"])),
     responses((status = 204), NotFound, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
 pub async fn nack_messages(

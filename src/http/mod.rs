@@ -2,12 +2,14 @@
 
 pub mod activity;
 pub mod answers;
+pub mod attributes;
 pub mod body;
 pub mod clients;
 pub mod connection;
 pub mod cors;
 pub mod dead_letters;
 pub mod docs;
+pub mod document;
 pub mod extract;
 pub mod filter_preview;
 pub mod filters;
@@ -23,6 +25,7 @@ pub mod parked;
 pub mod payload;
 pub mod publish;
 pub mod pull;
+pub mod queries;
 pub mod receipts;
 pub mod seek;
 pub mod serve;
@@ -51,6 +54,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::queries::{KnownParameters, refuse_unknown};
 use crate::app::App;
 use crate::error::Error;
 use crate::telemetry::requests;
@@ -114,14 +118,19 @@ fn api() -> OpenApiRouter<App> {
 /// The OpenAPI document of the API.
 #[must_use]
 pub fn document() -> Document {
-    api().into_openapi()
+    let mut document = api().into_openapi();
+    document::complete(&mut document);
+    document
 }
 
 /// The whole service, behind routing.
 fn router(app: App) -> Router {
     let cors = app.settings.api_cors_origins.as_ref().map(cors::layer);
-    let (api, document) = api().split_for_parts();
+    let (api, mut document) = api().split_for_parts();
+    document::complete(&mut document);
+    let known = KnownParameters::of(&document);
     api.route_layer(middleware::from_fn(idempotency::refuse))
+        .route_layer(middleware::from_fn_with_state(known, refuse_unknown))
         .merge(docs::routes(&document))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)

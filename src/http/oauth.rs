@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::body;
 use super::extract::{is_json, media_type};
-use super::openapi::{CommonErrors, OAuthRefusal, TooLarge};
+use super::openapi::{TokenErrors, TooLarge};
 use super::tree::parse_json;
 use super::validation::{Fields, TEXT_MAX_LENGTH};
 use crate::app::App;
@@ -35,6 +35,8 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// The JSON form of a token request.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"client_id": "01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e",
+    "client_secret": "0123456789abcdef0123456789abcdef"}))]
 pub struct TokenRequest {
     /// The client.
     client_id: Uuid,
@@ -45,6 +47,9 @@ pub struct TokenRequest {
 /// The form of RFC 6749; the credentials may come as HTTP Basic instead.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"grant_type": "client_credentials",
+    "client_id": "01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e",
+    "client_secret": "0123456789abcdef0123456789abcdef"}))]
 pub struct TokenForm {
     /// Always `client_credentials`.
     #[schema(example = "client_credentials")]
@@ -62,7 +67,7 @@ pub struct TokenForm {
     request_body(content((TokenRequest = "application/json"), (TokenForm = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Issued for a form", body = AccessToken),
         (status = 201, description = "Issued for JSON", body = AccessToken),
-        OAuthRefusal, TooLarge, CommonErrors))]
+        TokenErrors, TooLarge))]
 pub async fn issue_token(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = match body::read(&parts.headers, body, body::TOKEN, &app).await {
@@ -103,7 +108,8 @@ async fn json_token(app: &App, bytes: &[u8]) -> Result<Response, Error> {
     let mut fields = Fields::of_body(&body)?;
     let client_id = fields.uuid("client_id");
     let client_secret = fields.text("client_secret", 0, TEXT_MAX_LENGTH);
-    fields.finish()?;
+    // as for the form: RFC 6749, section 3.2, has unrecognized parameters ignored
+    fields.finish_ignoring_others()?;
     match tokens
         .issue(&app.pool, client_id, client_secret, None)
         .await

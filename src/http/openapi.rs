@@ -5,25 +5,34 @@ use utoipa::openapi::security::{ClientCredentials, Flow, OAuth2, Scopes, Securit
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::auth::scopes;
-use crate::error::Fault;
+use crate::error::{Fault, Place};
 
-/// An error.
+/// Why a request was refused or failed, whatever its status.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
 pub struct ErrorBody {
     /// What is wrong.
-    #[schema(example = "Topic not found")]
-    detail: String,
+    detail: ErrorDetail,
+    /// What a conflict is about, such as the receipts that are stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    about: Option<Vec<String>>,
 }
 
-/// What is wrong with a request.
+/// What is wrong: a text for people, or, of status 422, mostly a list of faults.
 #[derive(Serialize, ToSchema)]
-pub struct ValidationErrorBody {
-    /// Every fault.
-    detail: Vec<Fault>,
+#[serde(untagged)]
+pub enum ErrorDetail {
+    /// In one text.
+    #[schema(example = "Topic not found")]
+    Text(String),
+    /// Every fault with its place.
+    Faults(Vec<Fault>),
 }
 
 /// An error of RFC 6749.
 #[derive(Serialize, ToSchema)]
+#[schema(as = OAuthError)]
 pub struct OAuthErrorBody {
     /// The error code.
     #[schema(example = "invalid_request")]
@@ -32,14 +41,14 @@ pub struct OAuthErrorBody {
     error_description: String,
 }
 
-/// Why a transaction was not applied.
+/// Why there is no token: an error of RFC 6749 for a form, and the one of all routes for JSON.
 #[derive(Serialize, ToSchema)]
-pub struct StaleReceiptsBody {
-    /// What is wrong.
-    #[schema(example = "1 of 2 leases to ack are stale; nothing was done")]
-    detail: String,
-    /// The receipts that are stale.
-    about: Vec<String>,
+#[serde(untagged)]
+pub enum TokenError {
+    /// For a form.
+    Form(OAuthErrorBody),
+    /// For JSON.
+    Json(ErrorBody),
 }
 
 /// What any route may answer.
@@ -47,82 +56,121 @@ pub struct StaleReceiptsBody {
 pub enum CommonErrors {
     /// Missing, malformed, expired or revoked token
     #[response(status = 401)]
-    Unauthorized(#[to_schema] ErrorBody),
+    Unauthorized(ErrorBody),
     /// The token lacks the scope
     #[response(status = 403)]
-    Forbidden(#[to_schema] ErrorBody),
+    Forbidden(ErrorBody),
     /// The request does not have the right form
     #[response(status = 422)]
-    Invalid(#[to_schema] ValidationErrorBody),
+    Invalid(ErrorBody),
     /// A defect
     #[response(status = 500)]
-    Internal(#[to_schema] ErrorBody),
+    Internal(ErrorBody),
     /// The database is unavailable; try again after the seconds of the header Retry-After
     #[response(status = 503)]
-    Unavailable(#[to_schema] ErrorBody),
+    Unavailable(ErrorBody),
     /// The database took too long
     #[response(status = 504)]
-    Timeout(#[to_schema] ErrorBody),
+    Timeout(ErrorBody),
 }
 
 /// No such object
 #[derive(IntoResponses)]
 #[response(status = 404)]
-pub struct NotFound(#[to_schema] pub ErrorBody);
+pub struct NotFound(pub ErrorBody);
 
 /// The id is taken
 #[derive(IntoResponses)]
 #[response(status = 409)]
-pub struct Conflict(#[to_schema] pub ErrorBody);
+pub struct Conflict(pub ErrorBody);
 
 /// It was changed meanwhile: look at it again
 #[derive(IntoResponses)]
 #[response(status = 409)]
-pub struct Changed(#[to_schema] pub ErrorBody);
+pub struct Changed(pub ErrorBody);
 
 /// A receipt is stale: nothing was done
 #[derive(IntoResponses)]
 #[response(status = 409)]
-pub struct StaleReceipts(#[to_schema] pub StaleReceiptsBody);
+pub struct StaleReceipts(pub ErrorBody);
 
 /// A job is in the way
 #[derive(IntoResponses)]
 #[response(status = 409)]
-pub struct Busy(#[to_schema] pub ErrorBody);
+pub struct Busy(pub ErrorBody);
 
 /// The body, or a message in it, is too large
 #[derive(IntoResponses)]
 #[response(status = 413)]
-pub struct TooLarge(#[to_schema] pub ErrorBody);
+pub struct TooLarge(pub ErrorBody);
 
 /// The database is down
 #[derive(IntoResponses)]
 #[response(status = 503)]
-pub struct Unavailable(#[to_schema] pub ErrorBody);
+pub struct Unavailable(pub ErrorBody);
 
-/// The token request is refused
+/// What the token endpoint may answer instead of a token.
 #[derive(IntoResponses)]
-#[response(status = 400)]
-pub struct OAuthRefusal(#[to_schema] pub OAuthErrorBody);
+pub enum TokenErrors {
+    /// The request lacks something, or asks for what there is not
+    #[response(status = 400)]
+    Refused(TokenError),
+    /// Unknown or inactive client, or wrong secret; which one is not told
+    #[response(status = 401)]
+    Unauthorized(TokenError),
+    /// The JSON does not have the right form
+    #[response(status = 422)]
+    Invalid(ErrorBody),
+    /// A defect
+    #[response(status = 500)]
+    Internal(ErrorBody),
+    /// The database is unavailable; try again after the seconds of the header Retry-After
+    #[response(status = 503)]
+    Unavailable(ErrorBody),
+    /// The database took too long
+    #[response(status = 504)]
+    Timeout(ErrorBody),
+}
+
+/// The order is one in which the examples work; a test runs them.
+const DESCRIPTION: &str = "\
+Postgres-native pub/sub: topics, subscriptions, filters, retries, dead letters.
+
+Every request body has an example. On a fresh server the examples work as they stand, in this order:
+
+1. `create_topic`, `create_subscription`
+2. `publish_messages`, `pull_messages`, `settle_messages`: put a receipt that was pulled into the last one
+3. `preview_filter`, `apply_transaction`, `create_snapshot`, `seek_subscription`
+4. `list_dlq_messages`, `reprocess_dlq_messages`, `list_parked_messages`, `resume_messages`
+5. `update_topic`, `update_subscription`, `subscription_metrics`
+6. `purge_dlq_messages`, `delete_snapshot`, `delete_subscription`, `delete_topic`
+
+Errors are `{\"detail\": ...}`: a text, or, of status 422, a list of faults, each with its place.
+Fields and query parameters that a route does not know are refused.";
 
 /// What the document says beside the routes.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "fastpubsub",
-        description = "Postgres-native pub/sub: topics, subscriptions, filters, retries, dead letters.",
+        description = DESCRIPTION,
         license(name = "MIT", identifier = "MIT")
     ),
     modifiers(&TokenScheme),
     // what the derives above refer to but do not collect
-    components(schemas(Fault)),
+    components(schemas(ErrorBody, ErrorDetail, Fault, Place, TokenError, OAuthErrorBody)),
     tags(
         (name = "topics", description = "Named streams that messages are published to."),
         (name = "subscriptions", description = "Who receives what, with which retry policy."),
-        (name = "messages", description = "Consuming, acknowledging, dead letters."),
+        (name = "messages", description = "Publishing, pulling, settling."),
+        (name = "dead letters", description = "Messages that a subscription gave up, and parked ones."),
+        (name = "replay", description = "Seeking, snapshots, and the jobs that do it."),
         (name = "clients", description = "Applications that may call the API."),
         (name = "oauth", description = "Access tokens."),
-        (name = "monitoring", description = "Health and metrics.")
+        (name = "monitoring", description = "Health and metrics."),
+        (name = "original", description = "What clients of the Python fastpubsub call, kept for \
+            them. New ones publish with `/publish`, and consume with `/pull` and `/settle`, which \
+            can do more.")
     )
 )]
 pub struct Document;
@@ -138,8 +186,13 @@ impl Modify for TokenScheme {
                 (scope, known.lets.to_owned())
             })
             .chain([("*".to_owned(), "everything".to_owned())]);
-        let flow = ClientCredentials::new("/oauth/token", Scopes::from_iter(scopes));
-        let scheme = SecurityScheme::OAuth2(OAuth2::new([Flow::ClientCredentials(flow)]));
+        let flow = ClientCredentials::new("oauth/token", Scopes::from_iter(scopes));
+        let scheme = SecurityScheme::OAuth2(OAuth2::with_description(
+            [Flow::ClientCredentials(flow)],
+            "Needed where the server runs with FASTPUBSUB_AUTH_ENABLED=true; a token goes into the \
+             header `Authorization: Bearer TOKEN`. A scope may end in the id of one object, such as \
+             `topics:publish:user-events`.",
+        ));
         document
             .components
             .get_or_insert_default()

@@ -206,7 +206,6 @@ fn extras(body: &Bytes, texts: &HashMap<String, &RawValue>) -> Result<Extras, Er
             fields.refuse(one, "value_error", &msg, Some(json!({"error": {}})));
         }
     }
-    fields.refuse_others(&FIELDS);
     let attributes = fields.optional("attributes");
     let mut faults = match fields.finish() {
         Ok(()) => Vec::new(),
@@ -224,12 +223,12 @@ fn extras(body: &Bytes, texts: &HashMap<String, &RawValue>) -> Result<Extras, Er
     }
 }
 
-fn text(fields: &mut Fields<'_>, name: &str, max: usize) -> Option<String> {
+fn text(fields: &mut Fields<'_>, name: &'static str, max: usize) -> Option<String> {
     fields.optional(name)?;
     Some(fields.text(name, 1, max))
 }
 
-fn integer(fields: &mut Fields<'_>, name: &str, min: i32, max: i32) -> Option<i32> {
+fn integer(fields: &mut Fields<'_>, name: &'static str, min: i32, max: i32) -> Option<i32> {
     fields.optional(name)?;
     Some(fields.int(name, min, min, max))
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::attributes::Attributes;
 use super::body;
 use super::extract::{JsonBody, PageParams, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
@@ -28,22 +29,26 @@ pub struct ParkedMessage {
     /// The subscription.
     subscription_id: String,
     /// What was published; null when someone removed it by hand.
-    #[schema(value_type = Option<Object>)]
+    #[schema(required = true, value_type = Option<Object>)]
     payload: Option<JsonText>,
     /// How often it was delivered.
     delivery_attempts: i32,
     /// When it was published.
+    #[schema(required = true)]
     created_at: Option<Timestamp>,
-    /// Its attributes; null when it has none.
-    #[schema(value_type = Option<Object>)]
-    attributes: Option<JsonText>,
+    /// Its attributes, each a string.
+    #[schema(value_type = HashMap<String, String>)]
+    attributes: Attributes,
     /// The key that it holds.
     ordering_key: String,
     /// Who had it last; null when that is forgotten.
+    #[schema(required = true)]
     consumer_id: Option<String>,
     /// What the consumer said of the last attempt, if it did.
+    #[schema(required = true)]
     last_error: Option<String>,
     /// Since when it is parked; null when that is forgotten.
+    #[schema(required = true)]
     parked_at: Option<Timestamp>,
     /// How many messages of its key wait for it.
     behind: i64,
@@ -59,6 +64,8 @@ pub struct ParkedMessageList {
 /// What to do with which parked messages.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"message_ids": ["01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e"],
+    "action": "retry"}))]
 pub struct Resume {
     /// The messages. What is not parked is ignored.
     message_ids: Vec<Uuid>,
@@ -78,7 +85,7 @@ pub struct Resumed {
 /// List parked messages
 ///
 /// They are there where a subscription orders and its `ordering_failure` is park.
-#[utoipa::path(get, path = "/subscriptions/{id}/parked", tag = "messages",
+#[utoipa::path(get, path = "/subscriptions/{id}/parked", tag = "dead letters",
     params(("id" = String, Path), PageParams),
     responses((status = 200, body = ParkedMessageList), NotFound, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
@@ -97,7 +104,7 @@ pub async fn list_parked_messages(
         payload: message.payload,
         delivery_attempts: message.attempts,
         created_at: message.published_at,
-        attributes: message.attributes,
+        attributes: Attributes(message.attributes),
         ordering_key: message.ordering_key,
         consumer_id: message.consumer_id,
         last_error: message.last_error,
@@ -110,7 +117,7 @@ pub async fn list_parked_messages(
 }
 
 /// Let the ordering keys of parked messages go on
-#[utoipa::path(post, path = "/subscriptions/{id}/parked/resume", tag = "messages",
+#[utoipa::path(post, path = "/subscriptions/{id}/parked/resume", tag = "dead letters",
     params(("id" = String, Path)), request_body = Resume,
     responses((status = 200, body = Resumed), NotFound, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:consume"])))]
@@ -136,7 +143,6 @@ fn resume(body: &Value) -> Result<(Vec<Uuid>, String), Error> {
         let ctx = Some(json!({"expected": "'retry', 'dead_letter' or 'skip'"}));
         fields.refuse("action", "literal_error", msg, ctx);
     }
-    fields.refuse_others(&["message_ids", "action"]);
     fields.finish()?;
     Ok((message_ids, action))
 }

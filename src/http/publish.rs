@@ -24,6 +24,9 @@ use crate::given;
 /// Messages to publish.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"messages": [
+    {"payload": {"event": "user.created", "country": "BR"}, "attributes": {"region": "eu"}},
+    {"payload": {"event": "user.created", "country": "US"}, "delay_seconds": 5}]}))]
 pub struct PublishMessages {
     /// The messages, in the order in which they are to be delivered.
     #[schema(min_items = 1, max_items = 1000)]
@@ -43,7 +46,8 @@ pub struct PublishedMessages {
 ///
 /// A message whose `idempotency_key` was used in this topic within the window is not published again:
 /// its id is that of the first one. So is a whole request under a header `Idempotency-Key`.
-#[utoipa::path(post, path = "/topics/{id}/publish", tag = "topics",
+#[utoipa::path(post, path = "/topics/{id}/publish", tag = "messages",
+    operation_id = "publish_messages",
     params(("id" = String, Path),
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256,
             description = "Under which this request is answered once")),
@@ -95,7 +99,6 @@ fn read(body: &Bytes, max_message_bytes: usize) -> Result<Publication, Error> {
         let values = Value::Object(values.collect());
         let mut found = Fields::of_body(&values)?;
         found.required("messages");
-        found.refuse_others(&["messages"]);
         found.finish()?;
     }
     match fields.get("messages") {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::answers;
+use super::attributes::Attributes;
 use super::extract::{JsonBody, PathId};
 use super::openapi::{CommonErrors, NotFound, TooLarge};
 use super::receipts::receipt;
@@ -24,15 +24,16 @@ use crate::error::Error;
 /// How to pull.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"consumer_id": "worker-1", "max_messages": 10, "wait_seconds": 5}))]
 pub struct PullRequest {
     /// Who consumes, for people who look for a stuck message.
     #[schema(min_length = 1, max_length = 1024)]
     consumer_id: String,
     /// Most messages to return.
-    #[schema(minimum = 1, maximum = 1000, default = 10)]
+    #[schema(nullable = false, minimum = 1, maximum = 1000, default = 10)]
     max_messages: Option<i32>,
     /// How long to wait for a message where there is none, in seconds.
-    #[schema(minimum = 0, maximum = 30, default = 0)]
+    #[schema(nullable = false, minimum = 0, maximum = 30, default = 0)]
     wait_seconds: Option<i32>,
     /// For how long to lease the messages, in seconds; by default as the subscription says.
     #[schema(minimum = 1, maximum = 43200)]
@@ -57,22 +58,16 @@ pub struct PulledMessage {
     /// same when the lease is extended.
     receipt: String,
     /// Its attributes, each a string.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, String>)]
     attributes: Attributes,
     /// Its ordering key, if it has one.
+    #[schema(required = true)]
     ordering_key: Option<String>,
     /// Its priority, 0 to 9.
     priority: i16,
     /// When the lease ends, unless it is extended.
+    #[schema(required = true)]
     ack_deadline: Option<Timestamp>,
-}
-
-/// As they were published, or none.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Attributes {
-    Given(JsonText),
-    None(Map<String, serde_json::Value>),
 }
 
 /// What was pulled.
@@ -112,12 +107,6 @@ pub async fn pull_messages(
             .map(|_| fields.int("ack_deadline_seconds", 1, 1, 43200)),
     };
     let wait = fields.int("wait_seconds", 0, 0, 30);
-    fields.refuse_others(&[
-        "consumer_id",
-        "max_messages",
-        "wait_seconds",
-        "ack_deadline_seconds",
-    ]);
     fields.finish()?;
     let wait = Duration::from_secs(u64::from(wait.unsigned_abs()));
     let allowed = || token.check(&app);
@@ -136,9 +125,7 @@ fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {
         delivery_attempts: delivery.attempts,
         created_at: delivery.published_at,
         receipt: receipt(delivery.message_id, delivery.lease.unwrap_or_default()),
-        attributes: delivery
-            .attributes
-            .map_or_else(|| Attributes::None(Map::new()), Attributes::Given),
+        attributes: Attributes(delivery.attributes),
         ordering_key: delivery.ordering_key,
         priority: delivery.priority.unwrap_or_default(),
         ack_deadline: delivery.ack_deadline,

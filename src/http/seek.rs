@@ -27,6 +27,7 @@ const WAYS: [&str; 4] = ["time", "to", "snapshot_id", "filter"];
 /// Where to go: one of `time`, `to`, `snapshot_id` and `filter`.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"time": "2026-01-02T03:04:05Z"}))]
 pub struct SeekSubscription {
     /// What was published at or after it is available again, what is unsettled and older is settled.
     #[schema(example = "2026-01-02T03:04:05Z", format = DateTime)]
@@ -42,16 +43,16 @@ pub struct SeekSubscription {
     filter: Option<Value>,
     /// With a filter: published at or after it.
     #[schema(format = DateTime)]
-    from: Option<String>,
+    since: Option<String>,
     /// With a filter: published before it.
     #[schema(format = DateTime)]
-    to_time: Option<String>,
+    until: Option<String>,
 }
 
 /// Make messages available again, or settle them
 ///
 /// 200 when that is done, 202 with a job to watch and cancel when it goes on.
-#[utoipa::path(post, path = "/subscriptions/{id}/seek", tag = "subscriptions",
+#[utoipa::path(post, path = "/subscriptions/{id}/seek", tag = "replay",
     params(("id" = String, Path)), request_body = SeekSubscription,
     responses((status = 200, body = Job, description = "It is done"),
         (status = 202, body = Job, description = "It goes on in the background"),
@@ -86,11 +87,12 @@ fn where_to(body: &Value, filter: Option<Box<RawValue>>) -> Result<Seek, Error> 
         .into_iter()
         .filter(|name| fields.optional(name).is_some())
         .collect();
-    let known: &[&str] = match given.as_slice() {
-        ["filter"] => &["filter", "from", "to_time"],
-        _ => &WAYS,
-    };
-    fields.refuse_others(known);
+    for name in ["since", "until"] {
+        // as good as left out; anything else belongs to a filter
+        if body.get(name).is_some_and(Value::is_null) {
+            fields.know(&[name]);
+        }
+    }
     let seek = match (given.as_slice(), filter) {
         (["time"], _) => times::optional(&mut fields, "time").map(Seek::Time),
         (["to"], _) => {
@@ -108,8 +110,8 @@ fn where_to(body: &Value, filter: Option<Box<RawValue>>) -> Result<Seek, Error> 
             filters::check(&mut fields, Some(&filter));
             Some(Seek::Replay {
                 filter,
-                from: times::optional(&mut fields, "from"),
-                to_time: times::optional(&mut fields, "to_time"),
+                since: times::optional(&mut fields, "since"),
+                until: times::optional(&mut fields, "until"),
             })
         }
         _ => None,

@@ -29,6 +29,7 @@ const MOST_A_SECOND: i32 = 1_000_000;
 /// New settings of a topic; those left out stay.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"message_retention_seconds": 604800}))]
 pub struct UpdateTopic {
     /// How long messages are kept for replay; null: as long as the server keeps them.
     #[schema(minimum = 0, maximum = 31_536_000)]
@@ -38,6 +39,7 @@ pub struct UpdateTopic {
 /// New settings of a subscription; those left out stay, null takes one back.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"max_delivery_attempts": 10, "ack_deadline_seconds": 120}))]
 pub struct UpdateSubscription {
     /// For messages published from now on; null lets every message pass.
     #[schema(value_type = Option<Object>)]
@@ -84,11 +86,11 @@ pub struct UpdateSubscription {
 
 /// What a new subscription has beside the retry policy; a fault is noted in `fields`.
 pub fn more_settings(fields: &mut Fields<'_>) -> MoreSettings {
-    let given = |fields: &Fields<'_>, name| fields.optional(name).is_some();
-    let int = |fields: &mut Fields<'_>, name, max| {
+    let given = |fields: &mut Fields<'_>, name: &'static str| fields.optional(name).is_some();
+    let int = |fields: &mut Fields<'_>, name: &'static str, max| {
         given(fields, name).then(|| fields.int(name, 1, 1, max))
     };
-    let flag = |fields: &mut Fields<'_>, name| {
+    let flag = |fields: &mut Fields<'_>, name: &'static str| {
         given(fields, name)
             .then(|| fields.boolean(name))
             .flatten()
@@ -168,9 +170,9 @@ pub async fn update_subscription(
 }
 
 /// The text of a body that is an object of none but these fields.
-fn changes<'a>(body: &'a Bytes, values: &Value, known: &[&str]) -> Result<&'a str, Error> {
+fn changes<'a>(body: &'a Bytes, values: &Value, known: &[&'static str]) -> Result<&'a str, Error> {
     let mut fields = Fields::of_body(values)?;
-    fields.refuse_others(known);
+    fields.know(known);
     filters::check(&mut fields, raw_field(body, "filter").as_deref());
     fields.finish()?;
     // it was parsed, so it is UTF-8

@@ -26,6 +26,8 @@ const MAX_DELIVERIES: usize = 1000;
 /// What to settle, and how; at most 1000 deliveries in all.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"acks": ["rAZl8o1wufUmKaw9ffxwtPgAAAAAAAAAB"],
+    "nacks": [], "rejects": [], "extends": []}))]
 pub struct SettleRequest {
     /// Receipts of messages that are done.
     acks: Option<Vec<String>>,
@@ -40,6 +42,8 @@ pub struct SettleRequest {
 /// A message to deliver again.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"receipt": "rAZl8o1wufUmKaw9ffxwtPgAAAAAAAAAB", "delay_seconds": 30,
+    "reason": "rate limited"}))]
 pub struct Nack {
     /// Of its delivery.
     receipt: String,
@@ -54,6 +58,7 @@ pub struct Nack {
 /// A message for the dead letters.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"receipt": "rAZl8o1wufUmKaw9ffxwtPgAAAAAAAAAB", "reason": "no such user"}))]
 pub struct Reject {
     /// Of its delivery.
     receipt: String,
@@ -65,6 +70,7 @@ pub struct Reject {
 /// A message that takes longer.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"receipt": "rAZl8o1wufUmKaw9ffxwtPgAAAAAAAAAB", "seconds": 60}))]
 pub struct Extend {
     /// Of its delivery.
     receipt: String,
@@ -84,6 +90,7 @@ pub struct SettleResult {
     status: String,
     /// When the lease ends now, of a delivery that was extended.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     ack_deadline: Option<Timestamp>,
 }
 
@@ -132,7 +139,7 @@ struct Parsed {
 fn parse(body: &Value) -> Result<Vec<Settlement>, Error> {
     const LISTS: [&str; 4] = ["acks", "nacks", "rejects", "extends"];
     let mut fields = Fields::of_body(body)?;
-    fields.refuse_others(&LISTS);
+    fields.know(&LISTS);
     fields.finish()?;
     let items = |list: &str| body.get(list).and_then(Value::as_array).map_or(0, Vec::len);
     let count: usize = LISTS.iter().map(|list| items(list)).sum();
@@ -230,23 +237,16 @@ fn fields_of(list: &str, item: &Value) -> Result<Action, Error> {
     let mut fields = Fields::of_body(item)?;
     fields.required("receipt");
     let action = match list {
-        "nacks" => {
-            fields.refuse_others(&["receipt", "delay_seconds", "reason"]);
-            Action::Nack {
-                seconds: fields
-                    .optional("delay_seconds")
-                    .map(|_| fields.int("delay_seconds", 0, 0, 43200)),
-                reason: reason(&mut fields),
-            }
-        }
-        "rejects" => {
-            fields.refuse_others(&["receipt", "reason"]);
-            Action::Reject {
-                reason: reason(&mut fields),
-            }
-        }
+        "nacks" => Action::Nack {
+            seconds: fields
+                .optional("delay_seconds")
+                .map(|_| fields.int("delay_seconds", 0, 0, 43200)),
+            reason: reason(&mut fields),
+        },
+        "rejects" => Action::Reject {
+            reason: reason(&mut fields),
+        },
         _ => {
-            fields.refuse_others(&["receipt", "seconds"]);
             fields.required("seconds");
             Action::Extend {
                 seconds: fields.int("seconds", 1, 1, 43200),

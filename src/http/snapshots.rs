@@ -18,6 +18,7 @@ use crate::error::Error;
 /// A new snapshot.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"id": "before-release", "subscription_id": "user-processor"}))]
 pub struct CreateSnapshot {
     /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
     #[schema(
@@ -43,7 +44,7 @@ pub struct SnapshotList {
 }
 
 /// Save which messages a subscription has not settled
-#[utoipa::path(post, path = "/snapshots", tag = "subscriptions", request_body = CreateSnapshot,
+#[utoipa::path(post, path = "/snapshots", tag = "replay", request_body = CreateSnapshot,
     responses((status = 201, body = Snapshot), NotFound, Conflict, TooLarge, CommonErrors),
     security((), ("oauth2" = ["subscriptions:update"])))]
 pub async fn create_snapshot(
@@ -54,7 +55,6 @@ pub async fn create_snapshot(
     let mut fields = Fields::of_body(&body)?;
     let id = fields.id("id");
     let subscription_id = fields.id("subscription_id");
-    fields.refuse_others(&["id", "subscription_id"]);
     fields.finish()?;
     caller.allow(&subscription_id)?;
     let created = db::snapshots::create(&app.pool, &id, &subscription_id).await?;
@@ -62,7 +62,7 @@ pub async fn create_snapshot(
 }
 
 /// List snapshots
-#[utoipa::path(get, path = "/snapshots", tag = "subscriptions", params(PageParams, OfSubscription),
+#[utoipa::path(get, path = "/snapshots", tag = "replay", params(PageParams, OfSubscription),
     responses((status = 200, body = SnapshotList), CommonErrors),
     security((), ("oauth2" = ["subscriptions:read"])))]
 pub async fn list_snapshots(
@@ -85,7 +85,7 @@ pub async fn list_snapshots(
 }
 
 /// Delete a snapshot
-#[utoipa::path(delete, path = "/snapshots/{id}", tag = "subscriptions",
+#[utoipa::path(delete, path = "/snapshots/{id}", tag = "replay",
     params(("id" = String, Path)),
     responses((status = 204), NotFound, Busy, CommonErrors),
     security((), ("oauth2" = ["subscriptions:update"])))]

@@ -27,6 +27,8 @@ use crate::error::Error;
 /// A new subscription.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"id": "user-processor", "topic_id": "user-events",
+    "filter": {"country": ["BR", "US"]}, "max_delivery_attempts": 5}))]
 pub struct CreateSubscription {
     /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
     #[schema(
@@ -49,13 +51,13 @@ pub struct CreateSubscription {
         example = json!({"country": ["BR", "US"], "price": [{"numeric": [">=", 10]}]}))]
     filter: Option<Value>,
     /// Deliveries of a message before it is dead-lettered; default: the server's.
-    #[schema(minimum = 1, maximum = 2_147_483_647)]
+    #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
     max_delivery_attempts: Option<i32>,
     /// First wait before a retry; doubles with every attempt; default: the server's.
-    #[schema(minimum = 1, maximum = 2_147_483_647)]
+    #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
     backoff_min_seconds: Option<i32>,
     /// Longest wait before a retry, at least `backoff_min_seconds`; default: the server's.
-    #[schema(minimum = 1, maximum = 2_147_483_647)]
+    #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
     backoff_max_seconds: Option<i32>,
     /// How long a delivery is leased before it is available again; default: the server's.
     #[schema(minimum = 1, maximum = 43200)]

@@ -22,7 +22,7 @@ pub struct Timeline {
     /// Its topic.
     topic_id: String,
     /// When it was published.
-    published_at: Timestamp,
+    created_at: Timestamp,
     /// The subscriptions of the topic that the caller may read, ordered by id.
     subscriptions: Vec<SubscriptionTimeline>,
 }
@@ -51,12 +51,15 @@ pub struct TimelineEvent {
     event: String,
     /// Which delivery it was; the first is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     attempt: Option<i32>,
     /// Who had the message.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     consumer_id: Option<String>,
     /// Why: what the consumer said, why it is a dead letter, or what of the filter does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
@@ -82,7 +85,7 @@ pub async fn message_timeline(
     let mut timeline = Timeline {
         id,
         topic_id: first.topic_id.clone(),
-        published_at: first.published_at,
+        created_at: first.published_at,
         subscriptions: Vec::new(),
     };
     for event in events {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::validation::Fields;
 
 /// A time, if given.
-pub fn optional(fields: &mut Fields<'_>, name: &str) -> Option<DateTime<Utc>> {
+pub fn optional(fields: &mut Fields<'_>, name: &'static str) -> Option<DateTime<Utc>> {
     let value = fields.optional(name)?;
     let time = value.as_str().map(DateTime::parse_from_rfc3339);
     if let Some(Ok(time)) = time {

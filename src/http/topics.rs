@@ -24,6 +24,7 @@ use crate::error::Error;
 /// A new topic.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"id": "user-events"}))]
 pub struct CreateTopic {
     /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
     #[schema(
@@ -106,8 +107,9 @@ pub async fn delete_topic(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Publish messages, all or none
-#[utoipa::path(post, path = "/topics/{id}/messages", tag = "topics",
+/// Publish payloads, all or none
+#[utoipa::path(post, path = "/topics/{id}/messages", tag = "original",
+    operation_id = "publish_payloads",
     params(("id" = String, Path),
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256,
             description = "Under which this request is answered once")),

@@ -42,10 +42,13 @@ pub fn fault_with(
 }
 
 /// The fields of a body or query, and the faults found in them so far. A getter of a faulty field
-/// returns a placeholder; [`Fields::finish`] then refuses the request.
+/// returns a placeholder; [`Fields::finish`] then refuses the request. What nobody asked for is a
+/// fault of a body too: a typo must not pass in silence.
 pub struct Fields<'a> {
     place: &'static str,
     values: &'a Map<String, Value>,
+    /// Those of the values that were asked for.
+    known: Vec<&'static str>,
     faults: Vec<Fault>,
 }
 
@@ -66,6 +69,7 @@ impl<'a> Fields<'a> {
         Ok(Self {
             place: "body",
             values,
+            known: Vec::new(),
             faults: Vec::new(),
         })
     }
@@ -76,15 +80,41 @@ impl<'a> Fields<'a> {
         Self {
             place: "query",
             values,
+            known: Vec::new(),
             faults: Vec::new(),
         }
     }
 
-    /// Refuse the request if there was a fault.
+    /// Refuse the request if there was a fault, or a field that nobody asked for. The parameters of a
+    /// query are known before a handler sees them.
     ///
     /// # Errors
     /// All faults.
-    pub fn finish(self) -> Result<(), Error> {
+    pub fn finish(mut self) -> Result<(), Error> {
+        if self.place == "body" && self.known.len() < self.values.len() {
+            let values = self.values;
+            let others = values
+                .keys()
+                .filter(|name| !self.known.contains(&name.as_str()));
+            for name in others.take(MAX_FAULTS).collect::<Vec<_>>() {
+                self.faults.push(self.unknown(name));
+            }
+        }
+        self.finish_ignoring_others()
+    }
+
+    fn unknown(&self, name: &str) -> Fault {
+        let loc = vec![json!(self.place), json!(name)];
+        let input = self.values.get(name).cloned().unwrap_or(Value::Null);
+        let msg = "Extra inputs are not permitted";
+        fault("extra_forbidden", loc, msg, input)
+    }
+
+    /// Refuse the request if there was a fault, whatever else it holds.
+    ///
+    /// # Errors
+    /// All faults.
+    pub fn finish_ignoring_others(self) -> Result<(), Error> {
         if self.faults.is_empty() {
             Ok(())
         } else {
@@ -93,9 +123,24 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field; an explicit null counts as none where the field may be left out.
-    #[must_use]
-    pub fn optional(&self, name: &str) -> Option<&'a Value> {
-        self.values.get(name).filter(|value| !value.is_null())
+    pub fn optional(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The value of a field, which is known from now on.
+    fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+        let value = self.values.get(name)?;
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
+        Some(value)
+    }
+
+    /// Note that these fields may be there, though they are read in another way.
+    pub fn know(&mut self, names: &[&'static str]) {
+        for name in names {
+            self.get(name);
+        }
     }
 
     /// Note a fault of a field.
@@ -112,8 +157,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field that must be there; null is a value.
-    pub fn required(&mut self, name: &str) -> Option<&'a Value> {
-        let value = self.values.get(name);
+    pub fn required(&mut self, name: &'static str) -> Option<&'a Value> {
+        let value = self.get(name);
         if value.is_none() {
             let input = match self.place {
                 "body" => given::object(self.values),
@@ -126,18 +171,8 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// Note the fields that are none of these: a typo must not pass in silence.
-    pub fn refuse_others(&mut self, known: &[&str]) {
-        let values = self.values;
-        let others = values.keys().filter(|name| !known.contains(&name.as_str()));
-        for name in others.take(MAX_FAULTS) {
-            let msg = "Extra inputs are not permitted";
-            self.refuse(name, "extra_forbidden", msg, None);
-        }
-    }
-
     /// Text of a length from `min` to `max` characters, without NUL.
-    pub fn text(&mut self, name: &str, min: usize, max: usize) -> String {
+    pub fn text(&mut self, name: &'static str, min: usize, max: usize) -> String {
         let Some(value) = self.required(name) else {
             return String::new();
         };
@@ -171,7 +206,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Text with the surrounding space removed, of at least one character.
-    pub fn trimmed(&mut self, name: &str) -> String {
+    pub fn trimmed(&mut self, name: &'static str) -> String {
         let text = self.text(name, 0, TEXT_MAX_LENGTH).trim().to_owned();
         if text.is_empty() && self.values.get(name).is_some_and(Value::is_string) {
             let ctx = Some(json!({"min_length": 1}));
@@ -186,7 +221,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The id of a topic or subscription.
-    pub fn id(&mut self, name: &str) -> String {
+    pub fn id(&mut self, name: &'static str) -> String {
         let before = self.faults.len();
         let text = self.text(name, 0, ID_MAX_LENGTH);
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
@@ -199,7 +234,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A UUID.
-    pub fn uuid(&mut self, name: &str) -> Uuid {
+    pub fn uuid(&mut self, name: &'static str) -> Uuid {
         let Some(value) = self.required(name) else {
             return Uuid::nil();
         };
@@ -220,7 +255,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of UUIDs.
-    pub fn uuids(&mut self, name: &str) -> Vec<Uuid> {
+    pub fn uuids(&mut self, name: &'static str) -> Vec<Uuid> {
         let Some(value) = self.required(name) else {
             return Vec::new();
         };
@@ -245,8 +280,8 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number from `min` to `max`, or the default: 7, 7.0, "7" and true (1) are taken.
-    pub fn integer(&mut self, name: &str, default: i64, min: i64, max: i64) -> i64 {
-        let Some(value) = self.values.get(name) else {
+    pub fn integer(&mut self, name: &'static str, default: i64, min: i64, max: i64) -> i64 {
+        let Some(value) = self.get(name) else {
             return default;
         };
         let number = match value {
@@ -281,14 +316,14 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number that fits Postgres's `int`.
-    pub fn int(&mut self, name: &str, default: i32, min: i32, max: i32) -> i32 {
+    pub fn int(&mut self, name: &'static str, default: i32, min: i32, max: i32) -> i32 {
         let number = self.integer(name, default.into(), min.into(), max.into());
         i32::try_from(number).unwrap_or(default)
     }
 
     /// true or false, if given: 1, "yes", "on" and the like are taken.
-    pub fn boolean(&mut self, name: &str) -> Option<bool> {
-        let (kind, msg) = match self.values.get(name)? {
+    pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        let (kind, msg) = match self.get(name)? {
             Value::Bool(flag) => return Some(*flag),
             Value::Number(number) => match number.as_f64() {
                 Some(1.0) => return Some(true),

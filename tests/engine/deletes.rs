@@ -194,7 +194,7 @@ async fn whoever_waits_for_a_delete_is_told_that_there_is_nothing_any_more() {
 
     for call in [
         "select pubsub.reprocess_dlq_messages('s', array[gen_random_uuid()])",
-        "select pubsub.redrive_dlq_messages('s')",
+        "select pubsub.reprocess_matching_dlq_messages('s')",
         "select pubsub.resume_messages('s', array[gen_random_uuid()], 'skip')",
         "select pubsub.seek_subscription('s', now())",
         "select pubsub.seek_subscription_to_end('s')",

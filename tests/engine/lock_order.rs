@@ -49,7 +49,7 @@ const CALLS: &[&str] = &[
     "select pubsub.cancel_job(j.id) from pubsub.list_jobs(null, 0, 2) j",
     "select pubsub.reprocess_dlq_messages('$', array( \
         select l.message_id from pubsub.list_dlq_messages('$', 0, 100) l order by random()))",
-    "select pubsub.redrive_dlq_messages('$', null, 50, nullif(# * 1000, 0))",
+    "select pubsub.reprocess_matching_dlq_messages('$', null, 50, nullif(# * 1000, 0))",
     "select pubsub.purge_dlq_messages('$', array( \
         select l.message_id from pubsub.list_dlq_messages('$', 0, 10) l))",
     "select pubsub.resume_messages('$', array( \
@@ -98,7 +98,7 @@ async fn work(mut connection: PgConnection, until: Instant) -> BTreeMap<String, 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_deadlocks_while_a_subscription_is_sought_redriven_changed_and_deleted_by_many() {
+async fn nobody_deadlocks_while_a_subscription_is_sought_reprocessed_changed_and_deleted_by_many() {
     let (database, mut connection) = database().await;
     for sql in &MAKE[1..] {
         // some are there already

@@ -232,7 +232,7 @@ async fn tail(connection: &mut PgConnection) -> Uuid {
 }
 
 #[tokio::test]
-async fn what_is_redriven_below_all_that_is_live_goes_first() {
+async fn what_is_reprocessed_below_all_that_is_live_goes_first() {
     let (database, mut consumer) = ordered_database().await;
     let mut other = database.connect().await;
     let published = publish_keys(&mut consumer, "aaa").await;

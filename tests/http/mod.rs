@@ -7,3 +7,4 @@ mod oauth;
 mod robustness;
 mod subscriptions;
 mod topics;
+mod unknown;

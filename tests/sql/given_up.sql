@@ -1,4 +1,4 @@
-/* Ordering keys across dead letters, parking and redrives, by what claims hand out. */
+/* Ordering keys across dead letters, parking and reprocessing, by what claims hand out. */
 
 /* ordered — messages of the keys given, in an ordering subscription; their ids. */
 create function pg_temp.ordered(p_name text, p_failure text, p_keys text[])
@@ -74,7 +74,7 @@ $$;
 do $$
 declare
     c_proves constant text :=
-        'a redriven message comes before the later ones of its key, also when it is paced';
+        'a reprocessed message comes before the later ones of its key, also when it is paced';
     v_ids uuid[];
     v_pace int;
 begin
@@ -86,7 +86,7 @@ begin
             'again-' || coalesce(v_pace, 0), pg_temp.claim('again-' || coalesce(v_pace, 0), 2));
         assert (
             select r.reprocessed = 2
-            from pubsub.redrive_dlq_messages(
+            from pubsub.reprocess_matching_dlq_messages(
                 'again-' || coalesce(v_pace, 0), p_per_second => v_pace) r
         ), c_proves;
 
@@ -107,7 +107,7 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'many redriven messages are found without a new connection';
+    c_proves constant text := 'many reprocessed messages are found without a new connection';
     v_ids uuid[] := pg_temp.stock('found-again', 2500, 1);
 begin
     for v_batch in 1 .. 3 loop
@@ -116,7 +116,7 @@ begin
     assert pg_temp.claim('found-again') = '{}', c_proves;
 
     assert (
-        select r.reprocessed = 2500 from pubsub.redrive_dlq_messages('found-again') r
+        select r.reprocessed = 2500 from pubsub.reprocess_matching_dlq_messages('found-again') r
     ), c_proves;
 
     assert pg_temp.claim('found-again') || pg_temp.claim('found-again')
@@ -146,7 +146,7 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'redriven messages of a fairness value or a priority are found';
+    c_proves constant text := 'reprocessed messages of a fairness value or a priority are found';
     v_ids uuid[];
 begin
     perform pubsub.create_topic('fair');
@@ -157,7 +157,7 @@ begin
     perform pubsub.nack_messages('fair', pg_temp.claim('fair'));
     delete from pubsub_data.fair_lanes;
 
-    perform pubsub.redrive_dlq_messages('fair');
+    perform pubsub.reprocess_matching_dlq_messages('fair');
 
     assert array(select unnest(pg_temp.claim('fair')) order by 1) = v_ids, c_proves;
 end

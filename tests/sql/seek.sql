@@ -157,7 +157,7 @@ begin
             ($q$seek_subscription('refused', null)$q$, 'PS422(time) time is required'),
             ($q$replay_messages('refused', '{"a": 1}')$q$, 'PS422(filter) %'),
             ($q$replay_messages('refused', null, now(), now() - interval '1 s')$q$,
-                'PS422(to_time) to_time must not be before from')
+                'PS422(until) until must not be before since')
         ) c (call, refusal)
     loop
         assert pg_temp.refusal('select pubsub.' || v_case.call) like v_case.refusal,

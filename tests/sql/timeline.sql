@@ -61,7 +61,7 @@ begin
         'consumer_lost 1 first, delivered 2 second, rejected 2 second no such order, '
         'dead_lettered 2 rejected', c_proves || ': from the dead letter';
 
-    perform pubsub.redrive_dlq_messages('tale');
+    perform pubsub.reprocess_matching_dlq_messages('tale');
     perform pubsub.consume_messages('tale', 'third', 1);
     perform pubsub.ack_messages('tale', v_ids);
     assert pg_temp.tale(v_ids[1], 'tale') like 'acked: published, %acked 1 third', c_proves;

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod database;
+pub mod documented;
 pub mod pooler;
 
 use std::time::Duration;
@@ -248,14 +249,19 @@ impl Caller<'_> {
     }
 }
 
-/// Send a request that was shaped by hand.
+/// Send a request that was shaped by hand. The answer must be a documented one.
 pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.unwrap();
-    Answer {
+    let (client, request) = request.build_split();
+    let request = request.unwrap();
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await.unwrap();
+    let answer = Answer {
         status: response.status().as_u16(),
         headers: response.headers().clone(),
         body: response.text().await.unwrap(),
-    }
+    };
+    documented::check(method.as_str(), &path, answer.status, &answer.body);
+    answer
 }
 
 /// What the service answered.

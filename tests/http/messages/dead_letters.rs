@@ -145,7 +145,7 @@ async fn all_dead_letters_come_back_or_those_that_match() {
 }
 
 #[tokio::test]
-async fn a_paced_redrive_waits_its_turn() {
+async fn a_paced_reprocessing_waits_its_turn() {
     let (app, dead) = app_with_dead(5).await;
 
     let paced = json!({"all": true, "per_second": 1});
@@ -176,7 +176,7 @@ async fn dead_letters_are_purged() {
 }
 
 #[tokio::test]
-async fn a_redrive_that_does_not_say_what_is_refused() {
+async fn reprocessing_that_does_not_say_what_is_refused() {
     let (app, dead) = app_with_dead(2).await;
     for (body, loc) in [
         (json!({}), json!(["body", "all"])),

@@ -51,7 +51,7 @@ async fn a_parked_message_says_what_it_holds_up() {
     assert_eq!(
         parked,
         json!({"id": messages[0], "subscription_id": "s", "payload": {"n": 0},
-            "delivery_attempts": 1, "created_at": null, "attributes": null, "ordering_key": "k",
+            "delivery_attempts": 1, "created_at": null, "attributes": {}, "ordering_key": "k",
             "consumer_id": "c", "last_error": "broken", "parked_at": null, "behind": 2})
     );
     assert_eq!(list["data"].as_array().unwrap().len(), 1);

@@ -119,7 +119,7 @@ async fn a_message_tells_its_topic_also_without_subscriptions() {
 
     assert_eq!(
         timeline,
-        json!({"id": message["id"], "topic_id": "t", "published_at": message["created_at"],
+        json!({"id": message["id"], "topic_id": "t", "created_at": message["created_at"],
             "subscriptions": []})
     );
 }

@@ -38,7 +38,7 @@ async fn requests_are_counted_by_method_route_and_exact_status() {
 
     for path in [
         "/topics/t",
-        "/topics/t?x=1",
+        "/topics/t?",
         "/topics/a",
         "/topics/b",
         "/topics/%00",

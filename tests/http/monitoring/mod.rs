@@ -1,6 +1,7 @@
 //! Health, request ids, metrics, the documentation, and a database that is gone.
 
 mod docs;
+mod examples;
 mod metrics;
 mod outages;
 

@@ -28,7 +28,7 @@ async fn the_object_of_a_scope_is_compared_with_the_decoded_path() {
         ("/topics/mine%2Fx", 403),
         ("/topics/MINE", 403),
         ("/topics/min", 403),
-        ("/topics/mine?id=mine", 404),
+        ("/topics/mine?id=mine", 422),
         ("/topics/other?id=mine", 403),
     ] {
         let answer = app.with_token(Some(&token)).get(path).await;

@@ -77,9 +77,9 @@ async fn a_filter_is_replayed_over_a_stretch_of_time() {
     ack_all(&app).await;
 
     for (more, changed) in [
-        (json!({"from": middle}), 1),
-        (json!({"to_time": middle}), 1),
-        (json!({"from": middle, "to_time": middle}), 0),
+        (json!({"since": middle}), 1),
+        (json!({"until": middle}), 1),
+        (json!({"since": middle, "until": middle}), 0),
     ] {
         let mut body = json!({"filter": {"n": [1]}});
         body.as_object_mut()
@@ -245,7 +245,10 @@ async fn what_is_no_place_is_refused() {
         (json!({"time": 1_700_000_000}), json!(["body", "time"])),
         (json!({"to": "start"}), json!(["body", "to"])),
         (json!({"to": ["end"]}), json!(["body", "to"])),
-        (json!({"to": "end", "from": now()}), json!(["body", "from"])),
+        (
+            json!({"to": "end", "since": now()}),
+            json!(["body", "since"]),
+        ),
         (json!({"time": now(), "when": 1}), json!(["body", "when"])),
         (
             json!({"snapshot_id": "a b"}),
@@ -256,10 +259,13 @@ async fn what_is_no_place_is_refused() {
             json!({"filter": {"a": [{"sufix": "x"}]}}),
             json!(["body", "filter", "a", 0, "sufix"]),
         ),
-        (json!({"filter": {}, "from": "x"}), json!(["body", "from"])),
         (
-            json!({"filter": {}, "from": "2026-01-02T00:00:00Z", "to_time": "2026-01-01T00:00:00Z"}),
-            json!(["body", "to_time"]),
+            json!({"filter": {}, "since": "x"}),
+            json!(["body", "since"]),
+        ),
+        (
+            json!({"filter": {}, "since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}),
+            json!(["body", "until"]),
         ),
     ] {
         let refused = app

@@ -165,8 +165,8 @@ comment on function pubsub.reprocess_dlq_messages is
     'Make dead letters available again with no attempts spent; returns how many were.';
 
 /*
- * redrive_dlq_messages — make all dead letters available again, or those that match a filter, the
- * oldest first.
+ * reprocess_matching_dlq_messages — make all dead letters available again, or those that match a
+ * filter, the oldest first.
  *
  * In       p_filter: as a subscription's; null: all · p_limit: most of them; null: 10000 ·
  *          p_per_second: hand out no more than so many a second; null: all at once
@@ -176,7 +176,7 @@ comment on function pubsub.reprocess_dlq_messages is
  * Locks    the subscription, the dead letters, of which it skips those that others hold, then their
  *          messages
  */
-create function pubsub.redrive_dlq_messages(
+create function pubsub.reprocess_matching_dlq_messages(
     p_subscription_id text, p_filter json default null, p_limit int default null,
     p_per_second int default null
 )
@@ -198,7 +198,7 @@ begin
         perform pubsub.fail_validation('per_second', 'per_second must be 1 to 1000000');
     end if;
     perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
-    redrive_dlq_messages.reprocessed := pubsub.revive_dead_letters(
+    reprocess_matching_dlq_messages.reprocessed := pubsub.revive_dead_letters(
         v_keys.topic_key, v_keys.subscription_key, array(
             select l.message_id
             from pubsub_data.dead_letters l
@@ -211,7 +211,7 @@ begin
             limit coalesce(p_limit, c_most)
             for update skip locked
         ), p_per_second);
-    select count(*) into redrive_dlq_messages.remaining
+    select count(*) into reprocess_matching_dlq_messages.remaining
     from pubsub_data.dead_letters l
     where l.topic_key = v_keys.topic_key
         and l.subscription_key = v_keys.subscription_key
@@ -222,7 +222,7 @@ begin
 end
 $$;
 
-comment on function pubsub.redrive_dlq_messages is
+comment on function pubsub.reprocess_matching_dlq_messages is
     'Make dead letters available again, all or those that match a filter, at once or paced.';
 
 /*

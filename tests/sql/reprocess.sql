@@ -1,4 +1,4 @@
-/* Dead letters: listing, reprocessing, redriving, purging. */
+/* Dead letters: listing, reprocessing, by filter, purging. */
 
 do $$
 declare
@@ -180,30 +180,30 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a redrive brings back all dead letters, in publish order';
-    v_ids uuid[] := pg_temp.dead('redrive', 5);
+    c_proves constant text := 'reprocessing brings back all dead letters, in publish order';
+    v_ids uuid[] := pg_temp.dead('matching', 5);
 begin
     assert (
-        select r.reprocessed = 5 and r.remaining = 0 from pubsub.redrive_dlq_messages('redrive') r
+        select r.reprocessed = 5 and r.remaining = 0 from pubsub.reprocess_matching_dlq_messages('matching') r
     ), c_proves;
 
-    assert pg_temp.claim('redrive') = v_ids, c_proves;
-    assert (select count(*) from pubsub.list_dlq_messages('redrive')) = 0, c_proves;
-    assert pubsub.recount_messages('redrive') = 0, c_proves;
+    assert pg_temp.claim('matching') = v_ids, c_proves;
+    assert (select count(*) from pubsub.list_dlq_messages('matching')) = 0, c_proves;
+    assert pubsub.recount_messages('matching') = 0, c_proves;
     assert (
-        select r.reprocessed = 0 and r.remaining = 0 from pubsub.redrive_dlq_messages('redrive') r
+        select r.reprocessed = 0 and r.remaining = 0 from pubsub.reprocess_matching_dlq_messages('matching') r
     ), c_proves;
 end
 $$;
 
 do $$
 declare
-    c_proves constant text := 'a redrive takes the oldest up to its limit and tells what is left';
+    c_proves constant text := 'reprocessing takes the oldest up to its limit and tells what is left';
     v_ids uuid[] := pg_temp.dead('limit', 5);
 begin
     assert (
         select r.reprocessed = 2 and r.remaining = 3
-        from pubsub.redrive_dlq_messages('limit', p_limit => 2) r
+        from pubsub.reprocess_matching_dlq_messages('limit', p_limit => 2) r
     ), c_proves;
 
     assert pg_temp.claim('limit') = v_ids[1:2], c_proves;
@@ -212,7 +212,7 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a filter picks what is redriven, by payload and by attributes';
+    c_proves constant text := 'a filter picks what is reprocessed, by payload and by attributes';
     v_ids uuid[] := pg_temp.dead('picked', 5);
 begin
     update pubsub_data.dead_letters l set attributes = '{"region": "eu"}'
@@ -220,12 +220,12 @@ begin
 
     assert (
         select r.reprocessed = 1 and r.remaining = 1
-        from pubsub.redrive_dlq_messages('picked', '{"n": [2, 4]}', 1) r
+        from pubsub.reprocess_matching_dlq_messages('picked', '{"n": [2, 4]}', 1) r
     ), c_proves;
     assert pg_temp.claim('picked') = v_ids[2:2], c_proves;
     assert (
         select r.reprocessed = 1 and r.remaining = 0
-        from pubsub.redrive_dlq_messages('picked', '{"attributes": {"region": ["eu"]}}') r
+        from pubsub.reprocess_matching_dlq_messages('picked', '{"attributes": {"region": ["eu"]}}') r
     ), c_proves;
     assert pg_temp.claim('picked') = v_ids[5:5], c_proves;
     assert array(select l.message_id from pubsub.list_dlq_messages('picked') l)
@@ -235,13 +235,13 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a paced redrive spreads the messages, with at most ten wake-ups a second';
+    c_proves constant text := 'paced reprocessing spreads the messages, with at most ten wake-ups a second';
     v_ids uuid[] := pg_temp.dead('paced', 100);
     v_keys record := pubsub.subscription_keys('paced');
 begin
     assert (
         select r.reprocessed = 100
-        from pubsub.redrive_dlq_messages('paced', p_per_second => 40) r
+        from pubsub.reprocess_matching_dlq_messages('paced', p_per_second => 40) r
     ), c_proves;
 
     assert (
@@ -285,8 +285,8 @@ begin
     assert v_position.rewinds = 1, c_proves;
     assert v_position.rewound_to < v_ids[3] and v_position.rewound_to > v_earlier, c_proves;
 
-    perform pubsub.redrive_dlq_messages('rewound', p_limit => 1);
-    perform pubsub.redrive_dlq_messages('rewound');
+    perform pubsub.reprocess_matching_dlq_messages('rewound', p_limit => 1);
+    perform pubsub.reprocess_matching_dlq_messages('rewound');
     select s.rewinds, s.rewound_to into v_position
     from pubsub_data.subscriptions s where s.subscription_id = 'rewound';
     assert v_position.rewinds = 3 and v_position.rewound_to <= v_earlier, c_proves;
@@ -304,7 +304,7 @@ begin
     insert into pubsub_data.counters (topic_key, subscription_key, backlog)
     values (v_keys.topic_key, v_keys.subscription_key, 1);
 
-    assert (select r.reprocessed from pubsub.redrive_dlq_messages('beside') r) = 2, c_proves;
+    assert (select r.reprocessed from pubsub.reprocess_matching_dlq_messages('beside') r) = 2, c_proves;
 
     assert pg_temp.claim('beside') = v_ids, c_proves;
     assert pubsub.recount_messages('beside') = 0, c_proves;
@@ -383,12 +383,12 @@ begin
             ('PS422(per_second) per_second must be 1 to 1000000', 'p_per_second => 1000001')
         ) c (refusal, arguments)
     loop
-        assert pg_temp.refusal(format('select pubsub.redrive_dlq_messages(''refused'', %s)',
+        assert pg_temp.refusal(format('select pubsub.reprocess_matching_dlq_messages(''refused'', %s)',
             v_case.arguments)) = v_case.refusal, c_proves || ': ' || v_case.arguments;
     end loop;
-    assert pg_temp.refusal($q$select pubsub.redrive_dlq_messages('refused', '{"a": 1}')$q$)
+    assert pg_temp.refusal($q$select pubsub.reprocess_matching_dlq_messages('refused', '{"a": 1}')$q$)
         like 'PS422(filter) %', c_proves;
-    assert pg_temp.refusal($q$select pubsub.redrive_dlq_messages('none')$q$)
+    assert pg_temp.refusal($q$select pubsub.reprocess_matching_dlq_messages('none')$q$)
         = 'PS404 Subscription not found', c_proves;
     assert pg_temp.refusal($q$select pubsub.purge_dlq_messages('none')$q$)
         = 'PS404 Subscription not found', c_proves;
