@@ -14,19 +14,17 @@ RUN_DATA = $(or $(FASTPUBSUB_DATA_DIR),$(shell [ "$$(id -u)" = 0 ] && id postgre
 # How long make torture goes on.
 SECONDS ?= 600
 
-.PHONY: help setup setup-clients run build test test-matrix test-clients lint fmt bless psql bench torture
+.PHONY: help setup setup-tests setup-clients run build test test-matrix test-clients lint fmt bless psql bench torture
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
 
-setup: ## Install what is missing: a C compiler, PostgreSQL, curl, faketime (through apt)
+setup: ## Install what is missing: a C compiler, PostgreSQL, curl (through apt)
 	@missing=(); \
 	command -v cc >/dev/null || missing+=(build-essential); \
 	command -v curl >/dev/null || missing+=(curl); \
 	[ -n "$${FASTPUBSUB_PG_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| command -v initdb >/dev/null || missing+=(postgresql); \
-	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer); \
-	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(faketime); \
 	command -v cargo >/dev/null || { apt-cache show rustup >/dev/null 2>&1 && missing+=(rustup); } || true; \
 	if [ $${#missing[@]} -gt 0 ]; then \
 		echo "installing $${missing[*]}"; \
@@ -45,7 +43,18 @@ run: setup ## Build and serve on http://localhost:8000 over a private Postgres
 build: setup ## Build the release binary
 	cargo build --release
 
-test: setup ## Run every test
+# apart from setup: who only serves needs neither
+setup-tests: setup
+	@missing=(); \
+	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer); \
+	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(faketime); \
+	if [ $${#missing[@]} -gt 0 ]; then \
+		echo "installing $${missing[*]}"; \
+		$(SUDO) apt-get update -q; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy "$${missing[@]}"; \
+	fi
+
+test: setup-tests ## Run every test
 	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run; \
@@ -56,7 +65,7 @@ test: setup ## Run every test
 	fi; \
 	deploy/check.sh
 
-test-matrix: setup ## Run the tests on Postgres 14 to 18, or on some: make test-matrix MAJORS="14 18"
+test-matrix: setup-tests ## Run the tests on Postgres 14 to 18, or on some: make test-matrix MAJORS="14 18"
 	tests/matrix.sh $(MAJORS)
 
 # apart from setup: npm alone brings some hundred packages, which nobody needs who only serves

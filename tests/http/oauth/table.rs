@@ -138,10 +138,14 @@ fn body(route: &Route, whose: Whose) -> Option<Value> {
         ("POST", "/subscriptions/{id}/filter-preview") => json!({"filter": {}}),
         ("POST", "/subscriptions/{id}/seek") => json!({"to": "end"}),
         ("POST", "/snapshots") => json!({"id": "new", "subscription_id": subscription}),
-        ("POST", "/subscriptions/{id}/acks" | "/subscriptions/{id}/nacks") => json!([]),
+        (
+            "POST",
+            "/subscriptions/{id}/acks"
+            | "/subscriptions/{id}/nacks"
+            | "/subscriptions/{id}/dlq/reprocess",
+        ) => json!([]),
         ("POST", "/subscriptions/{id}/pull") => json!({"consumer_id": "c"}),
         ("POST", "/subscriptions/{id}/settle") => json!({"acks": []}),
-        ("POST", "/subscriptions/{id}/dlq/reprocess") => json!([]),
         ("POST", "/subscriptions/{id}/parked/resume") => {
             json!({"message_ids": [], "action": "retry"})
         }
