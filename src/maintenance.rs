@@ -28,7 +28,9 @@ const SPENT_WITHIN_SECONDS: i32 = 60;
 const JOBS_EVERY: Duration = Duration::from_secs(2);
 /// How many messages a step looks at, unless it then takes too long.
 const BATCH: i32 = 10_000;
-/// How far back a step looks for jobs to tell of: longer than any step takes.
+/// How often jobs are looked for that ended without a step, such as cancelled ones.
+const ENDED_EVERY: Duration = Duration::from_secs(15);
+/// How far back that looks: longer than any step takes.
 const ENDED_WITHIN_SECONDS: i32 = 120;
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
@@ -52,6 +54,7 @@ async fn work_on(pool: &Database, settings: &Settings) {
     let mut jobs = Jobs {
         batch: BATCH,
         ended: Ended::from_now(),
+        next_look: Instant::now(),
     };
     let mut leads = false;
     let mut next_step = Instant::now();
@@ -82,6 +85,7 @@ struct Jobs {
     /// How many messages a step looks at.
     batch: i32,
     ended: Ended,
+    next_look: Instant,
 }
 
 impl Jobs {
@@ -90,9 +94,12 @@ impl Jobs {
     async fn step(&mut self, pool: &Database) -> Duration {
         let started = Instant::now();
         let advanced = db::jobs::advance(pool, self.batch).await;
-        match db::jobs::ended(pool, ENDED_WITHIN_SECONDS).await {
-            Ok(jobs) => self.ended.update(&jobs),
-            Err(error) => tracing::warn!(error = %error, "looking for ended jobs failed"),
+        if matches!(advanced, Ok(true)) || started >= self.next_look {
+            self.next_look = started + ENDED_EVERY;
+            match db::jobs::ended(pool, ENDED_WITHIN_SECONDS).await {
+                Ok(jobs) => self.ended.update(&jobs),
+                Err(error) => tracing::warn!(error = %error, "looking for ended jobs failed"),
+            }
         }
         match advanced {
             Ok(true) => {

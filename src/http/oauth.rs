@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::body;
 use super::extract::{is_json, media_type};
-use super::openapi::{TokenErrors, TooLarge};
+use super::openapi::TokenErrors;
 use super::tree::parse_json;
 use super::validation::{Fields, TEXT_MAX_LENGTH};
 use crate::app::App;
@@ -67,7 +67,7 @@ pub struct TokenForm {
     request_body(content((TokenRequest = "application/json"), (TokenForm = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Issued for a form", body = AccessToken),
         (status = 201, description = "Issued for JSON", body = AccessToken),
-        TokenErrors, TooLarge))]
+        TokenErrors))]
 pub async fn issue_token(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = match body::read(&parts.headers, body, body::TOKEN, &app).await {

@@ -39,6 +39,10 @@ pub struct OAuthErrorBody {
     error: String,
     /// What is wrong.
     error_description: String,
+    /// The same for JSON, where authentication is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    detail: Option<String>,
 }
 
 /// Why there is no token: an error of RFC 6749 for a form, and the one of all routes for JSON.
@@ -118,18 +122,27 @@ pub enum TokenErrors {
     /// Unknown or inactive client, or wrong secret; which one is not told
     #[response(status = 401)]
     Unauthorized(TokenError),
+    /// The body is too large
+    #[response(status = 413)]
+    TooLarge(TokenError),
+    /// The body is encoded
+    #[response(status = 415)]
+    Encoded(TokenError),
     /// The JSON does not have the right form
     #[response(status = 422)]
     Invalid(ErrorBody),
+    /// Too many logins at a time; try again after the seconds of the header Retry-After
+    #[response(status = 429)]
+    TooMany(TokenError),
     /// A defect
     #[response(status = 500)]
-    Internal(ErrorBody),
+    Internal(TokenError),
     /// The database is unavailable; try again after the seconds of the header Retry-After
     #[response(status = 503)]
-    Unavailable(ErrorBody),
+    Unavailable(TokenError),
     /// The database took too long
     #[response(status = 504)]
-    Timeout(ErrorBody),
+    Timeout(TokenError),
 }
 
 /// The order is one in which the examples work; a test runs them.

@@ -47,7 +47,7 @@ async fn requests(
     let topic = json!({"id": "t"});
     let messages = json!([{"text": PAYLOAD}]);
     let invalid = json!({"id": PAYLOAD.to_owned() + " "});
-    let query = format!("/topics?limit=5&x={PAYLOAD}");
+    let query = format!("/topics?limit=5&after={PAYLOAD}");
     let some = Some(token);
     for (route, token, id, body, status) in [
         (("POST", "/topics"), some, "req-1", topic, 201),

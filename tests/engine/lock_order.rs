@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::{database, execute};
@@ -68,6 +68,18 @@ const CALLS: &[&str] = &[
     "select pubsub.delete_topic((array['t', 'dead'])[1 + random()])",
 ];
 
+/// Who waits for whom, and where.
+fn whereabouts(error: &sqlx::Error) -> String {
+    let error = error.as_database_error();
+    let error = error.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    error
+        .map(|error| {
+            let parts = [error.detail(), error.r#where()];
+            parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+        })
+        .unwrap_or_default()
+}
+
 /// Work until then; how often each end was met.
 async fn work(mut connection: PgConnection, until: Instant) -> BTreeMap<String, usize> {
     let mut ends = BTreeMap::new();
@@ -88,7 +100,7 @@ async fn work(mut connection: PgConnection, until: Instant) -> BTreeMap<String, 
             Ok(_) => "done".to_owned(),
             Err(error) => match error.as_database_error().and_then(|error| error.code()) {
                 Some(code) if code.starts_with("PS4") => code.into_owned(),
-                _ => format!("{error}: {sql}"),
+                _ => format!("{error}: {sql}\n{}", whereabouts(&error)),
             },
         };
         *ends.entry(end).or_default() += 1;
