@@ -18,9 +18,9 @@
 create function pubsub.lane_mark(p_lane text)
 returns text
 language sql immutable parallel safe
-as $$
-    select substr(md5(p_lane), 1, 16)
-$$;
+begin atomic
+    select substr(md5(p_lane), 1, 16);
+end;
 
 comment on function pubsub.lane_mark is
     'A short name of a lane, under which a session notes how far it was read.';

@@ -15,10 +15,10 @@
 create function pubsub.fail_filter_structure(p_path jsonb)
 returns void
 language sql immutable parallel safe
-as $$
+begin atomic
     select pubsub.fail_validation('filter', 'Invalid filter structure. Expected format: '
-        '{"field": ["value", ...]} with strings, numbers, booleans or operators as values', p_path)
-$$;
+        '{"field": ["value", ...]} with strings, numbers, booleans or operators as values', p_path);
+end;
 
 comment on function pubsub.fail_filter_structure is
     'Raise PS422 for a part of a filter that is of no known form.';
@@ -47,7 +47,7 @@ begin
     end if;
     -- no character of it may mean anything to a regular expression
     return format('%s like_regex %s', p_subject, to_jsonb(
-        regexp_replace(p_affix #>> '{}', '([].*+?^$(){}|\\[])', '\\\1', 'g') || '$'));
+        regexp_replace(p_affix #>> '{}', $r$([].*+?^$(){}|\\[])$r$, $r$\\\1$r$, 'g') || '$'));
 end
 $$;
 

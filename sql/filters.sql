@@ -96,10 +96,10 @@ comment on function pubsub.compile_fields is
 create function pubsub.compile_attribute_filter(p_filter jsonb)
 returns jsonpath
 language sql immutable parallel safe
-as $$
+begin atomic
     select case when jsonb_typeof(p_filter -> 'attributes') = 'object'
-        then pubsub.compile_fields(p_filter -> 'attributes', '$', '["attributes"]')::jsonpath end
-$$;
+        then pubsub.compile_fields(p_filter -> 'attributes', '$', '["attributes"]')::jsonpath end;
+end;
 
 comment on function pubsub.compile_attribute_filter is
     'The filter as a jsonpath predicate over the attributes; null matches all of them.';

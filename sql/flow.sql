@@ -19,11 +19,11 @@
 create function pubsub.counts_by_consumer(p_topic_key bigint, p_subscription_key bigint)
 returns boolean
 language sql stable parallel safe
-as $$
+begin atomic
     select coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null
     from pubsub_data.subscriptions s
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
-$$;
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+end;
 
 comment on function pubsub.counts_by_consumer is
     'Whether leased counters of a subscription carry the consumer.';
@@ -261,7 +261,7 @@ create function pubsub.next_allowance_at(
 )
 returns timestamptz
 language sql stable parallel safe
-as $$
+begin atomic
     with limits as (
         select s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
             clock_timestamp() as now
@@ -309,8 +309,8 @@ as $$
         )
     ), '-infinity')
     from (select 1) one
-    left join limits l on true
-$$;
+    left join limits l on true;
+end;
 
 comment on function pubsub.next_allowance_at is
     'When the limits of a subscription let a claim have something again; -infinity: now.';

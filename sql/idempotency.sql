@@ -182,7 +182,7 @@ create function pubsub.request_fingerprint(
 )
 returns text
 language sql immutable parallel safe
-as $$
+begin atomic
     select md5(jsonb_build_array(
         p_payloads, p_attributes, p_ordering_keys, p_priorities, p_idempotency_keys,
         -- as numbers: the text of a time depends on the session
@@ -196,8 +196,8 @@ as $$
             from unnest(p_expires_at) with ordinality as e (at, position)
             order by e.position
         )
-    )::text)
-$$;
+    )::text);
+end;
 
 comment on function pubsub.request_fingerprint is
     'A digest of all that a request publishes, by which another one under its key is told.';

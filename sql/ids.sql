@@ -12,12 +12,12 @@ create function pubsub.id_at(p_at timestamptz)
 returns uuid
 -- neither strict nor immutable, which would keep Postgres from inlining it
 language sql stable parallel safe
-as $$
+begin atomic
     select case when p_at is not null then
         (lpad(to_hex((greatest(0, date_part('epoch', p_at)) * 1000000)::bigint / 1000), 12, '0')
         || '00000000000000000000')::uuid
-    end
-$$;
+    end;
+end;
 
 comment on function pubsub.id_at is
     'The lowest message id of a time: compare ids with it to select by publish time.';
@@ -28,10 +28,10 @@ comment on function pubsub.id_at is
 create function pubsub.id_time(p_message_id uuid)
 returns timestamptz
 language sql immutable parallel safe
-as $$
+begin atomic
     select to_timestamp(
-        ('x' || translate(left(p_message_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
-$$;
+        ('x' || translate(left(p_message_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0);
+end;
 
 comment on function pubsub.id_time is 'The publish time in a message id, to the millisecond.';
 

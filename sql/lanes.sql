@@ -11,12 +11,12 @@
 create function pubsub.lane_of(p_value text)
 returns text
 language sql immutable parallel safe
-as $$
+begin atomic
     select case
         when octet_length(p_value) <= 2048 then p_value
         else left(p_value, 256) || md5(p_value)
-    end
-$$;
+    end;
+end;
 
 comment on function pubsub.lane_of is
     'The name of the lane of a value, short enough for an index.';
@@ -32,14 +32,14 @@ create function pubsub.delivery_lane(
 )
 returns text
 language sql immutable parallel safe
-as $$
+begin atomic
     select case
         when p_enable_ordering then pubsub.lane_of(p_ordering_key)
         when p_fairness_key is not null
             then coalesce(pubsub.lane_of(p_attributes ->> p_fairness_key), '')
         when p_priority > 0 then p_priority::text
-    end
-$$;
+    end;
+end;
 
 comment on function pubsub.delivery_lane is
     'The lane of a message in a subscription: ordering key, fairness value or priority; or none.';

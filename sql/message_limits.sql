@@ -180,14 +180,14 @@ create function pubsub.message_times(
 )
 returns timestamptz[]
 language sql stable parallel safe
-as $$
+begin atomic
     select case when num_nonnulls(p_at, p_seconds) > 0 then array(
         select coalesce(m.at,
             greatest(clock_timestamp(), m.after) + make_interval(secs => m.seconds))
         from unnest(p_at, p_seconds, p_after) with ordinality as m (at, seconds, after, position)
         order by m.position
-    ) end
-$$;
+    ) end;
+end;
 
 comment on function pubsub.message_times is
     'Times given as such or in seconds, as publish_messages takes them.';

@@ -9,9 +9,9 @@
 create function pubsub.counter_time(p_at timestamptz)
 returns timestamptz
 language sql immutable parallel safe
-as $$
-    select date_bin('100 milliseconds', p_at, '2000-01-01 00:00:00+00')
-$$;
+begin atomic
+    select date_bin('100 milliseconds', p_at, '2000-01-01 00:00:00+00');
+end;
 
 comment on function pubsub.counter_time is
     'The time under which counters note what ends at a time: to 0.1 s, never later.';

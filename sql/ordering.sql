@@ -30,14 +30,14 @@
 create function pubsub.is_unfinished(p_xid xid, p_snapshot pg_snapshot)
 returns boolean
 language sql immutable parallel safe
-as $$
+begin atomic
     -- the full id of which p_xid is the low half is the one nearest to the snapshot's end
     select not pg_catalog.pg_visible_in_snapshot((
         pg_catalog.pg_snapshot_xmax(p_snapshot)::text::bigint - 2147483648
         + ((p_xid::text::bigint - pg_catalog.pg_snapshot_xmax(p_snapshot)::text::bigint
             + 2147483648) & 4294967295)
-    )::text::xid8, p_snapshot)
-$$;
+    )::text::xid8, p_snapshot);
+end;
 
 comment on function pubsub.is_unfinished is
     'Whether a transaction had yet to end when a snapshot was taken.';

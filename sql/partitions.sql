@@ -26,6 +26,8 @@ language plpgsql volatile
 set lock_timeout = '50ms'
 as $$
 declare
+    -- the text of a time depends on the session
+    c_time constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
     v_seconds constant int := greatest(900, p_retention_seconds / 4);
     v_from timestamptz;
     v_until timestamptz;
@@ -64,8 +66,10 @@ begin
         execute format(
             'alter table pubsub_data.%I attach partition pubsub_data.%I for values from (%L) to (%L)',
             p_parent, v_name,
-            case p_parent when 'messages' then pubsub.id_at(v_from)::text else v_from::text end,
-            case p_parent when 'messages' then pubsub.id_at(v_until)::text else v_until::text end);
+            case p_parent when 'messages' then pubsub.id_at(v_from)::text
+                else to_char(v_from at time zone 'UTC', c_time) end,
+            case p_parent when 'messages' then pubsub.id_at(v_until)::text
+                else to_char(v_until at time zone 'UTC', c_time) end);
         insert into pubsub_data.partitions (parent, name, from_at, until_at)
         values (p_parent, v_name, v_from, v_until);
         v_made := v_made + 1;
@@ -132,9 +136,9 @@ comment on function pubsub.drop_acked_partition is
 create function pubsub.longest_retention(p_default_seconds int)
 returns int
 language sql stable parallel safe
-as $$
-    select greatest(p_default_seconds, max(t.message_retention_seconds)) from pubsub_data.topics t
-$$;
+begin atomic
+    select greatest(p_default_seconds, max(t.message_retention_seconds)) from pubsub_data.topics t;
+end;
 
 comment on function pubsub.longest_retention is
     'The longest message retention of all topics, in seconds, given that of topics without one.';
@@ -145,7 +149,7 @@ comment on function pubsub.longest_retention is
 create function pubsub.messages_are_needed(p_from uuid, p_until uuid)
 returns boolean
 language sql stable parallel safe
-as $$
+begin atomic
     select exists (
         select 1 from pubsub_data.subscriptions s
         where exists (
@@ -154,8 +158,8 @@ as $$
                 and d.subscription_key = s.subscription_key
                 and d.message_id >= p_from and d.message_id < p_until
         )
-    )
-$$;
+    );
+end;
 
 comment on function pubsub.messages_are_needed is
     'Whether a delivery refers to a message id in a range.';

@@ -16,9 +16,9 @@
 create function pubsub.seek_end()
 returns uuid
 language sql stable parallel safe
-as $$
-    select pubsub.id_at(clock_timestamp() + interval '1 ms')
-$$;
+begin atomic
+    select pubsub.id_at(clock_timestamp() + interval '1 ms');
+end;
 
 comment on function pubsub.seek_end is 'A message id above all that were published by now.';
 

@@ -13,10 +13,10 @@
 create function pubsub.backoff_seconds(p_attempts int, p_min_seconds int, p_max_seconds int)
 returns float8
 language sql immutable parallel safe
-as $$
+begin atomic
     -- 2^31 exceeds every p_max_seconds
-    select least(p_max_seconds, p_min_seconds * power(2, least(greatest(p_attempts, 1) - 1, 31)))
-$$;
+    select least(p_max_seconds, p_min_seconds * power(2, least(greatest(p_attempts, 1) - 1, 31)));
+end;
 
 comment on function pubsub.backoff_seconds is
     'Seconds to wait before the next delivery of a message that was delivered p_attempts times.';

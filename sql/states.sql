@@ -11,7 +11,7 @@ create function pubsub.delivery_state(
 )
 returns text
 language sql immutable parallel safe
-as $$
+begin atomic
     select case
         when p_lease is not null and (p_visible_at > p_now or p_attempts >= p_max_attempts)
             then 'delivered'
@@ -19,8 +19,8 @@ as $$
         when p_expires_at <= p_now then 'expired'
         when p_visible_at > p_now then 'scheduled'
         else 'available'
-    end
-$$;
+    end;
+end;
 
 comment on function pubsub.delivery_state is
     'The state of a delivery at a time: available, delivered, scheduled, parked or expired.';

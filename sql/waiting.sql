@@ -10,21 +10,24 @@
  *
  * In       p_snapshot: what an earlier call returned; anything else returns at once
  * Out      p_snapshot: which transactions had ended by now. Equal to the one given: p_seconds are over
- * Effects  commits at every look, so that it never holds old rows back from vacuum
+ * Effects  commits at every look, so that it never holds old rows back from vacuum; so it cannot have a
+ *          search_path of its own, and names in full all that it uses
  */
 create procedure pubsub.wait_for_commit(inout p_snapshot text, in p_seconds float8)
 language plpgsql
 as $$
 declare
     -- of pg_current_snapshot: a write-ahead position would move before what it says can be seen
-    v_snapshot text;
-    v_until constant timestamptz := clock_timestamp() + make_interval(secs => p_seconds);
+    v_snapshot pg_catalog.text;
+    v_until constant pg_catalog.timestamptz := pg_catalog.clock_timestamp()
+        operator(pg_catalog.+) pg_catalog.make_interval(secs => p_seconds);
 begin
     loop
-        v_snapshot := pg_current_snapshot()::text;
-        exit when v_snapshot is distinct from p_snapshot or clock_timestamp() >= v_until;
+        v_snapshot := pg_catalog.pg_current_snapshot()::pg_catalog.text;
+        exit when (v_snapshot operator(pg_catalog.=) p_snapshot) is not true
+            or pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_until;
         commit;
-        perform pg_sleep(0.02);
+        perform pg_catalog.pg_sleep(0.02);
         commit;
     end loop;
     p_snapshot := v_snapshot;

@@ -113,22 +113,14 @@ impl From<Signal> for Failed {
     }
 }
 
-impl<E: std::error::Error> From<E> for Failed {
+impl<E: std::error::Error + 'static> From<E> for Failed {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            source = cause.source();
-        }
+        let mut text = db::errors::describe(&error);
         // pgbouncer's, which has no code of its own
         if text.contains("statement pooling mode") {
             text.push_str(": set pool_mode of the pooler to transaction or session");
         }
-        Self::new(text.replace('\n', " "))
+        Self::new(text)
     }
 }
 

@@ -1,22 +1,25 @@
 //! Creating and updating the schema, and checking that it fits this binary.
 //!
 //! Tables come from the numbered files of `migrations/`, routines and views from the files of `sql/`,
-//! which are dropped and created anew as one set. All of it is one transaction.
+//! which are dropped and created anew as one set. All of it is one transaction, which depends on no
+//! setting of the database or the role.
 
 use refinery_core::Migration;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
-use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::errors::{describe, is_deadlock};
+use super::owners;
+use super::stamp::Stamp;
+
 /// The files of `migrations/`.
 mod tables {
     refinery::embed_migrations!("migrations");
 }
-use super::database::BEGIN;
-use tables::migrations;
+pub(super) use tables::migrations;
 
 /// The files of `sql/`, in the order in which they are applied.
 pub const ROUTINES: &[(&str, &str)] = &[
@@ -88,14 +91,29 @@ pub const ROUTINES: &[(&str, &str)] = &[
     ("clock.sql", include_str!("../../sql/clock.sql")),
     ("views.sql", include_str!("../../sql/views.sql")),
     ("health.sql", include_str!("../../sql/health.sql")),
+    ("search_path.sql", include_str!("../../sql/search_path.sql")),
     ("grants.sql", include_str!("../../sql/grants.sql")),
 ];
 
 /// "fpubsub" in bytes: the advisory lock that migrators queue on.
 const MIGRATION_LOCK: i64 = 0x66_70_75_62_73_75_62;
 
+/// What the text of our files means, whatever the database's and the role's settings are.
+const MEANING: &str = "set local search_path = pg_catalog, pg_temp; \
+    set local standard_conforming_strings = on; set local transform_null_equals = off; \
+    set local array_nulls = on; set local datestyle = 'ISO'; set local intervalstyle = 'postgres'; \
+    set local timezone = 'UTC'; set local xmloption = 'content'; \
+    set local quote_all_identifiers = off; set local check_function_bodies = on; \
+    set local plpgsql.extra_errors = 'none'; set local row_security = on";
+
 /// How long a migration waits for a table that is in use.
-const LOCK_TIMEOUT: &str = "set local lock_timeout = '10s'; set local statement_timeout = 0";
+const PATIENCE: &str = "set local lock_timeout = '10s'; set local statement_timeout = 0; \
+    set local idle_in_transaction_session_timeout = 0";
+
+const BEGIN: &str = "begin isolation level read committed read write not deferrable";
+
+/// How often a migration that got into a deadlock with the traffic around it is tried.
+const TRIES: usize = 5;
 
 const HISTORY_TABLE: &str = "pubsub_data.refinery_schema_history";
 
@@ -125,87 +143,15 @@ pub enum MigrateError {
     /// A newer fastpubsub has been here; going back would break it.
     #[error("the database schema was made by a newer fastpubsub; nothing was changed")]
     Newer,
+    /// Somebody else made the schemas, or something in them.
+    #[error("{0}; nothing was changed")]
+    Foreign(String),
     /// The database refused a statement or cannot be reached.
-    #[error(transparent)]
+    #[error("{}", describe(.0))]
     Database(#[from] sqlx::Error),
     /// A numbered migration failed, or its file was edited after it was applied.
-    #[error(transparent)]
+    #[error("{}", describe(.0))]
     Migration(#[from] refinery_core::Error),
-}
-
-/// What the comment on schema pubsub says: which migrations, which release, which files.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Stamp {
-    migration: u32,
-    release: (u32, u32, u32),
-    checksum: String,
-}
-
-impl Stamp {
-    fn ours() -> Self {
-        let migrations = migrations::runner().get_migrations().clone();
-        let mut digest = Sha256::new();
-        for migration in &migrations {
-            digest.update(migration.checksum().to_le_bytes());
-        }
-        for (name, sql) in ROUTINES {
-            digest.update(name);
-            digest.update(sql);
-        }
-        let checksum = digest
-            .finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Self {
-            migration: migrations
-                .iter()
-                .filter_map(|migration| u32::try_from(migration.version()).ok())
-                .max()
-                .unwrap_or_default(),
-            release: release(env!("CARGO_PKG_VERSION")),
-            checksum,
-        }
-    }
-
-    fn parse(comment: &str) -> Option<Self> {
-        let mut words = comment.strip_prefix("fastpubsub ")?.split(' ');
-        let release = release(words.next()?);
-        let migration = words.next()?.strip_prefix("schema=")?.parse().ok()?;
-        let checksum = words.next()?.strip_prefix("checksum=")?.to_owned();
-        Some(Self {
-            migration,
-            release,
-            checksum,
-        })
-    }
-
-    fn comment(&self) -> String {
-        let (major, minor, patch) = self.release;
-        format!(
-            "fastpubsub {major}.{minor}.{patch} schema={} checksum={}",
-            self.migration, self.checksum
-        )
-    }
-
-    fn fit(&self, database: Option<&Self>) -> Fit {
-        match database {
-            Some(stamp) if stamp.checksum == self.checksum => Fit::Same,
-            Some(stamp) if (stamp.migration, stamp.release) > (self.migration, self.release) => {
-                Fit::Newer
-            }
-            _ => Fit::Older,
-        }
-    }
-}
-
-fn release(version: &str) -> (u32, u32, u32) {
-    let mut numbers = version
-        .split(['.', '-'])
-        .map(|number| number.parse().unwrap_or_default());
-    let mut next = || numbers.next().unwrap_or_default();
-    (next(), next(), next())
 }
 
 /// The checksum of this binary's schema: equal checksums mean equal schemas.
@@ -217,54 +163,86 @@ pub fn checksum() -> String {
 /// Compare the schema of the database with this binary's.
 ///
 /// # Errors
-/// When the database cannot be reached.
-pub async fn check(connection: &mut PgConnection) -> Result<Fit, sqlx::Error> {
-    Ok(Stamp::ours().fit(stamp(connection).await?.as_ref()))
+/// When the schema, or something in it, belongs to somebody else, or the database cannot be reached.
+pub async fn check(connection: &mut PgConnection) -> Result<Fit, MigrateError> {
+    let mut transaction = connection.begin().await?;
+    sqlx::raw_sql(MEANING).execute(&mut *transaction).await?;
+    if let Some(foreign) = owners::foreign(&mut transaction).await? {
+        return Err(MigrateError::Foreign(foreign));
+    }
+    let fit = Stamp::ours().fit(stamp(&mut transaction).await?.as_ref());
+    transaction.rollback().await?;
+    Ok(fit)
 }
 
 async fn stamp(connection: &mut PgConnection) -> Result<Option<Stamp>, sqlx::Error> {
     // not prepared: the session may be a pooler's
-    let row = connection
-        .fetch_one(sqlx::raw_sql(
-            "select pg_catalog.obj_description(\
-             pg_catalog.to_regnamespace('pubsub'), 'pg_namespace')",
+    let rows = connection
+        .fetch_all(sqlx::raw_sql(
+            "select c.comment \
+             from (values \
+                 (1, pg_catalog.obj_description( \
+                     pg_catalog.to_regnamespace('pubsub'), 'pg_namespace')), \
+                 (2, pg_catalog.obj_description( \
+                     pg_catalog.to_regclass('pubsub_data.refinery_schema_history'), 'pg_class')) \
+             ) as c (turn, comment) \
+             where c.comment is not null order by c.turn",
         ))
         .await?;
-    let comment: Option<String> = row.try_get(0)?;
-    Ok(comment.as_deref().and_then(Stamp::parse))
+    let comments: Vec<String> = rows
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    Ok(comments.iter().find_map(|comment| Stamp::parse(comment)))
 }
 
 /// Bring the schema up to this binary's, all or nothing. Concurrent calls wait for each other.
 ///
 /// # Errors
-/// When the schema is newer, or a statement fails; the database is then as it was.
+/// When the schema is newer or somebody else's, or a statement fails; the database is then as it was.
 pub async fn migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
+    for _ in 1..TRIES {
+        match try_migrate(connection).await {
+            Err(error) if is_deadlock(&error) => {}
+            migrated => return migrated,
+        }
+    }
+    try_migrate(connection).await
+}
+
+async fn try_migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
     let ours = Stamp::ours();
     let mut transaction = connection.begin_with(BEGIN).await?;
-    sqlx::query("select pg_catalog.pg_advisory_xact_lock($1)")
+    sqlx::raw_sql(PATIENCE).execute(&mut *transaction).await?;
+    sqlx::raw_sql(MEANING).execute(&mut *transaction).await?;
+    sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(MIGRATION_LOCK)
         .persistent(false)
         .execute(&mut *transaction)
         .await?;
+    owners::create_schemas(&mut transaction).await?;
+    if let Some(foreign) = owners::foreign(&mut transaction).await? {
+        return Err(MigrateError::Foreign(foreign));
+    }
     match ours.fit(stamp(&mut transaction).await?.as_ref()) {
         Fit::Same => return Ok(Migrated::UpToDate),
         Fit::Newer => return Err(MigrateError::Newer),
         Fit::Older => {}
     }
 
-    sqlx::raw_sql(LOCK_TIMEOUT)
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::raw_sql("create schema if not exists pubsub; create schema if not exists pubsub_data")
-        .execute(&mut *transaction)
-        .await?;
+    let owns_schema = owners::become_owner(&mut transaction).await?;
     let (reset, routines) = ROUTINES.split_at(1);
     apply(&mut transaction, reset).await?;
     let mut runner = migrations::runner();
     runner.set_migration_table_name(HISTORY_TABLE);
     runner.run_async(&mut History(&mut transaction)).await?;
     apply(&mut transaction, routines).await?;
-    let comment = format!("comment on schema pubsub is '{}'", ours.comment());
+    let place = if owns_schema {
+        "schema pubsub".to_owned()
+    } else {
+        format!("table {HISTORY_TABLE}")
+    };
+    let comment = format!("comment on {place} is '{}'", ours.comment());
     sqlx::raw_sql(AssertSqlSafe(comment))
         .execute(&mut *transaction)
         .await?;
@@ -325,33 +303,3 @@ impl AsyncQuery<Vec<Migration>> for History<'_> {
 }
 
 impl AsyncMigrate for History<'_> {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stamp(migration: u32, release: (u32, u32, u32), checksum: &str) -> Stamp {
-        Stamp {
-            migration,
-            release,
-            checksum: checksum.to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_stamp_survives_its_comment() {
-        let ours = Stamp::ours();
-        assert_eq!(Stamp::parse(&ours.comment()), Some(ours));
-    }
-
-    #[test]
-    fn a_schema_is_newer_by_migration_or_by_release() {
-        let ours = stamp(2, (1, 2, 0), "a");
-        assert_eq!(ours.fit(Some(&stamp(2, (1, 2, 0), "a"))), Fit::Same);
-        assert_eq!(ours.fit(Some(&stamp(3, (1, 2, 0), "b"))), Fit::Newer);
-        assert_eq!(ours.fit(Some(&stamp(2, (1, 10, 0), "b"))), Fit::Newer);
-        assert_eq!(ours.fit(Some(&stamp(2, (1, 2, 0), "b"))), Fit::Older);
-        assert_eq!(ours.fit(Some(&stamp(1, (1, 1, 0), "b"))), Fit::Older);
-        assert_eq!(ours.fit(None), Fit::Older);
-    }
-}

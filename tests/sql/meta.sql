@@ -110,7 +110,8 @@ begin
     with recursive bodies as (
         select p.proname::text as name, p.prokind, p.provolatile, p.proparallel,
             -- without comments and strings
-            regexp_replace(p.prosrc, '--[^\n]*|/\*.*?\*/|''(''''|[^''])*''', ' ', 'g') as body
+            regexp_replace(coalesce(pg_get_function_sqlbody(p.oid), p.prosrc),
+                '--[^\n]*|/\*.*?\*/|''(''''|[^''])*''', ' ', 'g') as body
         from pg_proc p
         where p.pronamespace = 'pubsub'::regnamespace
     ), writing as (
@@ -161,6 +162,65 @@ begin
         order by p.proname
     ) = array['advance_job', 'choose_by_priority', 'choose_fair', 'choose_ordered',
         'claim_deliveries'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'no routine that people call looks for anything in the search_path of its caller';
+    v_wrong text;
+begin
+    select string_agg(p.proname, ', ' order by p.proname) into v_wrong
+    from pg_proc p
+    where p.pronamespace = 'pubsub'::regnamespace
+        and p.prosqlbody is null
+        and not coalesce('search_path=pg_catalog, pg_temp' = any(p.proconfig), false);
+    assert v_wrong = concat_ws(', ', 'ack_deliveries', 'claim_deliveries', 'lock_leases',
+        'publish_to_topic', 'take_due', 'wait_for_commit'), format('%s: %s', c_proves, v_wrong);
+
+    -- the one that commits, and so cannot have a search_path
+    select string_agg(f.found[1], ' ') into v_wrong
+    from pg_proc p
+    cross join regexp_matches(
+        regexp_replace(p.prosrc, '--[^\n]*|operator\(pg_catalog\.[^)]*\)', '', 'g'),
+        '(\s(?!=>)[<>=+*/|-]+\s|\mdistinct from\M|[^.a-z_][a-z_]+\(|::(?!pg_catalog))', 'g') as f (found)
+    where p.pronamespace = 'pubsub'::regnamespace and p.proname = 'wait_for_commit';
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'functions that are put into the statements of their callers are bound when they are created';
+    v_wrong text;
+begin
+    select string_agg(p.proname, ', ') into v_wrong
+    from pg_proc p
+    join pg_language l on l.oid = p.prolang
+    where p.pronamespace = 'pubsub'::regnamespace
+        and l.lanname = 'sql' and p.provolatile <> 'v' and not p.proretset
+        and (p.prosqlbody is null or p.proconfig is not null);
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'no literal means something else where standard_conforming_strings is off';
+    v_wrong text;
+begin
+    select string_agg(p.proname, ', ') into v_wrong
+    from pg_proc p
+    where p.pronamespace = 'pubsub'::regnamespace
+        -- without comments, dollar quotes and escape strings
+        and strpos(regexp_replace(p.prosrc,
+            '--[^\n]*|/\*.*?\*/|\$r\$.*?\$r\$|\me''(\\.|''''|[^''\\])*''', '', 'gi'), '\') > 0;
+
+    assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
 end
 $$;
 
@@ -275,7 +335,13 @@ begin
     from pg_depend d
     join pg_proc p on p.oid = d.refobjid and d.refclassid = 'pg_proc'::regclass
     where p.pronamespace = 'pubsub'::regnamespace
-        -- a view is a rewrite rule here; those of schema pubsub are dropped too
+        -- those of schema pubsub are dropped too
+        and not exists (
+            select from pg_proc x
+            where d.classid = 'pg_proc'::regclass and x.oid = d.objid
+                and x.pronamespace = 'pubsub'::regnamespace
+        )
+        -- a view is a rewrite rule here
         and not exists (
             select from pg_rewrite r
             join pg_class c on c.oid = r.ev_class

@@ -13,6 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
+use super::hostile;
+
 /// One per user, and per Postgres where FASTPUBSUB_PG_BIN names one.
 fn directory() -> PathBuf {
     let default = || {
@@ -33,7 +35,10 @@ pub async fn server() -> PgConnectOptions {
 
 /// The template, created once for each version of the schema.
 async fn template(server: &PgConnectOptions) -> String {
-    let name = format!("pubsub_test_{}", schema::checksum());
+    let name = match hostile::is_profile() {
+        true => format!("pubsub_hostile_{}", schema::checksum()),
+        false => format!("pubsub_test_{}", schema::checksum()),
+    };
     let mut admin = server.connect().await.unwrap();
     let mut lock = admin.begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock(1)")
@@ -50,7 +55,12 @@ async fn template(server: &PgConnectOptions) -> String {
         let building = format!("{name}_building");
         execute(server, &format!("drop database if exists {building}")).await;
         execute(server, &format!("create database {building}")).await;
-        let mut connection = server.clone().database(&building).connect().await.unwrap();
+        let mut options = server.clone().database(&building);
+        if hostile::is_profile() {
+            hostile::prepare(&options).await;
+            options = options.username(hostile::OWNER);
+        }
+        let mut connection = options.connect().await.unwrap();
         schema::migrate(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         execute(
@@ -64,7 +74,7 @@ async fn template(server: &PgConnectOptions) -> String {
     name
 }
 
-async fn execute(server: &PgConnectOptions, sql: &str) {
+pub async fn execute(server: &PgConnectOptions, sql: &str) {
     let mut connection = server.connect().await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
         .execute(&mut connection)
@@ -85,7 +95,13 @@ impl TestDatabase {
     pub async fn create() -> Self {
         let server = server().await;
         let template = template(&server).await;
-        Self::create_as(&server, &format!("template {template}")).await
+        let mut database = Self::create_as(&server, &format!("template {template}")).await;
+        if hostile::is_profile() {
+            // a database does not inherit those of its template
+            hostile::set_defaults(&database.options).await;
+            database.options = database.options.clone().username(hostile::OWNER);
+        }
+        database
     }
 
     /// With our schema and nothing in it, on another Postgres than the shared one.
@@ -122,13 +138,19 @@ impl TestDatabase {
         self.options.clone()
     }
 
+    /// As the superuser of the private Postgres, whoever the test is.
+    pub fn superuser(&self) -> PgConnectOptions {
+        self.options.clone().username("postgres")
+    }
+
     /// A URL for the binary.
     pub fn url(&self) -> String {
         let host = self.options.get_socket().map_or_else(
             || self.options.get_host().to_owned(),
             |socket| socket.display().to_string(),
         );
-        format!("postgresql://postgres@localhost/{}?host={host}", self.name)
+        let user = self.options.get_username();
+        format!("postgresql://{user}@localhost/{}?host={host}", self.name)
     }
 
     /// A pool with the session settings of the service.
@@ -156,7 +178,7 @@ impl Drop for TestDatabase {
         if self.shared || std::thread::panicking() {
             return;
         }
-        let server = self.options.clone().database("postgres");
+        let server = self.superuser().database("postgres");
         let name = self.name.clone();
         // a drop cannot await, and the runtime of the test may be ending
         std::thread::spawn(move || {

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod database;
 pub mod documented;
+pub mod hostile;
 pub mod pooler;
 
 use std::time::Duration;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use reqwest::RequestBuilder;
 use serde_json::Value;
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::task::JoinHandle;
 
 use crate::support::{Answer, TestApp, answer};
@@ -25,7 +25,12 @@ struct Hold {
 impl Hold {
     /// For a subscription; nothing is held yet.
     async fn of(app: &TestApp, subscription: &str) -> Self {
-        let mut connection = app.database.connect().await;
+        // a plain role may create nothing in public
+        let mut connection = app.database.superuser().connect().await.unwrap();
+        sqlx::raw_sql("set statement_timeout = 0")
+            .execute(&mut connection)
+            .await
+            .unwrap();
         let key: i64 = sqlx::query_scalar(
             "select subscription_key from pubsub_data.subscriptions where subscription_id = $1",
         )
