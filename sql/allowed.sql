@@ -8,14 +8,14 @@
 create function pubsub.matches_any(p_id text, p_allowed text[])
 returns boolean
 language sql immutable parallel safe
-as $$
+begin atomic
     select p_allowed is null or exists (
         select
         from unnest(p_allowed) as a (pattern)
         where a.pattern = p_id
             or right(a.pattern, 1) = '*' and starts_with(p_id, left(a.pattern, -1))
-    )
-$$;
+    );
+end;
 
 comment on function pubsub.matches_any is
     'Whether an id is in a list of ids, and of beginnings of ids that end in *; null is all.';

@@ -80,11 +80,11 @@ comment on function pubsub.renew_secret_hash is
 create function pubsub.slow_hashes_exist()
 returns boolean
 language sql stable parallel safe
-as $$
+begin atomic
     select exists (
         select from pubsub_data.clients c where not starts_with(c.secret_hash, 'sha256$')
-    )
-$$;
+    );
+end;
 
 comment on function pubsub.slow_hashes_exist is
     'Whether the secret of some client has a hash that is slow to check.';

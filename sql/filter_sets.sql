@@ -294,7 +294,7 @@ create function pubsub.payload_passes(
 returns boolean
 -- no SET, no strict: it is inlined
 language sql stable parallel safe
-as $$
+begin atomic
     select case
         when p_values < 8
             -- at least four bytes an element, or unknown
@@ -302,8 +302,8 @@ as $$
                 and pg_column_compression(p_payload) is null
         then p_payload @@ p_path
         else pubsub.match_long_filter(p_payload, p_path, p_filter, p_values)
-    end
-$$;
+    end;
+end;
 
 comment on function pubsub.payload_passes is
     'Whether a payload matches a compiled filter; the cost is the sum of both, not the product.';

@@ -12,13 +12,13 @@ create function pubsub.matches_filter(
 )
 returns boolean
 language sql immutable parallel safe
-as $$
+begin atomic
     select coalesce(pubsub.payload_passes(p_payload, f.path, p_filter,
             pubsub.count_filter_values(p_filter)), f.path is null)
         and coalesce(coalesce(p_attributes, '{}') @@ a.path, a.path is null)
     from pubsub.compile_filter(p_filter) as f (path),
-        pubsub.compile_attribute_filter(p_filter) as a (path)
-$$;
+        pubsub.compile_attribute_filter(p_filter) as a (path);
+end;
 
 comment on function pubsub.matches_filter is
     'Try a filter on a payload and attributes: true when the message would be delivered.';

@@ -111,11 +111,11 @@ comment on function pubsub.compile_attribute_filter is
 create function pubsub.count_filter_values(p_filter jsonb)
 returns int
 language sql immutable parallel safe
-as $$
+begin atomic
     -- not by rows of jsonb_path_query, whose cost grows with the square of their number
     select jsonb_array_length(jsonb_path_query_array(p_filter, 'strict $.** ?
-        (@.type() != "object" && (@.type() != "array" || @.size() == 0))'))
-$$;
+        (@.type() != "object" && (@.type() != "array" || @.size() == 0))'));
+end;
 
 comment on function pubsub.count_filter_values is
     'How many values a filter has, operands and empty lists included.';

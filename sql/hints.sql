@@ -61,9 +61,9 @@ comment on type pubsub.fair_hint is 'What claims of a fair subscription note.';
 create function pubsub.hint_name(p_kind text, p_subscription_key bigint)
 returns text
 language sql immutable parallel safe
-as $$
-    select 'pubsub.' || p_kind || '_v2_' || p_subscription_key::text
-$$;
+begin atomic
+    select 'pubsub.' || p_kind || '_v2_' || p_subscription_key::text;
+end;
 
 comment on function pubsub.hint_name is
     'The setting of the session in which claims note a hint of a kind.';
@@ -75,9 +75,9 @@ create function pubsub.micros(p_at timestamptz)
 returns bigint
 -- stable, as date_part is: Postgres would not inline it otherwise
 language sql stable parallel safe
-as $$
-    select (date_part('epoch', p_at) * 1000000)::bigint
-$$;
+begin atomic
+    select (date_part('epoch', p_at) * 1000000)::bigint;
+end;
 
 comment on function pubsub.micros is 'A finite time in microseconds since 1970.';
 
@@ -90,9 +90,9 @@ comment on function pubsub.micros is 'A finite time in microseconds since 1970.'
 create function pubsub.is_credible(p_now bigint, p_past bigint, p_future bigint)
 returns boolean
 language sql immutable parallel safe
-as $$
-    select coalesce(p_past between 0 and p_now and p_future <= p_now + 60000000, false)
-$$;
+begin atomic
+    select coalesce(p_past between 0 and p_now and p_future <= p_now + 60000000, false);
+end;
 
 comment on function pubsub.is_credible is
     'Whether what a hint says of times can be true now: not after the clock was set back.';

@@ -75,7 +75,7 @@ const CALLS: &[&str] = &[
     "pubsub.list_dlq_messages('s')",
     "pubsub.list_parked_messages('ordered')",
     "pubsub.reprocess_dlq_messages('s', '{}')",
-    "pubsub.redrive_dlq_messages('s')",
+    "pubsub.reprocess_matching_dlq_messages('s')",
     "pubsub.purge_dlq_messages('s')",
     "pubsub.subscription_metrics('s')",
     "pubsub.list_subscription_metrics()",

@@ -344,6 +344,10 @@ fn no_file_is_long() {
     for folder in ["src", "tests", "sql", "migrations"] {
         for source in sources(folder, &["rs", "sql"]) {
             let lines = source.text.lines().count();
+            // what another release was is not for reading
+            if source.path.starts_with("tests/fixtures/") {
+                continue;
+            }
             assert!(lines <= MAX_LINES, "{} has {lines} lines", source.path);
         }
     }

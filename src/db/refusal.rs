@@ -1,6 +1,7 @@
 //! Calls that Postgres broke off though nothing is wrong with them.
 
 use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
 
 /// Why Postgres broke a call off that may be made again at once: nothing of it was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +30,18 @@ impl Refusal {
             "40001" => Self::SerializationFailure,
             "XX000" if is_stale(error) => Self::StalePlan,
             "0A000" if error.message().contains("cached plan must not change") => Self::StalePlan,
+            // a routine that still runs calls one that was replaced
+            "42804" | "42883" if is_within_a_routine(error) => Self::StalePlan,
             _ => return None,
         })
     }
+}
+
+fn is_within_a_routine(error: &dyn DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .and_then(PgDatabaseError::r#where)
+        .is_some_and(|context| context.contains("PL/pgSQL function pubsub."))
 }
 
 /// Postgres has no code of its own for it. Seen: "cache lookup failed for function 4711" and "could not

@@ -106,9 +106,21 @@ const MEANING: &str = "set local search_path = pg_catalog, pg_temp; \
     set local quote_all_identifiers = off; set local check_function_bodies = on; \
     set local plpgsql.extra_errors = 'none'; set local row_security = on";
 
-/// How long a migration waits for a table that is in use.
-const PATIENCE: &str = "set local lock_timeout = '10s'; set local statement_timeout = 0; \
+/// A migrator waits for others as long as they take, whatever the defaults of the database are.
+const NO_LIMITS: &str = "set local lock_timeout = 0; set local statement_timeout = 0; \
     set local idle_in_transaction_session_timeout = 0";
+
+/// Every call reads one of these first. So calls that run end before a migration begins, the others wait
+/// here, and none holds a table that the migration wants while it wants one that the migration holds.
+const GATE: &str = "do $$ begin \
+    if to_regclass('pubsub_data.topics') is not null \
+        and to_regclass('pubsub_data.subscriptions') is not null then \
+        lock table pubsub_data.topics, pubsub_data.subscriptions in access exclusive mode; \
+    end if; \
+    end $$";
+
+/// How long a migration waits for a table that is in use.
+const PATIENCE: &str = "set local lock_timeout = '10s'";
 
 const BEGIN: &str = "begin isolation level read committed read write not deferrable";
 
@@ -213,13 +225,14 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateE
 async fn try_migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
     let ours = Stamp::ours();
     let mut transaction = connection.begin_with(BEGIN).await?;
-    sqlx::raw_sql(PATIENCE).execute(&mut *transaction).await?;
+    sqlx::raw_sql(NO_LIMITS).execute(&mut *transaction).await?;
     sqlx::raw_sql(MEANING).execute(&mut *transaction).await?;
     sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(MIGRATION_LOCK)
         .persistent(false)
         .execute(&mut *transaction)
         .await?;
+    sqlx::raw_sql(PATIENCE).execute(&mut *transaction).await?;
     owners::create_schemas(&mut transaction).await?;
     if let Some(foreign) = owners::foreign(&mut transaction).await? {
         return Err(MigrateError::Foreign(foreign));
@@ -231,6 +244,7 @@ async fn try_migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateE
     }
 
     let owns_schema = owners::become_owner(&mut transaction).await?;
+    sqlx::raw_sql(GATE).execute(&mut *transaction).await?;
     let (reset, routines) = ROUTINES.split_at(1);
     apply(&mut transaction, reset).await?;
     let mut runner = migrations::runner();
