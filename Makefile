@@ -54,14 +54,17 @@ setup-tests: setup
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy "$${missing[@]}"; \
 	fi
 
+# the suites of messages once more behind a pooler, and on databases whose every default is against us
 test: setup-tests ## Run every test
 	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run; \
 		FASTPUBSUB_TEST_POOLER=transaction cargo nextest run --test it -E 'test(/^http::messages/)'; \
+		FASTPUBSUB_TEST_HOSTILE=1 cargo nextest run --test it -E 'test(/^(http::messages|sql)::/) - test(/^sql::health/)'; \
 	else \
 		cargo test; \
 		FASTPUBSUB_TEST_POOLER=transaction cargo test --test it http::messages; \
+		FASTPUBSUB_TEST_HOSTILE=1 cargo test --test it -- http::messages:: sql:: --skip sql::health; \
 	fi; \
 	deploy/check.sh
 

@@ -62,6 +62,12 @@ returns table (
 )
 language plpgsql immutable parallel safe
 set enable_nestloop = off
+set enable_hashjoin = on
+set enable_mergejoin = on
+set enable_hashagg = on
+set from_collapse_limit = 8
+set join_collapse_limit = 8
+set geqo_threshold = 12
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -137,6 +143,12 @@ create function pubsub.field_matches(p_objects jsonb[], p_fields jsonb)
 returns table (object bigint, field text, matches boolean)
 language plpgsql immutable parallel safe
 set enable_nestloop = off
+set enable_hashjoin = on
+set enable_mergejoin = on
+set enable_hashagg = on
+set from_collapse_limit = 8
+set join_collapse_limit = 8
+set geqo_threshold = 12
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$
@@ -219,6 +231,12 @@ create function pubsub.match_objects(p_objects jsonb[], p_fields jsonb)
 returns boolean[]
 language plpgsql immutable parallel safe
 set enable_nestloop = off
+set enable_hashjoin = on
+set enable_mergejoin = on
+set enable_hashagg = on
+set from_collapse_limit = 8
+set join_collapse_limit = 8
+set geqo_threshold = 12
 set plan_cache_mode = force_generic_plan
 set jit = off
 as $$

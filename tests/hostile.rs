@@ -1,33 +1,11 @@
 //! Databases that are set against us, and schemas of somebody else's.
 
-use std::process::Command;
-
 use fastpubsub::db::schema::{self, Fit, MigrateError, Migrated};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::support::database::TestDatabase;
 use crate::support::hostile;
-
-/// What needs a superuser to set its scene.
-const SUPERUSERS: &[&str] = &["sql::health"];
-
-/// The suites of messages and of SQL, once more, on databases whose every default is set against us,
-/// as a plain role.
-#[test]
-fn messages_and_sql_are_the_same_on_a_hostile_database() {
-    let mut suites = Command::new(std::env::current_exe().unwrap());
-    suites
-        .args(["http::messages::", "sql::", "--test-threads=4"])
-        .args(SUPERUSERS.iter().flat_map(|name| ["--skip", *name]));
-    let (name, value) = hostile::profile();
-
-    let ran = suites.env(name, value).output().unwrap();
-
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{said}");
-    assert!(!said.contains(" 0 passed"), "{said}");
-}
 
 async fn run(connection: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))

@@ -24,11 +24,6 @@ pub fn is_profile() -> bool {
     std::env::var_os(PROFILE).is_some()
 }
 
-/// For a child process.
-pub fn profile() -> (&'static str, &'static str) {
-    (PROFILE, "1")
-}
-
 /// Make a database hostile before there is any schema of ours in it, which its owner made beforehand.
 pub async fn prepare(superuser: &PgConnectOptions) {
     create_roles(superuser).await;

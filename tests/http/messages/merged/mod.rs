@@ -27,7 +27,7 @@ impl Hold {
     async fn of(app: &TestApp, subscription: &str) -> Self {
         // a plain role may create nothing in public
         let mut connection = app.database.superuser().connect().await.unwrap();
-        sqlx::raw_sql("set statement_timeout = 0")
+        sqlx::raw_sql("set statement_timeout = 0; set search_path = ''")
             .execute(&mut connection)
             .await
             .unwrap();
@@ -39,7 +39,8 @@ impl Hold {
         .await
         .unwrap();
         let trigger = format!(
-            "create function public.hold() returns trigger language plpgsql as \
+            "create function public.hold() returns trigger language plpgsql \
+             set search_path = pg_catalog as \
              $$ begin perform pg_advisory_xact_lock_shared(7); return null; end $$; \
              create constraint trigger hold after insert on pubsub_data.counters \
              deferrable initially deferred for each row \
