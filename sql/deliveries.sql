@@ -25,11 +25,56 @@ comment on function pubsub.new_message_ids is
     'Ids for messages about to be published, in order: UUIDv7 of the present time.';
 
 /*
+ * note_priorities — let claims know that subscriptions have messages with a priority.
+ *
+ * In       p_waits: for a subscription that somebody holds. Else its first priority may be told by a
+ *          later one only
+ * Locks    the subscriptions that had none, in key order
+ */
+create function pubsub.note_priorities(
+    p_topic_key bigint, p_subscription_keys bigint[], p_waits boolean
+)
+returns void
+language plpgsql volatile
+as $$
+begin
+    -- two statements: one that locked and changed would come back to a version that is gone by then,
+    -- where those who wait for this lock queue, and so would wait for them
+    if p_waits then
+        perform 1
+        from pubsub_data.subscriptions s
+        where s.topic_key = p_topic_key
+            and s.subscription_key = any(p_subscription_keys)
+            and not s.has_priorities
+        order by s.subscription_key
+        for no key update;
+    else
+        p_subscription_keys := array(
+            select s.subscription_key
+            from pubsub_data.subscriptions s
+            where s.topic_key = p_topic_key
+                and s.subscription_key = any(p_subscription_keys)
+                and not s.has_priorities
+            for no key update skip locked
+        );
+    end if;
+    update pubsub_data.subscriptions s
+    set has_priorities = true
+    where s.topic_key = p_topic_key
+        and s.subscription_key = any(p_subscription_keys)
+        and not s.has_priorities;
+end
+$$;
+
+comment on function pubsub.note_priorities is
+    'Let claims know that subscriptions have messages with a priority.';
+
+/*
  * note_deliveries — let claims know of new deliveries that the order of ids does not tell them: those
  * that wait or expire, of a fairness value not seen before, or with a priority.
  *
- * In       p_subscription_keys, p_message_ids: where the new deliveries are; p_waits: for a subscription
- *          that somebody holds. Else its first priority may be told by a later one only
+ * In       p_subscription_keys, p_message_ids: where the new deliveries are; p_waits: as in
+ *          note_priorities
  * Locks    a fairness value, or a subscription, at its first use; waits for another's first use
  */
 create function pubsub.note_deliveries(
@@ -83,34 +128,14 @@ as $$
             )
         order by l.subscription_key, l.lane collate "C"
         on conflict (topic_key, subscription_key, lane) do nothing
-    ), lacking as materialized (
-        select s.subscription_key
-        from pubsub_data.subscriptions s
-        where p_waits
-            and s.topic_key = p_topic_key
-            and s.subscription_key in (
-                select l.subscription_key from lanes l where not l.fair and not l.has_priorities
-            )
-            and not s.has_priorities
-        order by s.subscription_key
-        for no key update
-    ), free as materialized (
-        select s.subscription_key
-        from pubsub_data.subscriptions s
-        where not p_waits
-            and s.topic_key = p_topic_key
-            and s.subscription_key in (
-                select l.subscription_key from lanes l where not l.fair and not l.has_priorities
-            )
-            and not s.has_priorities
-        for no key update skip locked
     )
-    update pubsub_data.subscriptions s
-    set has_priorities = true
-    where s.topic_key = p_topic_key
-        and s.subscription_key in (
-            select k.subscription_key from lacking k union all select k.subscription_key from free k
-        )
+    select pubsub.note_priorities(p_topic_key, array_agg(l.subscription_key), p_waits)
+    from (
+        select distinct l.subscription_key
+        from lanes l
+        where not l.fair and not l.has_priorities
+    ) l
+    having count(*) > 0
 $$;
 
 comment on function pubsub.note_deliveries is

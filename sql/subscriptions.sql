@@ -101,8 +101,10 @@ begin
     on conflict do nothing
     returning s.subscription_key into v_subscription_key;
     if v_subscription_key is null then
-        if not exists (
-            select from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id
+        -- not by the id: what has it may be deleted by now
+        if exists (
+            select from pubsub_data.subscriptions s
+            where s.subscription_key = currval('pubsub_data.subscriptions_subscription_key_seq')
         ) then
             perform pubsub.fail_sequences();
         end if;

@@ -50,7 +50,11 @@ begin
     on conflict do nothing
     returning t.topic_key into v_topic_key;
     if v_topic_key is null then
-        if not exists (select from pubsub_data.topics t where t.topic_id = p_topic_id) then
+        -- not by the id: what has it may be deleted by now
+        if exists (
+            select from pubsub_data.topics t
+            where t.topic_key = currval('pubsub_data.topics_topic_key_seq')
+        ) then
             perform pubsub.fail_sequences();
         end if;
         raise exception 'This topic already exists' using errcode = 'PS409';
