@@ -14,7 +14,7 @@ RUN_DATA = $(or $(FASTPUBSUB_DATA_DIR),$(shell [ "$$(id -u)" = 0 ] && id postgre
 # How long make torture goes on.
 SECONDS ?= 600
 
-.PHONY: help setup setup-tests setup-clients run build test test-matrix test-clients lint fmt bless psql bench torture
+.PHONY: help setup setup-tests setup-clients run build test test-full test-matrix test-clients lint fmt bless psql bench torture
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
@@ -67,6 +67,17 @@ test: setup-tests ## Run every test
 		FASTPUBSUB_TEST_HOSTILE=1 cargo test --test it -- http::messages:: sql:: --skip sql::health; \
 	fi; \
 	deploy/check.sh
+
+test-full: setup-tests ## Run the models at length and what takes minutes: before a release
+	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
+	export FASTPUBSUB_TEST_OPERATIONS=100000; \
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --run-ignored only; \
+		cargo nextest run -E 'test(/model/)'; \
+	else \
+		cargo test -- --include-ignored model; \
+		cargo test -- --ignored --skip model; \
+	fi
 
 test-matrix: setup-tests ## Run the tests on Postgres 14 to 18, or on some: make test-matrix MAJORS="14 18"
 	tests/matrix.sh $(MAJORS)

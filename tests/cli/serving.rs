@@ -162,6 +162,21 @@ async fn a_taken_port_is_one_line_that_names_the_setting() {
 }
 
 #[tokio::test]
+async fn a_server_without_authentication_warns_where_others_can_reach_it() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+
+    for (host, warnings) in [("0.0.0.0", 1), ("127.0.0.1", 0)] {
+        let flags = ["server", "--api-host", host, "--api-port", "0"];
+        let server = sandbox.listening(sandbox.start(sandbox.command(&flags)));
+        let log = server.await.stop().await;
+
+        let said = log.matches("FASTPUBSUB_AUTH_ENABLED is false").count();
+        assert_eq!(said, warnings, "{host}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_used_is_one_line_without_the_password() {
     let database = TestDatabase::create_empty().await;
     let url = database.url();
