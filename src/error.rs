@@ -1,48 +1,157 @@
-//! The one error of the service, and the only place that turns a failure into an HTTP status.
+//! Everything that can go wrong while a call is answered, in the words of no door: the envelope of each
+//! says it in its own.
 
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
-use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use std::fmt;
 use std::sync::Arc;
-use utoipa::ToSchema;
 
-use crate::given;
+use serde_json::Value;
 
 /// Most faults that one answer lists.
 pub const MAX_FAULTS: usize = 100;
 
-/// One thing that is wrong with a request, in the shape of the Python original.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// What kind of fault it is, such as `missing` or `less_than_equal`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// Where: `body`, `query` or `path`, then field names and positions.
-    #[serde(serialize_with = "given::serialize_place")]
-    #[schema(value_type = Vec<Place>)]
-    pub loc: Vec<Value>,
-    /// What is wrong, for people.
-    pub msg: String,
-    /// The value that was given, or the beginning of a long one.
-    #[serde(serialize_with = "given::serialize")]
-    pub input: Value,
-    /// The limits that apply, if any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub ctx: Option<Value>,
+    /// In which part of the request.
+    pub part: Part,
+    /// Where in it, from the outside in.
+    pub path: Vec<Step>,
+    /// What does not hold.
+    pub rule: Rule,
+    /// The value that was given.
+    pub given: Value,
 }
 
-/// A step of the place of a fault.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum Place {
-    /// `body`, `query`, `path` or `header`, or the name of a field.
-    Name(String),
-    /// A position in a list.
-    Position(u64),
+/// A part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its body.
+    Body,
+    /// Its query.
+    Query,
+    /// Its path.
+    Path,
+    /// Its headers.
+    Header,
+}
+
+/// A step to the place of a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Into a field.
+    Field(String),
+    /// To a position in a list, or of a character.
+    Position(usize),
+}
+
+impl From<&str> for Step {
+    fn from(name: &str) -> Self {
+        Self::Field(name.to_owned())
+    }
+}
+
+impl From<usize> for Step {
+    fn from(position: usize) -> Self {
+        Self::Position(position)
+    }
+}
+
+/// What a value has to be, with its limits.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rule {
+    /// It has to be there.
+    Required,
+    /// Nobody knows it.
+    Known,
+    /// It has to be of this form.
+    Is(Form),
+    /// It has to read as this form; the reader's complaint.
+    Reads(Form, Option<String>),
+    /// It has to be a number without a fraction.
+    Whole,
+    /// It has to have at least so many; how many it has, where that is told.
+    AtLeast(Count, usize, Option<usize>),
+    /// It has to have at most so many.
+    AtMost(Count, usize, Option<usize>),
+    /// It must not be less.
+    From(i64),
+    /// It must not be more.
+    To(i64),
+    /// It has to match a pattern.
+    Matches(&'static str),
+    /// It has to be one of these.
+    OneOf(&'static str),
+    /// It has to be JSON; the parser's complaint.
+    Json(String),
+    /// Something else, in a sentence without its subject or a whole one.
+    Refused(String),
+}
+
+/// A form of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// True or false.
+    Boolean,
+    /// A UUID.
+    Uuid,
+    /// A time of RFC 3339.
+    Time,
+    /// A list.
+    List,
+    /// An object with any fields.
+    Object,
+    /// An object with the fields of a request.
+    Fields,
+    /// A body whose content type says that it is JSON.
+    JsonBody,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Characters of a text.
+    Characters,
+    /// Characters of the name of an attribute.
+    NameCharacters,
+    /// Elements of a list.
+    Items,
+    /// Entries of an object.
+    Entries,
+    /// Deliveries of a request.
+    Deliveries,
+}
+
+impl Fault {
+    /// In the body.
+    #[must_use]
+    pub fn body(path: Vec<Step>, rule: Rule, given: Value) -> Self {
+        Self {
+            part: Part::Body,
+            path,
+            rule,
+            given,
+        }
+    }
+
+    /// Of a part of the body that stands at a place.
+    #[must_use]
+    pub fn within(mut self, place: &[Step]) -> Self {
+        self.path.splice(0..0, place.iter().cloned());
+        self
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => f.write_str(name),
+            Self::Position(position) => write!(f, "{position}"),
+        }
+    }
 }
 
 /// Everything that can go wrong while a request is answered.
@@ -68,11 +177,11 @@ pub enum Error {
     /// Too much of this at a time; the client may retry.
     #[error("{0}")]
     TooMany(&'static str),
-    /// The engine or a handler refuses with this status.
+    /// The engine or a door refuses. The kind of refusal is a number of HTTP, as in the SQL functions.
     #[error("{message}")]
     Refused {
-        /// Status of the answer.
-        status: StatusCode,
+        /// From 400 on.
+        status: u16,
         /// What is wrong, for people.
         message: String,
     },
@@ -98,219 +207,41 @@ pub enum Error {
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
 
-#[derive(Serialize)]
-struct Detail<T> {
-    detail: T,
-}
-
-#[derive(Serialize)]
-struct Conflict<'a> {
-    detail: &'a str,
-    about: &'a [Value],
-}
-
-/// What caused a 5xx answer, for the request log.
-#[derive(Clone)]
-pub struct Cause(pub Arc<Error>);
-
 impl Error {
-    /// Refuse one field of the body, or what a path of keys and positions leads to in it.
+    /// One fault of the body, of a value that is not at hand.
     #[must_use]
-    pub fn field(name: &str, path: Vec<Value>, message: &str) -> Self {
-        let mut loc = vec![json!("body"), json!(name)];
-        loc.extend(path);
-        Self::Invalid(vec![Fault {
-            kind: "value_error",
-            loc,
-            msg: format!("Value error, {message}"),
-            input: Value::Null,
-            ctx: Some(json!({"error": {}})),
-        }])
+    pub fn fault(path: Vec<Step>, rule: Rule) -> Self {
+        Self::Invalid(vec![Fault::body(path, rule, Value::Null)])
     }
 
-    /// Add what the body held where the engine found a fault.
+    /// A refusal with the status of its kind.
     #[must_use]
-    pub fn with_input_of(mut self, body: &Value) -> Self {
-        if let Self::Invalid(faults) = &mut self {
-            for fault in faults.iter_mut().filter(|fault| fault.input.is_null()) {
-                let mut path = fault.loc.iter().skip(1);
-                fault.input = path
-                    .try_fold(body, |value, step| match step {
-                        Value::String(key) => value.get(key),
-                        step => value.get(usize::try_from(step.as_u64()?).ok()?),
-                    })
-                    .map(given::value)
-                    .unwrap_or_default();
-            }
+    pub fn refused(status: u16, message: impl Into<String>) -> Self {
+        Self::Refused {
+            status,
+            message: message.into(),
         }
-        self
     }
 
-    /// Of a field that the engine refuses: it came in the query.
+    /// The status that HTTP has for it.
     #[must_use]
-    pub fn in_query(mut self, query: &Map<String, Value>) -> Self {
-        if let Self::Invalid(faults) = &mut self {
-            for fault in faults {
-                let name = fault.loc.get(1).and_then(Value::as_str).unwrap_or_default();
-                fault.input = query.get(name).cloned().unwrap_or_default();
-                if let Some(place) = fault.loc.first_mut() {
-                    *place = json!("query");
-                }
-            }
-        }
-        self
-    }
-
-    /// `WWW-Authenticate` (RFC 6750, section 3), of nothing that a client said.
-    fn challenge(&self) -> Option<HeaderValue> {
+    pub fn status(&self) -> u16 {
         match self {
-            Self::Unauthorized(_) => Some(HeaderValue::from_static("Bearer")),
-            Self::InvalidToken(text) => {
-                let challenge =
-                    format!("Bearer error=\"invalid_token\", error_description=\"{text}\"");
-                HeaderValue::from_str(&challenge).ok()
-            }
-            Self::Forbidden { needed, .. } => {
-                let scope = needed.map_or_else(String::new, |(resource, action)| {
-                    format!(", scope=\"{resource}:{action}\"")
-                });
-                let challenge = format!("Bearer error=\"insufficient_scope\"{scope}");
-                HeaderValue::from_str(&challenge).ok()
-            }
-            _ => None,
-        }
-    }
-
-    /// The status of the answer.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unauthorized(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Invalid(_) => 422,
+            Self::Unauthorized(_) | Self::InvalidToken(_) => 401,
+            Self::Forbidden { .. } => 403,
+            Self::TooMany(_) => 429,
             Self::Refused { status, .. } => *status,
-            Self::Conflict { .. } => StatusCode::CONFLICT,
-            Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Conflict { .. } => 409,
+            Self::Busy(_) | Self::Unavailable(_) => 503,
+            Self::Timeout(_) => 504,
+            Self::Internal(_) => 500,
         }
     }
-}
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        let Some(database) = error
-            .as_database_error()
-            .and_then(|database| database.try_downcast_ref::<PgDatabaseError>())
-        else {
-            return match error {
-                sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::Protocol(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error)),
-                _ => Self::Internal(Arc::new(error)),
-            };
-        };
-        let code = database.code();
-        if let Some(status) = code
-            .strip_prefix("PS")
-            .and_then(|code| code.parse::<u16>().ok())
-        {
-            let message = database.message().to_owned();
-            let field = database.column();
-            // where the fault is inside the field, or what a conflict is about
-            let detail: Vec<Value> = database
-                .detail()
-                .and_then(|detail| serde_json::from_str(detail).ok())
-                .unwrap_or_default();
-            return match (field, StatusCode::from_u16(status)) {
-                (Some(field), Ok(StatusCode::UNPROCESSABLE_ENTITY)) => {
-                    Self::field(field, detail, &message)
-                }
-                (_, Ok(StatusCode::CONFLICT)) if !detail.is_empty() => Self::Conflict {
-                    message,
-                    about: detail,
-                },
-                (_, Ok(status)) => Self::Refused { status, message },
-                (_, Err(_)) => Self::Internal(Arc::new(error)),
-            };
-        }
-        // it ended the connection, whatever its code: such as one that could not even start
-        let ended = matches!(database.severity(), PgSeverity::Fatal | PgSeverity::Panic);
-        match code {
-            _ if ended => Self::Unavailable(Arc::new(error)),
-            "57014" => Self::Timeout(Arc::new(error)),
-            // lock not available, serialization failure, deadlock; read-only standby after a failover
-            "55P03" | "40001" | "40P01" | "25006" => Self::Unavailable(Arc::new(error)),
-            // an id of ours is given once, and whoever names one is asked first
-            "23505" if database.schema() == Some("pubsub_data") => Self::Refused {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                message: crate::db::SEQUENCES_BEHIND.to_owned(),
-            },
-            // connection, resources, operator intervention; no such password, role or database
-            _ if ["08", "53", "57P", "28", "3D"]
-                .iter()
-                .any(|class| code.starts_with(class)) =>
-            {
-                Self::Unavailable(Arc::new(error))
-            }
-            // data exceptions: a value that Postgres cannot hold
-            _ if code.starts_with("22") || code == "54000" || code == "54001" => {
-                Self::Invalid(vec![Fault {
-                    kind: "value_error",
-                    loc: vec![json!("body")],
-                    msg: "Value error, a value cannot be stored by Postgres".to_owned(),
-                    input: Value::Null,
-                    ctx: Some(json!({"error": {}})),
-                }])
-            }
-            _ => Self::Internal(Arc::new(error)),
-        }
-    }
-}
-
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        let mut response = match &self {
-            Self::Invalid(faults) => {
-                let detail = faults.get(..MAX_FAULTS).unwrap_or(faults);
-                (status, Json(Detail { detail })).into_response()
-            }
-            Self::Conflict { message, about } => {
-                let detail = message;
-                (status, Json(Conflict { detail, about })).into_response()
-            }
-            other => (
-                status,
-                Json(Detail {
-                    detail: other.to_string(),
-                }),
-            )
-                .into_response(),
-        };
-        match &self {
-            Self::Unauthorized(_) | Self::InvalidToken(_) | Self::Forbidden { .. } => {
-                if let Some(challenge) = self.challenge() {
-                    response
-                        .headers_mut()
-                        .insert(header::WWW_AUTHENTICATE, challenge);
-                }
-            }
-            Self::Busy(_) | Self::Unavailable(_) | Self::TooMany(_) => {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
-        }
-        // to be busy is no failure
-        if status.is_server_error() && !matches!(self, Self::Busy(_)) {
-            response.extensions_mut().insert(Cause(Arc::new(self)));
-        }
-        response
+    /// Whether somebody has to look: to be busy is no failure.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.status() >= 500 && !matches!(self, Self::Busy(_))
     }
 }

@@ -5,8 +5,7 @@
 //! makes exactly one SQL function call, the rows that come back are serialised. The function decides
 //! and raises; [`error`] is the only place that turns a failure into a status.
 //!
-//! Around it: [`cli`] has one function per subcommand, [`config`] the settings, [`maintenance`] the
-//! background work, [`budget`] the memory of requests, [`given`] what refusals show of them,
+//! Around it: [`cli`] has one function per subcommand, [`config`] the settings, [`budget`] the memory of requests, [`given`] what refusals show of them,
 //! [`postgres`] the private Postgres of the embedded default, [`telemetry`] logs and
 //! metrics, [`shutdown`] the stop signal, [`descriptors`] their limit.
 
@@ -17,10 +16,9 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod descriptors;
+pub mod doors;
+pub mod engine;
 pub mod error;
-pub mod given;
-pub mod http;
-pub mod maintenance;
 pub mod postgres;
 pub mod shutdown;
 pub mod telemetry;

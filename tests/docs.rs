@@ -186,7 +186,7 @@ fn the_examples_for_curl_work_with_an_old_one() {
 
 #[test]
 fn every_reference_in_the_openapi_document_leads_somewhere() {
-    let document = fastpubsub::http::document().to_json().unwrap();
+    let document = fastpubsub::doors::native::document().to_json().unwrap();
     let value: serde_json::Value = serde_json::from_str(&document).unwrap();
 
     let references = Regex::new(r##""\$ref":"#([^"]+)""##).unwrap();

@@ -153,14 +153,16 @@ async fn tables_and_views_are_the_reviewed_ones() {
 
 #[test]
 fn the_openapi_document_is_the_reviewed_one() {
-    let document = fastpubsub::http::document().to_pretty_json().unwrap();
+    let document = fastpubsub::doors::native::document()
+        .to_pretty_json()
+        .unwrap();
 
     assert_golden("openapi.json", &(document + "\n"));
 }
 
 #[test]
 fn routes_and_scopes_are_the_reviewed_ones() {
-    let document = serde_json::to_value(fastpubsub::http::document()).unwrap();
+    let document = serde_json::to_value(fastpubsub::doors::native::document()).unwrap();
 
     let mut routes = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fastpubsub::maintenance;
+use fastpubsub::engine::upkeep;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,7 @@ async fn a_message_that_crashes_its_consumers_is_dead_lettered_without_cron_or_a
     .unwrap();
 
     let stop = CancellationToken::new();
-    let work = tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone()));
+    let work = tokio::spawn(upkeep::run(app.pool(), settings(&[]), stop.clone()));
     let dead = within_seconds("select exists (select from pubsub_data.dead_letters)", &app).await;
     stop.cancel();
     work.await.unwrap();
@@ -69,7 +69,7 @@ async fn idempotency_keys_are_forgotten_after_their_window() {
 
     let stop = CancellationToken::new();
     let settings = settings(&["--idempotency-window-seconds", "60"]);
-    let work = tokio::spawn(maintenance::run(app.pool(), settings, stop.clone()));
+    let work = tokio::spawn(upkeep::run(app.pool(), settings, stop.clone()));
     let kept = "select array_agg(idempotency_key) = '{b}' from pubsub_data.idempotency_keys";
     let forgotten = within_seconds(kept, &app).await;
     stop.cancel();
@@ -84,7 +84,7 @@ async fn of_two_servers_one_does_the_work_and_partitions_are_made() {
 
     let stop = CancellationToken::new();
     let workers: Vec<_> = (0..2)
-        .map(|_| tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone())))
+        .map(|_| tokio::spawn(upkeep::run(app.pool(), settings(&[]), stop.clone())))
         .collect();
     let made = within_seconds(
         "select count(*) = 4 from pubsub_data.partitions \
@@ -125,7 +125,7 @@ async fn what_flow_control_needs_no_more_is_forgotten() {
     .unwrap();
 
     let stop = CancellationToken::new();
-    let work = tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone()));
+    let work = tokio::spawn(upkeep::run(app.pool(), settings(&[]), stop.clone()));
     let forgotten = within_seconds(
         "select not exists (select from pubsub_data.handed_out) \
          and (select array_agg(lane) = '{young}' from pubsub_data.fair_lanes)",
@@ -151,7 +151,7 @@ async fn the_leader_brings_jobs_to_their_end() {
     assert_eq!(begun.expect(202).json()["changed"], 10_000);
 
     let stop = CancellationToken::new();
-    let work = tokio::spawn(maintenance::run(app.pool(), settings(&[]), stop.clone()));
+    let work = tokio::spawn(upkeep::run(app.pool(), settings(&[]), stop.clone()));
     let done = within_seconds(
         "select state = 'done' and changed = 30000 from pubsub_data.jobs",
         &app,

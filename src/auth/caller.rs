@@ -197,7 +197,7 @@ impl FromRequestParts<App> for Grants {
             return Ok(known.clone());
         }
         let token = bearer_token(parts)?;
-        let Identity { client_id, scopes } = tokens.verify(&app.pool, token).await?;
+        let Identity { client_id, scopes } = tokens.verify(&app.database, token).await?;
         if let Some(known) = parts.extensions.get::<ClientId>() {
             known.set(client_id);
         }
@@ -218,7 +218,7 @@ impl Presented {
     /// 401 when it is not, 503 when that cannot be found out.
     pub async fn check(&self, app: &App) -> Result<(), Error> {
         if let (Some(token), Some(tokens)) = (&self.0, &app.tokens) {
-            tokens.verify(&app.pool, token).await?;
+            tokens.verify(&app.database, token).await?;
         }
         Ok(())
     }

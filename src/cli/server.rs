@@ -12,9 +12,11 @@ use super::database::{Database, check_schema, connect};
 use crate::app::App;
 use crate::config::Settings;
 use crate::db::pooler::{self, Sessions};
+use crate::doors::serve::{self, Limits};
+use crate::engine::upkeep;
 use crate::postgres::Embedded;
 use crate::telemetry::metrics::Metrics;
-use crate::{db, http, maintenance, shutdown};
+use crate::{db, doors, shutdown};
 
 /// For closing what is open once the requests in flight have had their time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,11 +88,11 @@ async fn serve(
     sessions: Sessions,
     shutdown: CancellationToken,
 ) -> Result<(), Failed> {
-    let pool = db::database::Database::new(&settings, database.options.clone(), sessions);
+    let connections = db::database::Database::new(&settings, database.options.clone(), sessions);
     let is_authenticated = settings.auth_enabled;
     let metrics = Metrics::install().map_err(Failed::new)?;
-    let app = App::new(settings.clone(), pool.clone(), metrics);
-    let work = tokio::spawn(maintenance::run(pool.clone(), settings, shutdown.clone()));
+    let app = App::new(settings.clone(), connections.clone(), metrics);
+    let work = tokio::spawn(upkeep::run(connections.clone(), settings, shutdown.clone()));
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}");
     if !is_authenticated && !address.ip().to_canonical().is_loopback() {
@@ -98,13 +100,15 @@ async fn serve(
             "anybody who reaches {address} may do everything: FASTPUBSUB_AUTH_ENABLED is false"
         );
     }
+    let limits = Limits::of(&app.settings);
+    let listening = doors::listening(listener, &app);
     tokio::select! {
-        () = http::serve::serve(listener, app, shutdown) => {}
+        () = serve::serve(vec![listening], &app, shutdown, limits) => {}
         // a drain needs the database too
         () = database.watch() => {}
     }
     work.await?;
     // a request that was cut off may still hold a connection
-    let _in_use = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
+    let _in_use = tokio::time::timeout(Duration::from_secs(1), connections.close()).await;
     Ok(())
 }

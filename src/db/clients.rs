@@ -81,10 +81,10 @@ pub async fn create(
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &Database, id: Uuid) -> Result<Client, Error> {
+pub async fn get(database: &Database, id: Uuid) -> Result<Client, Error> {
     Ok(sqlx::query_as("select * from pubsub.get_client($1)")
         .bind(id)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await?)
 }
 
@@ -93,7 +93,7 @@ pub async fn get(pool: &Database, id: Uuid) -> Result<Client, Error> {
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    pool: &Database,
+    database: &Database,
     page: Page<Uuid>,
     allowed: Option<&[String]>,
 ) -> Result<Vec<Client>, Error> {
@@ -103,7 +103,7 @@ pub async fn list(
         .bind(page.limit)
         .bind(page.after)
         .bind(allowed)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }
 
@@ -112,7 +112,7 @@ pub async fn list(
 /// # Errors
 /// 404 when there is none, 409 when it was changed meanwhile.
 pub async fn update(
-    pool: &Database,
+    database: &Database,
     id: Uuid,
     client: &ClientSettings,
     version: Option<i32>,
@@ -124,7 +124,7 @@ pub async fn update(
         .bind(&client.scopes)
         .bind(client.is_active)
         .bind(version)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await?)
 }
 
@@ -132,11 +132,11 @@ pub async fn update(
 ///
 /// # Errors
 /// 404 when there is none, 409 when it was changed meanwhile.
-pub async fn delete(pool: &Database, id: Uuid, version: Option<i32>) -> Result<(), Error> {
+pub async fn delete(database: &Database, id: Uuid, version: Option<i32>) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_client($1, $2)")
         .bind(id)
         .bind(version)
-        .execute(pool)
+        .execute(database)
         .await?;
     Ok(())
 }
@@ -145,12 +145,17 @@ pub async fn delete(pool: &Database, id: Uuid, version: Option<i32>) -> Result<(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn renew_hash(pool: &Database, id: Uuid, stored: &str, hash: &str) -> Result<(), Error> {
+pub async fn renew_hash(
+    database: &Database,
+    id: Uuid,
+    stored: &str,
+    hash: &str,
+) -> Result<(), Error> {
     sqlx::query("select pubsub.renew_secret_hash($1, $2, $3)")
         .bind(id)
         .bind(stored)
         .bind(hash)
-        .execute(pool)
+        .execute(database)
         .await?;
     Ok(())
 }
@@ -159,16 +164,16 @@ pub async fn renew_hash(pool: &Database, id: Uuid, stored: &str, hash: &str) -> 
 ///
 /// # Errors
 /// When the database fails.
-pub async fn has_slow_hashes(pool: &Database) -> Result<bool, Error> {
+pub async fn has_slow_hashes(database: &Database) -> Result<bool, Error> {
     let query = sqlx::query_scalar("select pubsub.slow_hashes_exist()");
-    Ok(query.fetch_one(pool).await?)
+    Ok(query.fetch_one(database).await?)
 }
 
 /// What checking a secret or a token needs, if there is such a client.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn credentials(pool: &Database, id: Uuid) -> Result<Option<Credentials>, Error> {
+pub async fn credentials(database: &Database, id: Uuid) -> Result<Option<Credentials>, Error> {
     let query = sqlx::query_as("select * from pubsub.client_credentials($1)");
-    Ok(query.bind(id).fetch_optional(pool).await?)
+    Ok(query.bind(id).fetch_optional(database).await?)
 }

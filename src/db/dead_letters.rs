@@ -106,7 +106,7 @@ pub struct Reprocessed {
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn list(
-    pool: &Database,
+    database: &Database,
     subscription_id: &str,
     page: Page<Uuid>,
     max_bytes: usize,
@@ -126,7 +126,7 @@ pub async fn list(
         .bind(page.limit)
         .bind(page.after)
         .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }
 
@@ -135,7 +135,7 @@ pub async fn list(
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn reprocess(
-    pool: &Database,
+    database: &Database,
     subscription_id: &str,
     message_ids: &[Uuid],
 ) -> Result<i64, Error> {
@@ -143,7 +143,7 @@ pub async fn reprocess(
         sqlx::query_scalar("select pubsub.reprocess_dlq_messages($1, $2)")
             .bind(subscription_id)
             .bind(message_ids)
-            .fetch_one(pool)
+            .fetch_one(database)
             .await?,
     )
 }
@@ -154,7 +154,7 @@ pub async fn reprocess(
 /// # Errors
 /// 404 for an unknown subscription, 422 for a bad filter.
 pub async fn reprocess_matching(
-    pool: &Database,
+    database: &Database,
     subscription_id: &str,
     filter: Option<&RawValue>,
     limit: Option<i32>,
@@ -168,7 +168,7 @@ pub async fn reprocess_matching(
         .bind(filter.map(RawValue::get))
         .bind(limit)
         .bind(per_second)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await?)
 }
 
@@ -176,12 +176,12 @@ pub async fn reprocess_matching(
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub async fn purge(pool: &Database, subscription_id: &str) -> Result<i64, Error> {
+pub async fn purge(database: &Database, subscription_id: &str) -> Result<i64, Error> {
     let mut total = 0;
     loop {
         let purged: i64 = sqlx::query_scalar("select pubsub.purge_dlq_messages($1)")
             .bind(subscription_id)
-            .fetch_one(pool)
+            .fetch_one(database)
             .await?;
         total += purged;
         if purged < PURGED_AT_ONCE {
@@ -195,7 +195,7 @@ pub async fn purge(pool: &Database, subscription_id: &str) -> Result<i64, Error>
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn list_parked(
-    pool: &Database,
+    database: &Database,
     subscription_id: &str,
     page: Page<Uuid>,
     max_bytes: usize,
@@ -215,7 +215,7 @@ pub async fn list_parked(
         .bind(page.limit)
         .bind(page.after)
         .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }
 
@@ -224,7 +224,7 @@ pub async fn list_parked(
 /// # Errors
 /// 404 for an unknown subscription.
 pub async fn resume(
-    pool: &Database,
+    database: &Database,
     subscription_id: &str,
     message_ids: &[Uuid],
     action: &str,
@@ -234,7 +234,7 @@ pub async fn resume(
             .bind(subscription_id)
             .bind(message_ids)
             .bind(action)
-            .fetch_one(pool)
+            .fetch_one(database)
             .await?,
     )
 }

@@ -60,9 +60,9 @@ impl Job {
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &Database, id: Uuid, allowed: Option<&[String]>) -> Result<Job, Error> {
+pub async fn get(database: &Database, id: Uuid, allowed: Option<&[String]>) -> Result<Job, Error> {
     let query = sqlx::query_as("select * from pubsub.get_job($1, $2)");
-    Ok(query.bind(id).bind(allowed).fetch_one(pool).await?)
+    Ok(query.bind(id).bind(allowed).fetch_one(database).await?)
 }
 
 /// A page of jobs of the subscriptions that may be seen; none for all. The newest come first.
@@ -70,7 +70,7 @@ pub async fn get(pool: &Database, id: Uuid, allowed: Option<&[String]>) -> Resul
 /// # Errors
 /// 422 when there is no job that it is to come after.
 pub async fn list(
-    pool: &Database,
+    database: &Database,
     subscription_id: Option<&str>,
     page: Page<Uuid>,
     allowed: Option<&[String]>,
@@ -82,7 +82,7 @@ pub async fn list(
         .bind(page.limit)
         .bind(page.after)
         .bind(allowed)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }
 
@@ -90,9 +90,13 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn cancel(pool: &Database, id: Uuid, allowed: Option<&[String]>) -> Result<Job, Error> {
+pub async fn cancel(
+    database: &Database,
+    id: Uuid,
+    allowed: Option<&[String]>,
+) -> Result<Job, Error> {
     let query = sqlx::query_as("select * from pubsub.cancel_job($1, $2)");
-    Ok(query.bind(id).bind(allowed).fetch_one(pool).await?)
+    Ok(query.bind(id).bind(allowed).fetch_one(database).await?)
 }
 
 /// Make the next step of one of the running jobs, over at most `batch` messages; whether there was one to

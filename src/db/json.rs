@@ -9,24 +9,34 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueFormat
 use sqlx::types::Json;
 use sqlx::{Decode, Encode, Postgres, Type};
 
+use super::storable::stored_size;
+
 /// What Postgres puts before a jsonb in binary format: the version of the format.
 const JSONB_VERSION: u8 = 1;
 
-/// A valid JSON text, of type jsonb in Postgres. Cheap to clone.
+/// A JSON text that Postgres can store, of type jsonb. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct JsonText(Bytes);
+pub struct JsonText {
+    text: Bytes,
+    size: usize,
+}
 
 impl JsonText {
     /// For a text that is part of `body`, without copying it.
-    #[must_use]
-    pub fn part_of(body: &Bytes, text: &RawValue) -> Self {
-        Self(body.slice_ref(text.get().as_bytes()))
+    ///
+    /// # Errors
+    /// Why Postgres cannot store it.
+    pub fn part_of(body: &Bytes, text: &RawValue) -> Result<Self, &'static str> {
+        Ok(Self {
+            size: stored_size(text.get())?,
+            text: body.slice_ref(text.get().as_bytes()),
+        })
     }
 
-    /// How many bytes it has.
+    /// How many bytes Postgres prints for it.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.0.len()
+        self.size
     }
 }
 
@@ -45,7 +55,7 @@ impl PgHasArrayType for JsonText {
 impl Encode<'_, Postgres> for JsonText {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         buffer.push(JSONB_VERSION);
-        buffer.extend_from_slice(&self.0);
+        buffer.extend_from_slice(&self.text);
         Ok(IsNull::No)
     }
 }
@@ -59,13 +69,17 @@ impl<'r> Decode<'r, Postgres> for JsonText {
                 .strip_prefix(&[JSONB_VERSION])
                 .ok_or("unknown jsonb format")?,
         };
-        Ok(Self(Bytes::copy_from_slice(text)))
+        Ok(Self {
+            text: Bytes::copy_from_slice(text),
+            size: text.len(),
+        })
     }
 }
 
 impl Serialize for JsonText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
+        let text: &RawValue =
+            serde_json::from_slice(&self.text).map_err(serde::ser::Error::custom)?;
         text.serialize(serializer)
     }
 }

@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use super::Timestamp;
 use super::json::JsonText;
-use crate::budget::Share;
 use crate::error::Error;
 
 /// Of a delivery beside its payload, attributes and key, as it is answered.
@@ -41,22 +40,11 @@ pub struct Delivery {
 
 impl Delivery {
     /// About how many bytes it has as an answer.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let attributes = self.attributes.as_ref().map_or(0, JsonText::size);
         let key = self.ordering_key.as_ref().map_or(0, String::len);
         self.payload.size() + attributes + key + OTHER_BYTES
     }
-}
-
-/// Deliveries, and their share of the bytes of answers in flight.
-#[derive(Debug, Default)]
-pub struct Claimed {
-    /// The deliveries.
-    pub deliveries: Vec<Delivery>,
-    /// About how many bytes they have.
-    pub bytes: usize,
-    /// To be held until they are on their way.
-    pub share: Option<Share>,
 }
 
 /// A delivery as a client names it: with its lease, or whichever holds the message now.
@@ -81,28 +69,28 @@ pub struct Claim {
 
 /// What holds for all claims.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// For subscriptions without an ack deadline of their own.
-    pub(super) default_ack_deadline_seconds: i32,
+    pub(crate) default_ack_deadline_seconds: i32,
     /// Most bytes of the messages of one call, unless one message alone has more.
-    pub(super) max_bytes: i64,
+    pub(crate) max_bytes: i64,
 }
 
 /// How far a subscription has been read. It holds as long as the subscription is not rewound.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     message_id: Uuid,
     rewinds: i32,
 }
 
 /// What consumers were handed out.
 #[derive(Debug)]
-pub(super) struct Consumed {
+pub(crate) struct Consumed {
     /// The deliveries of each, in the order of the claims: of all, or of the first ones, when the bound of
     /// bytes left nothing to the others.
-    pub(super) deliveries: Vec<Vec<Delivery>>,
+    pub(crate) deliveries: Vec<Vec<Delivery>>,
     /// How far the subscription has been read, if anything was found.
-    pub(super) head: Option<Head>,
+    pub(crate) head: Option<Head>,
 }
 
 /// Lease ready messages to consumers, the oldest to the first, for as long as the first one asks;
@@ -110,8 +98,8 @@ pub(super) struct Consumed {
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub(super) async fn consume(
-    pool: &Database,
+pub(crate) async fn consume(
+    database: &Database,
     subscription_id: &str,
     claims: &[Claim],
     terms: Terms,
@@ -135,7 +123,7 @@ pub(super) async fn consume(
         .bind(head.map(|head| head.message_id))
         .bind(head.map(|head| head.rewinds))
         .bind(terms.max_bytes)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?;
     let head = match rows.first() {
         Some(row) => row
@@ -168,8 +156,8 @@ pub(super) async fn consume(
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub(super) async fn ack(
-    pool: &Database,
+pub(crate) async fn ack(
+    database: &Database,
     subscription_id: &str,
     handles: impl Iterator<Item = &Handle>,
 ) -> Result<i64, Error> {
@@ -178,7 +166,7 @@ pub(super) async fn ack(
         .bind(subscription_id)
         .bind(message_ids)
         .bind(leases)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await?)
 }
 
@@ -186,8 +174,8 @@ pub(super) async fn ack(
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub(super) async fn nack(
-    pool: &Database,
+pub(crate) async fn nack(
+    database: &Database,
     subscription_id: &str,
     handles: &[Handle],
 ) -> Result<i64, Error> {
@@ -197,7 +185,7 @@ pub(super) async fn nack(
             .bind(subscription_id)
             .bind(message_ids)
             .bind(leases)
-            .fetch_one(pool)
+            .fetch_one(database)
             .await?,
     )
 }

@@ -6,7 +6,6 @@ use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::json::JsonText;
-use super::waiting::Waiting;
 use crate::error::Error;
 
 /// What a message has beside its payload. Times are given as such or in seconds.
@@ -96,62 +95,28 @@ pub struct Published {
 
 /// What came of a call.
 #[derive(Debug, FromRow)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// The messages of all publications, one after the other.
-    pub(super) message_ids: Option<Vec<Uuid>>,
+    pub(crate) message_ids: Option<Vec<Uuid>>,
     /// Which of them were published before; none if none was.
-    pub(super) duplicates: Option<Vec<bool>>,
+    pub(crate) duplicates: Option<Vec<bool>>,
     /// Who got any; none if nobody wants to know.
-    subscription_ids: Option<Vec<String>>,
+    pub(crate) subscription_ids: Option<Vec<String>>,
 }
 
 /// How keys are kept.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Once {
-    pub(super) request: Option<RequestKey>,
-    pub(super) window_seconds: i32,
+pub(crate) struct Once {
+    pub(crate) request: Option<RequestKey>,
+    pub(crate) window_seconds: i32,
 }
 
-/// Publishes, and rings for those who wait for messages.
-#[derive(Clone)]
-pub(super) struct Publisher {
-    pub(super) pool: Database,
-    pub(super) waiting: Waiting,
-}
-
-impl Publisher {
-    /// Publish all messages of all publications, or none.
-    ///
-    /// # Errors
-    /// 404 for an unknown topic; 422 for what a message must not be.
-    pub(super) async fn publish(
-        &self,
-        topic_id: &str,
-        publications: &[Publication],
-        once: Option<&Once>,
-    ) -> Result<Answer, Error> {
-        // to tell who got any costs a look, for which there is no need while nobody waits
-        let tells = self.waiting.has_places();
-        let answer = publish(&self.pool, topic_id, publications, once, tells).await?;
-        let messages = publications
-            .iter()
-            .map(|publication| publication.payloads.len())
-            .sum();
-        match &answer.subscription_ids {
-            Some(subscription_ids) => {
-                for subscription_id in subscription_ids {
-                    self.waiting.announce(subscription_id, messages);
-                }
-            }
-            // for whom came meanwhile
-            None => self.waiting.announce_topic(topic_id, messages),
-        }
-        Ok(answer)
-    }
-}
-
-async fn publish(
-    pool: &Database,
+/// Publish all messages of all publications, or none.
+///
+/// # Errors
+/// 404 for an unknown topic; 422 for what a message must not be.
+pub(crate) async fn publish(
+    database: &Database,
     topic_id: &str,
     publications: &[Publication],
     once: Option<&Once>,
@@ -175,7 +140,7 @@ async fn publish(
             .bind(payloads)
             .bind(wants_ids)
             .bind(tells_subscriptions)
-            .fetch_one(pool)
+            .fetch_one(database)
             .await?;
         return Ok(Answer {
             message_ids: row.try_get(0)?,
@@ -211,7 +176,7 @@ async fn publish(
         .bind(request.map(|request| &request.fingerprint))
         .bind(once.map(|once| once.window_seconds))
         .bind(tells_subscriptions)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await?)
 }
 

@@ -38,7 +38,7 @@ pub enum Seek {
 /// # Errors
 /// 404 for an unknown subscription or snapshot, 409 while another job of the subscription runs, 422
 /// for a bad filter.
-pub async fn begin(pool: &Database, subscription_id: &str, seek: &Seek) -> Result<Job, Error> {
+pub async fn begin(database: &Database, subscription_id: &str, seek: &Seek) -> Result<Job, Error> {
     let query = match seek {
         Seek::Time(time) => sqlx::query_as("select * from pubsub.seek_subscription($1, $2)")
             .bind(subscription_id)
@@ -61,5 +61,5 @@ pub async fn begin(pool: &Database, subscription_id: &str, seek: &Seek) -> Resul
             .bind(since)
             .bind(until),
     };
-    Ok(query.fetch_one(pool).await?)
+    Ok(query.fetch_one(database).await?)
 }

@@ -82,8 +82,8 @@ pub struct Settled {
 ///
 /// # Errors
 /// 404 for an unknown subscription; 422 when a delivery is named twice.
-pub(super) async fn settle(
-    pool: &Database,
+pub(crate) async fn settle(
+    database: &Database,
     subscription_id: &str,
     settlements: &[&Settlement],
 ) -> Result<Vec<Settled>, Error> {
@@ -106,7 +106,7 @@ pub(super) async fn settle(
         .bind(names)
         .bind(seconds)
         .bind(reasons)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?;
     let result = |(status, ack_deadline)| Settled {
         status,
@@ -119,8 +119,8 @@ pub(super) async fn settle(
 ///
 /// # Errors
 /// 404 for an unknown subscription.
-pub(super) async fn release(
-    pool: &Database,
+pub(crate) async fn release(
+    database: &Database,
     subscription_id: &str,
     deliveries: &[Delivery],
 ) -> Result<i64, Error> {
@@ -133,7 +133,7 @@ pub(super) async fn release(
             .bind(subscription_id)
             .bind(message_ids)
             .bind(leases)
-            .fetch_one(pool)
+            .fetch_one(database)
             .await?,
     )
 }

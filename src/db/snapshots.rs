@@ -26,9 +26,17 @@ pub struct Snapshot {
 ///
 /// # Errors
 /// 409 when the id is taken, 404 for an unknown subscription.
-pub async fn create(pool: &Database, id: &str, subscription_id: &str) -> Result<Snapshot, Error> {
+pub async fn create(
+    database: &Database,
+    id: &str,
+    subscription_id: &str,
+) -> Result<Snapshot, Error> {
     let query = sqlx::query_as("select * from pubsub.create_snapshot($1, $2)");
-    Ok(query.bind(id).bind(subscription_id).fetch_one(pool).await?)
+    Ok(query
+        .bind(id)
+        .bind(subscription_id)
+        .fetch_one(database)
+        .await?)
 }
 
 /// A page of snapshots of the subscriptions that may be seen, none for all; of one of them or all.
@@ -36,7 +44,7 @@ pub async fn create(pool: &Database, id: &str, subscription_id: &str) -> Result<
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    pool: &Database,
+    database: &Database,
     subscription_id: Option<&str>,
     page: Page,
     allowed: Option<&[String]>,
@@ -48,7 +56,7 @@ pub async fn list(
         .bind(page.after)
         .bind(subscription_id)
         .bind(allowed)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }
 
@@ -56,11 +64,15 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 when there is none, 409 while a job seeks to it.
-pub async fn delete(pool: &Database, id: &str, allowed: Option<&[String]>) -> Result<(), Error> {
+pub async fn delete(
+    database: &Database,
+    id: &str,
+    allowed: Option<&[String]>,
+) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_snapshot($1, $2)")
         .bind(id)
         .bind(allowed)
-        .execute(pool)
+        .execute(database)
         .await?;
     Ok(())
 }

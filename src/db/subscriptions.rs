@@ -146,7 +146,7 @@ pub struct SubscriptionMetrics {
 ///
 /// # Errors
 /// 409 when the id is taken, 404 for an unknown topic, 422 for a bad value.
-pub async fn create(pool: &Database, new: &NewSubscription) -> Result<Subscription, Error> {
+pub async fn create(database: &Database, new: &NewSubscription) -> Result<Subscription, Error> {
     let query = sqlx::query_as(
         "select * from pubsub.create_subscription($1, $2, $3::json, $4, $5, $6, $7, $8, \
          coalesce($9, 'dead_letter'), $10, $11, $12, $13, $14, $15, $16, $17)",
@@ -170,7 +170,7 @@ pub async fn create(pool: &Database, new: &NewSubscription) -> Result<Subscripti
         .bind(new.more.dead_letter_expired)
         .bind(&new.more.dead_letter_topic_id)
         .bind(new.more.start_from)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await?)
 }
 
@@ -178,19 +178,19 @@ pub async fn create(pool: &Database, new: &NewSubscription) -> Result<Subscripti
 ///
 /// # Errors
 /// 404 when there is none, 422 for a bad value.
-pub async fn update(pool: &Database, id: &str, changes: &str) -> Result<Subscription, Error> {
+pub async fn update(database: &Database, id: &str, changes: &str) -> Result<Subscription, Error> {
     // text, as in create
     let query = sqlx::query_as("select * from pubsub.update_subscription($1, $2::json)");
-    Ok(query.bind(id).bind(changes).fetch_one(pool).await?)
+    Ok(query.bind(id).bind(changes).fetch_one(database).await?)
 }
 
 /// One subscription.
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &Database, id: &str) -> Result<Subscription, Error> {
+pub async fn get(database: &Database, id: &str) -> Result<Subscription, Error> {
     let query = sqlx::query_as("select * from pubsub.get_subscription($1)");
-    Ok(query.bind(id).fetch_one(pool).await?)
+    Ok(query.bind(id).fetch_one(database).await?)
 }
 
 /// A page of the subscriptions that may be seen, none for all; of one topic or all.
@@ -198,7 +198,7 @@ pub async fn get(pool: &Database, id: &str) -> Result<Subscription, Error> {
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    pool: &Database,
+    database: &Database,
     topic_id: Option<&str>,
     page: Page,
     allowed: Option<&[String]>,
@@ -210,7 +210,7 @@ pub async fn list(
         .bind(page.after)
         .bind(topic_id)
         .bind(allowed)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }
 
@@ -218,10 +218,10 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn delete(pool: &Database, id: &str) -> Result<(), Error> {
+pub async fn delete(database: &Database, id: &str) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_subscription($1)")
         .bind(id)
-        .execute(pool)
+        .execute(database)
         .await?;
     Ok(())
 }
@@ -230,16 +230,19 @@ pub async fn delete(pool: &Database, id: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn metrics(pool: &Database, id: &str) -> Result<SubscriptionMetrics, Error> {
+pub async fn metrics(database: &Database, id: &str) -> Result<SubscriptionMetrics, Error> {
     let query = sqlx::query_as("select * from pubsub.subscription_metrics($1)");
-    Ok(query.bind(id).fetch_one(pool).await?)
+    Ok(query.bind(id).fetch_one(database).await?)
 }
 
 /// Exact counts of the first `limit` subscriptions by id.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list_metrics(pool: &Database, limit: i32) -> Result<Vec<SubscriptionMetrics>, Error> {
+pub async fn list_metrics(
+    database: &Database,
+    limit: i32,
+) -> Result<Vec<SubscriptionMetrics>, Error> {
     let query = sqlx::query_as("select * from pubsub.list_subscription_metrics($1)");
-    Ok(query.bind(limit).fetch_all(pool).await?)
+    Ok(query.bind(limit).fetch_all(database).await?)
 }

@@ -36,10 +36,14 @@ pub struct Event {
 /// # Errors
 /// 404 for a message that nothing remembers, or whose topic has none of these subscriptions.
 pub async fn get(
-    pool: &Database,
+    database: &Database,
     message_id: Uuid,
     allowed: Option<&[String]>,
 ) -> Result<Vec<Event>, Error> {
     let query = sqlx::query_as("select * from pubsub.message_timeline($1, $2)");
-    Ok(query.bind(message_id).bind(allowed).fetch_all(pool).await?)
+    Ok(query
+        .bind(message_id)
+        .bind(allowed)
+        .fetch_all(database)
+        .await?)
 }

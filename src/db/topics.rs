@@ -27,7 +27,7 @@ pub struct Topic {
 /// # Errors
 /// 409 when the id is taken, 422 for a bad value.
 pub async fn create(
-    pool: &Database,
+    database: &Database,
     id: &str,
     message_retention_seconds: Option<i32>,
 ) -> Result<Topic, Error> {
@@ -35,7 +35,7 @@ pub async fn create(
     Ok(query
         .bind(id)
         .bind(message_retention_seconds)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await?)
 }
 
@@ -43,18 +43,18 @@ pub async fn create(
 ///
 /// # Errors
 /// 404 when there is none, 422 for a bad value.
-pub async fn update(pool: &Database, id: &str, changes: &str) -> Result<Topic, Error> {
+pub async fn update(database: &Database, id: &str, changes: &str) -> Result<Topic, Error> {
     let query = sqlx::query_as("select * from pubsub.update_topic($1, $2::json)");
-    Ok(query.bind(id).bind(changes).fetch_one(pool).await?)
+    Ok(query.bind(id).bind(changes).fetch_one(database).await?)
 }
 
 /// One topic.
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn get(pool: &Database, id: &str) -> Result<Topic, Error> {
+pub async fn get(database: &Database, id: &str) -> Result<Topic, Error> {
     let query = sqlx::query_as("select * from pubsub.get_topic($1)");
-    Ok(query.bind(id).fetch_one(pool).await?)
+    Ok(query.bind(id).fetch_one(database).await?)
 }
 
 /// A page of the topics that may be seen; none for all.
@@ -62,7 +62,7 @@ pub async fn get(pool: &Database, id: &str) -> Result<Topic, Error> {
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    pool: &Database,
+    database: &Database,
     page: Page,
     allowed: Option<&[String]>,
 ) -> Result<Vec<Topic>, Error> {
@@ -72,7 +72,7 @@ pub async fn list(
         .bind(page.limit)
         .bind(page.after)
         .bind(allowed)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }
 
@@ -80,10 +80,10 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn delete(pool: &Database, id: &str) -> Result<(), Error> {
+pub async fn delete(database: &Database, id: &str) -> Result<(), Error> {
     sqlx::query("select pubsub.delete_topic($1)")
         .bind(id)
-        .execute(pool)
+        .execute(database)
         .await?;
     Ok(())
 }

@@ -32,8 +32,8 @@ pub struct Publishes {
 /// # Errors
 /// 404 for an unknown subscription or topic, 409 with the positions of stale leases, 422 for what a
 /// message must not be.
-pub(super) async fn apply(
-    pool: &Database,
+pub(crate) async fn apply(
+    database: &Database,
     acks: &Acks,
     publishes: &Publishes,
     idempotency_window_seconds: i32,
@@ -78,6 +78,6 @@ pub(super) async fn apply(
             extras.idempotency_key.as_deref()
         }))
         .bind(idempotency_window_seconds)
-        .fetch_all(pool)
+        .fetch_all(database)
         .await?)
 }

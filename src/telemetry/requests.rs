@@ -1,17 +1,22 @@
 //! The layer around every request: its id, its log line, its metrics.
 
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
 use metrics::{counter, gauge, histogram};
 use uuid::Uuid;
 
 use super::metrics::{DURATION, IN_PROGRESS, REQUESTS};
-use crate::error::{Cause, Error};
+use crate::doors::envelope::Cause;
+use crate::error::Error;
 
 const REQUEST_ID: &str = "x-request-id";
 /// Longest request id that is taken from a client.
@@ -36,50 +41,112 @@ impl ClientId {
 /// What a HEAD is called behind routing, where a GET changes something.
 pub const REFUSED_HEAD: &str = "REFUSED-HEAD";
 
-/// Give the request an id, answer it, then log and count it.
+/// Give the request an id, answer it, then log and count it: when its answer has ended, which of a stream
+/// is when its client has left.
 pub async fn observe(mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let in_progress = gauge!(IN_PROGRESS);
-    in_progress.increment(1.0);
-    let _finished = OnDrop(|| in_progress.decrement(1.0));
-
-    let id = request_id(request.headers());
-    let method = known_method(request.method().as_str());
-    // never the path itself, which has no bound
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let object = object_id(&route, request.uri().path());
-    let client = ClientId::default();
-    request.extensions_mut().insert(client.clone());
+    let mut observed = Observed::begin(&request);
+    request.extensions_mut().insert(observed.client.clone());
 
     let mut response = next.run(request).await;
 
-    let status = response.status();
-    let elapsed = started.elapsed();
-    let line = Line {
-        id: id.to_str().unwrap_or_default(),
-        method,
-        route: &route,
-        object: object.as_deref(),
-        status: status.as_u16(),
-        duration_ms: (elapsed.as_secs_f64() * 1_000_000.0).round() / 1000.0,
-        client: client.0.get().map(ToString::to_string),
-    };
-    line.log();
-    if let Some(Cause(error)) = response.extensions().get::<Cause>() {
-        log_cause(&id, error);
-    }
-    let labels = [
-        ("method", method.to_owned()),
-        ("path", route.clone()),
-        ("status", status.as_str().to_owned()),
-    ];
-    counter!(REQUESTS, &labels).increment(1);
-    histogram!(DURATION, "method" => method, "path" => route).record(elapsed.as_secs_f64());
-    response.headers_mut().insert(REQUEST_ID, id);
+    let cause = response.extensions().get().cloned();
+    observed.answered = Some((response.status(), cause));
     response
+        .headers_mut()
+        .insert(REQUEST_ID, observed.id.clone());
+    response.map(|body| Body::new(Answer { body, observed }))
+}
+
+/// A request, from its beginning to the end of its answer.
+struct Observed {
+    started: Instant,
+    id: HeaderValue,
+    method: &'static str,
+    route: String,
+    object: Option<String>,
+    client: ClientId,
+    /// Nothing where the client left before.
+    answered: Option<(StatusCode, Option<Cause>)>,
+}
+
+impl Observed {
+    fn begin(request: &Request) -> Self {
+        gauge!(IN_PROGRESS).increment(1.0);
+        // never the path itself, which has no bound
+        let route = request
+            .extensions()
+            .get::<MatchedPath>()
+            .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+        Self {
+            started: Instant::now(),
+            id: request_id(request.headers()),
+            method: known_method(request.method().as_str()),
+            object: object_id(&route, request.uri().path()),
+            route,
+            client: ClientId::default(),
+            answered: None,
+        }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        gauge!(IN_PROGRESS).decrement(1.0);
+        let Some((status, cause)) = self.answered.take() else {
+            return;
+        };
+        let elapsed = self.started.elapsed();
+        let line = Line {
+            id: self.id.to_str().unwrap_or_default(),
+            method: self.method,
+            route: &self.route,
+            object: self.object.as_deref(),
+            status: status.as_u16(),
+            duration_ms: (elapsed.as_secs_f64() * 1_000_000.0).round() / 1000.0,
+            client: self.client.0.get().map(ToString::to_string),
+        };
+        line.log();
+        if let Some(Cause(error)) = cause
+            && error.is_failure()
+        {
+            log_cause(&self.id, &error);
+        }
+        let (method, route) = (self.method, std::mem::take(&mut self.route));
+        let labels = [
+            ("method", method.to_owned()),
+            ("path", route.clone()),
+            ("status", status.as_str().to_owned()),
+        ];
+        counter!(REQUESTS, &labels).increment(1);
+        histogram!(DURATION, "method" => method, "path" => route).record(elapsed.as_secs_f64());
+    }
+}
+
+/// The body of an answer, whose end is that of the request.
+struct Answer {
+    body: Body,
+    #[expect(dead_code, reason = "its end is what counts")]
+    observed: Observed,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// What is logged of a request.
@@ -167,13 +234,4 @@ fn known_method(method: &str) -> &'static str {
         .into_iter()
         .find(|known| *known == method)
         .unwrap_or("OTHER")
-}
-
-/// Runs a closure at the end of its scope, also when the client goes away in mid-request.
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }

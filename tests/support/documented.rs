@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::to_value(fastpubsub::http::document()).unwrap());
+    LazyLock::new(|| serde_json::to_value(fastpubsub::doors::native::document()).unwrap());
 
 /// What the document says of a request; none for what is no route.
 pub fn operation(method: &str, path: &str) -> Option<&'static Value> {

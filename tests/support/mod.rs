@@ -13,7 +13,8 @@ use fastpubsub::app::App;
 use fastpubsub::config::Settings;
 use fastpubsub::db::database::Database;
 use fastpubsub::db::pooler::{Sessions, probe};
-use fastpubsub::http::serve::{Limits, serve_with};
+use fastpubsub::doors;
+use fastpubsub::doors::serve::{Limits, serve};
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -97,7 +98,8 @@ impl TestApp {
         let shutdown = CancellationToken::new();
         let ended = shutdown.clone();
         tokio::spawn(async move {
-            serve_with(listener, app, ended, limits).await;
+            let listening = vec![doors::listening(listener, &app)];
+            serve(listening, &app, ended, limits).await;
             // its drain needs the database
             drop(pooler);
         });

@@ -172,7 +172,7 @@ async fn a_client_that_was_changed_meanwhile_is_409() {
     ] {
         let refused = sqlx::query(call).bind(id).execute(&app.pool()).await;
         let error = fastpubsub::error::Error::from(refused.unwrap_err());
-        assert_eq!(error.status().as_u16(), 409, "{call}");
+        assert_eq!(error.status(), 409, "{call}");
     }
     assert_eq!(app.get(&path).await.json()["scopes"], "*");
 }

@@ -51,7 +51,7 @@ fn fault_place(answer: &Answer) -> Value {
 
 /// A receipt that never was.
 fn receipt() -> String {
-    fastpubsub::http::receipts::receipt(uuid::Uuid::now_v7(), 7)
+    fastpubsub::doors::receipts::receipt(uuid::Uuid::now_v7(), 7)
 }
 
 /// Consume the one message there is.

@@ -5,6 +5,8 @@ use std::path::Path;
 use fastpubsub::app::App;
 use fastpubsub::db::database::Database;
 use fastpubsub::db::pooler::Sessions;
+use fastpubsub::doors;
+use fastpubsub::doors::serve::{Limits, serve};
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -23,11 +25,11 @@ async fn start_on(options: PgConnectOptions) -> (String, impl Drop) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
-    tokio::spawn(fastpubsub::http::serve::serve(
-        listener,
-        app,
-        shutdown.clone(),
-    ));
+    let (limits, ended) = (Limits::of(&app.settings), shutdown.clone());
+    tokio::spawn(async move {
+        let listening = vec![doors::listening(listener, &app)];
+        serve(listening, &app, ended, limits).await;
+    });
     (url, shutdown.drop_guard())
 }
 

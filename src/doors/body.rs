@@ -1,0 +1,158 @@
+//! Reading request bodies: how long each may be, how long it may take, how many bytes at once.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt;
+
+use crate::app::App;
+use crate::budget::{Budget, Share};
+use crate::error::Error;
+
+/// Longest body of a token request.
+pub const TOKEN: usize = 16 * 1024;
+/// Longest body of settings and the like.
+pub const SMALL: usize = 64 * 1024;
+/// Longest body with a filter.
+pub const FILTER: usize = 256 * 1024;
+/// Longest body with a list of deliveries: 100,000 ids, or 1000 reasons of 1024 characters.
+pub const LIST: usize = 5 * 1024 * 1024;
+/// Longest body with messages to publish: as long as the settings say.
+pub const PUBLISH: usize = usize::MAX;
+
+/// For a whole body to arrive.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Up to so many bytes, and for so long, a body that is refused is read and forgotten: a client that
+/// sends it to its end before it reads would never see the answer.
+const FORGOTTEN: usize = 32 * 1024 * 1024;
+const FORGETTING: Duration = Duration::from_secs(2);
+
+/// Read a body up to a limit; that of the settings holds too.
+///
+/// # Errors
+/// 415 when it is compressed, 413 when it is longer, 408 when it does not arrive in time, 400 when the
+/// client breaks off, 503 when there are too many bytes of others.
+pub async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    app: &App,
+) -> Result<Bytes, Error> {
+    let read = tokio::time::timeout(TIMEOUT, collect(headers, body, limit, app));
+    read.await.unwrap_or_else(|_| {
+        Err(Error::Refused {
+            status: 408,
+            message: "the request body did not arrive within 60 s".to_owned(),
+        })
+    })
+}
+
+async fn collect(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+    app: &App,
+) -> Result<Bytes, Error> {
+    let most = limit.min(app.settings.api_max_body_bytes);
+    let declared = body.size_hint().exact();
+    let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let begun = match begin(headers, declared, most, limit, &app.budget).await {
+        Ok(begun) => begun,
+        Err(error) => return Err(forget(headers, body, error).await),
+    };
+    let mut read = begun;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::Refused {
+            status: 400,
+            message: "the request body could not be read".to_owned(),
+        })?;
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        let length = read.bytes.len().saturating_add(data.len());
+        if length > most {
+            drop(read);
+            return Err(forget(headers, body, too_long(most, limit)).await);
+        }
+        if length > read.share.bytes() {
+            // of a length that was not declared
+            match app.budget.body(most).await {
+                Ok(share) => read.share = share,
+                Err(error) => return Err(forget(headers, body, error).await),
+            }
+        }
+        read.bytes.extend_from_slice(data);
+    }
+    read.share.shrink(read.bytes.len());
+    Ok(Bytes::from_owner(read))
+}
+
+/// Make room for a body, if it may be read.
+async fn begin(
+    headers: &HeaderMap,
+    declared: Option<usize>,
+    most: usize,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Held, Error> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::Refused {
+            status: 415,
+            message: "compressed bodies are not taken; send without Content-Encoding".to_owned(),
+        });
+    }
+    if declared.is_some_and(|bytes| bytes > most) {
+        return Err(too_long(most, limit));
+    }
+    Ok(Held {
+        bytes: Vec::with_capacity(declared.unwrap_or_default()),
+        share: budget.body(declared.unwrap_or(SMALL.min(most))).await?,
+    })
+}
+
+fn too_long(most: usize, limit: usize) -> Error {
+    let whose = if most < limit {
+        "FASTPUBSUB_API_MAX_BODY_BYTES"
+    } else {
+        "the limit of this route"
+    };
+    Error::Refused {
+        status: 413,
+        message: format!("the request body exceeds {most} bytes ({whose})"),
+    }
+}
+
+/// Let a client send what it will not be heard with, so that it sees why.
+async fn forget(headers: &HeaderMap, mut body: Body, why: Error) -> Error {
+    // this one asked first, and has sent nothing
+    if headers.contains_key(header::EXPECT) {
+        return why;
+    }
+    let mut left = FORGOTTEN;
+    let forgetting = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(length) else {
+                break;
+            };
+            left = rest;
+        }
+    };
+    // however far that went, the answer is the same
+    let _done = tokio::time::timeout(FORGETTING, forgetting).await;
+    why
+}
+
+/// A body in memory with its share of the budget, which is free when the last part of it is dropped.
+struct Held {
+    bytes: Vec<u8>,
+    share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}

@@ -1,0 +1,156 @@
+//! One connection: its requests on their way to the routes, and its end when it does nothing.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Request, Response, header};
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::UpgradeableConnection;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, interval_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower::ServiceExt;
+
+use super::activity::{Activity, Answer, Overdue};
+use super::envelope::{Envelope, said};
+use crate::error::Error;
+use crate::telemetry::requests;
+
+/// What is answered even where there are too many connections.
+const PROBES: [&str; 3] = ["/liveness", "/readiness", "/metrics"];
+
+/// A connection as its requests see it, in their extensions. What outlives a request on the connection,
+/// such as a WebSocket, keeps it: then it has its place among the connections, and is waited for.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The server is about to end: a stream ends now.
+    pub draining: CancellationToken,
+    _held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
+}
+
+impl Guest {
+    /// With its place, unless it is one too many.
+    #[must_use]
+    pub fn new(
+        draining: CancellationToken,
+        waited_for: TaskTrackerToken,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            draining,
+            _held: Arc::new((waited_for, place)),
+        }
+    }
+}
+
+/// Passes the requests of a connection on; of a crowded one only the probes.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// Where to.
+    pub router: Router,
+    /// Words for those that are not passed on.
+    pub envelope: Envelope,
+    /// Where requests are noted.
+    pub activity: Arc<Activity>,
+    /// The connection.
+    pub guest: Guest,
+    /// Whether there were too many connections already.
+    pub crowded: bool,
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let begun = self.activity.begin();
+        request.extensions_mut().insert(self.guest.clone());
+        let refused = self.crowded && !PROBES.contains(&request.uri().path());
+        let (router, envelope) = (self.router.clone(), self.envelope);
+        Box::pin(async move {
+            let response = if refused {
+                let text = "too many connections (FASTPUBSUB_API_MAX_CONNECTIONS)";
+                said(envelope, Error::Busy(text).into_response())
+            } else {
+                answer(router, request.map(Body::new)).await?
+            };
+            Ok(response.map(|body| Answer::new(body, begun)))
+        })
+    }
+}
+
+async fn answer(router: Router, mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    if !consumes(request.uri().path()) {
+        return router.oneshot(request).await;
+    }
+    // a HEAD would run the GET, which leases messages, and throw its answer away: before it is
+    // routed it becomes a method that no route has
+    if request.method() == Method::HEAD
+        && let Ok(refused) = Method::from_bytes(requests::REFUSED_HEAD.as_bytes())
+    {
+        *request.method_mut() = refused;
+    }
+    let mut response = router.oneshot(request).await?;
+    // routes offer HEAD wherever they have GET
+    if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
+        let methods = allow.to_str().unwrap_or_default().split(',');
+        let without: Vec<&str> = methods.filter(|name| *name != "HEAD").collect();
+        if let Ok(without) = HeaderValue::from_str(&without.join(",")) {
+            *allow = without;
+        }
+    }
+    Ok(response)
+}
+
+/// Whether GET on a path changes something.
+fn consumes(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    path.starts_with("/subscriptions/") && path.ends_with("/messages")
+}
+
+/// Serve a connection until it ends, is drained, or does nothing for too long.
+pub async fn watch(
+    connection: UpgradeableConnection<'static, TokioIo<TcpStream>, Front, TokioExecutor>,
+    activity: &Activity,
+    draining: CancellationToken,
+) {
+    let mut connection = pin!(connection);
+    let pause = activity.pause();
+    let mut looks = interval_at(Instant::now() + pause, pause);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            () = draining.cancelled(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = looks.tick() => match activity.overdue() {
+                // whoever is told so politely has until the next look
+                Some(Overdue::Idle) if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Some(overdue) => {
+                    tracing::debug!(?overdue, "connection given up");
+                    return;
+                }
+                None => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! `/clients`: create, get, list, update, delete.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::caller::{
+    Caller, CallerOnSome, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate, Grants,
+};
+use crate::auth::{scopes, secrets};
+use crate::db::clients::{Client, ClientSettings};
+use crate::db::{self, Page};
+use crate::doors::native::extract::{JsonBody, PageParams, PathUuid};
+use crate::doors::native::fields::Fields;
+use crate::doors::native::openapi::{Changed, CommonErrors, NotFound, TooLarge};
+use crate::error::Error;
+
+/// The settings of a client.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"name": "My Application",
+    "scopes": "topics:publish:user-events subscriptions:read", "is_active": true}))]
+pub struct ClientBody {
+    /// Its name, for people.
+    #[schema(example = "My Application", min_length = 1, max_length = 1024)]
+    name: String,
+    /// What it may do, separated by spaces: `*`, `resource:action` or `resource:action:object`, where an
+    /// object that ends in `*` is the beginning of ids.
+    #[schema(
+        example = "topics:publish:user-events subscriptions:read",
+        max_length = 1024
+    )]
+    scopes: String,
+    /// Whether it can get tokens. Left out: true for a new client, unchanged for an update.
+    #[schema(nullable = false)]
+    is_active: Option<bool>,
+}
+
+/// A new client. The secret is shown this once.
+#[derive(Serialize, ToSchema)]
+pub struct NewClient {
+    /// Its id.
+    id: Uuid,
+    /// Its secret.
+    secret: String,
+}
+
+/// A page of clients.
+#[derive(Serialize, ToSchema)]
+pub struct ClientList {
+    /// The clients, in creation order.
+    data: Vec<Client>,
+}
+
+/// Create a client
+///
+/// Its scopes must be covered by those of the caller's token.
+#[utoipa::path(post, path = "/clients", tag = "clients", request_body = ClientBody,
+    responses((status = 201, body = NewClient), TooLarge, CommonErrors),
+    security((), ("oauth2" = ["clients:create"])))]
+pub async fn create_client(
+    _: Caller<ClientsCreate>,
+    grants: Grants,
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<NewClient>), Error> {
+    let settings = client_settings(&body)?;
+    may_grant(&grants, &settings.scopes)?;
+    let (id, secret) = (Uuid::now_v7(), secrets::generate(16));
+    db::clients::create(&app.database, id, &settings, &secrets::hash(&secret)).await?;
+    Ok((StatusCode::CREATED, Json(NewClient { id, secret })))
+}
+
+/// Get a client
+#[utoipa::path(get, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Client), NotFound, CommonErrors),
+    security((), ("oauth2" = ["clients:read"])))]
+pub async fn get_client(
+    _: Caller<ClientsRead>,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+) -> Result<Json<Client>, Error> {
+    Ok(Json(db::clients::get(&app.database, id).await?))
+}
+
+/// List clients
+#[utoipa::path(get, path = "/clients", tag = "clients", params(PageParams),
+    responses((status = 200, body = ClientList), CommonErrors),
+    security((), ("oauth2" = ["clients:read"])))]
+pub async fn list_clients(
+    caller: CallerOnSome<ClientsRead>,
+    State(app): State<App>,
+    page: Page<Uuid>,
+) -> Result<Json<ClientList>, Error> {
+    Ok(Json(ClientList {
+        data: db::clients::list(&app.database, page, caller.objects().as_deref()).await?,
+    }))
+}
+
+/// Replace a client's settings and revoke its tokens
+///
+/// Its scopes, those before and those after, must be covered by those of the caller's token.
+#[utoipa::path(put, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
+    request_body = ClientBody,
+    responses((status = 200, body = Client), NotFound, Changed, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["clients:update"])))]
+pub async fn update_client(
+    _: Caller<ClientsUpdate>,
+    grants: Grants,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Client>, Error> {
+    let settings = client_settings(&body)?;
+    may_grant(&grants, &settings.scopes)?;
+    let version = manageable(&app, &grants, id).await?;
+    let client = db::clients::update(&app.database, id, &settings, version).await?;
+    app.revoke_tokens(id, Some(client.token_version)).await;
+    Ok(Json(client))
+}
+
+/// Delete a client and revoke its tokens
+///
+/// Its scopes must be covered by those of the caller's token.
+#[utoipa::path(delete, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
+    responses((status = 204), NotFound, Changed, CommonErrors),
+    security((), ("oauth2" = ["clients:delete"])))]
+pub async fn delete_client(
+    _: Caller<ClientsDelete>,
+    grants: Grants,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+) -> Result<StatusCode, Error> {
+    let version = manageable(&app, &grants, id).await?;
+    db::clients::delete(&app.database, id, version).await?;
+    app.revoke_tokens(id, None).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A caller grants only what its own token covers.
+fn may_grant(grants: &Grants, scopes: &str) -> Result<(), Error> {
+    match grants.beyond(scopes) {
+        Some(scope) => Err(beyond(format!(
+            "Insufficient scope: {scope} is more than your own token covers"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A caller manages only clients whose scopes its own token covers. The version of the client for which
+/// that was found; none when it holds for any.
+async fn manageable(app: &App, grants: &Grants, id: Uuid) -> Result<Option<i32>, Error> {
+    if grants.beyond("*").is_none() {
+        return Ok(None);
+    }
+    let client = db::clients::get(&app.database, id).await?;
+    match grants.beyond(&client.scopes) {
+        Some(_) => Err(beyond(
+            "Insufficient scope: the client has more than your own token covers".to_owned(),
+        )),
+        None => Ok(Some(client.token_version)),
+    }
+}
+
+fn beyond(message: String) -> Error {
+    Error::Forbidden {
+        message,
+        needed: None,
+    }
+}
+
+fn client_settings(body: &Value) -> Result<ClientSettings, Error> {
+    let mut fields = Fields::of_body(body)?;
+    let name = fields.trimmed("name");
+    let scopes = fields.trimmed("scopes");
+    if let Err(reason) = scopes::validate(&scopes) {
+        fields.refuse_as("scopes", reason.to_string());
+    }
+    let is_active = fields.boolean("is_active");
+    fields.finish()?;
+    Ok(ClientSettings {
+        name,
+        scopes,
+        is_active,
+    })
+}

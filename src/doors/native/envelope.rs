@@ -1,0 +1,247 @@
+//! Errors in the words of the Python original, which are those of FastAPI: `{"detail": ...}`, a text or a
+//! list of faults.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::doors::envelope::status;
+use crate::doors::given;
+use crate::error::{Count, Error, Fault, Form, MAX_FAULTS, Part, Rule, Step};
+
+/// One thing that is wrong with a request, in the shape of the Python original.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Fault)]
+pub struct FaultBody {
+    /// What kind of fault it is, such as `missing` or `less_than_equal`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Where: `body`, `query` or `path`, then field names and positions.
+    #[schema(value_type = Vec<Place>)]
+    loc: Vec<Value>,
+    /// What is wrong, for people.
+    msg: String,
+    /// The value that was given, or the beginning of a long one.
+    input: Value,
+    /// The limits that apply, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    ctx: Option<Value>,
+}
+
+/// A step of the place of a fault.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Place {
+    /// `body`, `query`, `path` or `header`, or the name of a field.
+    Name(String),
+    /// A position in a list.
+    Position(u64),
+}
+
+/// An error as an answer.
+#[must_use]
+pub fn envelope(error: &Error) -> Response {
+    let body = match error {
+        Error::Invalid(faults) => {
+            let shown = faults.iter().take(MAX_FAULTS).map(FaultBody::of);
+            json!({"detail": shown.collect::<Vec<_>>()})
+        }
+        Error::Conflict { message, about } => json!({"detail": message, "about": about}),
+        other => json!({"detail": other.to_string()}),
+    };
+    (status(error), Json(body)).into_response()
+}
+
+impl FaultBody {
+    fn of(fault: &Fault) -> Self {
+        let part = match fault.part {
+            Part::Body => "body",
+            Part::Query => "query",
+            Part::Path => "path",
+            Part::Header => "header",
+        };
+        let steps = fault.path.iter().map(|step| match step {
+            Step::Field(name) => given::name(name),
+            Step::Position(position) => json!(position),
+        });
+        let (kind, msg, ctx) = words(&fault.rule);
+        Self {
+            kind,
+            loc: std::iter::once(json!(part)).chain(steps).collect(),
+            msg,
+            input: given::value(&fault.given),
+            ctx,
+        }
+    }
+}
+
+/// Type, text and limits of a fault.
+fn words(rule: &Rule) -> (&'static str, String, Option<Value>) {
+    match rule {
+        Rule::Required => ("missing", "Field required".to_owned(), None),
+        Rule::Known => {
+            let msg = "Extra inputs are not permitted";
+            ("extra_forbidden", msg.to_owned(), None)
+        }
+        Rule::Is(form) => {
+            let (kind, msg) = of_form(*form);
+            (kind, msg.to_owned(), None)
+        }
+        Rule::Reads(form, complaint) => {
+            let (kind, msg) = as_form(*form);
+            match complaint {
+                Some(complaint) => {
+                    let ctx = json!({"error": complaint});
+                    (kind, format!("{msg}, {complaint}"), Some(ctx))
+                }
+                None => (kind, msg.to_owned(), None),
+            }
+        }
+        Rule::Whole => {
+            let msg = "Input should be a valid integer, got a number with a fractional part";
+            ("int_from_float", msg.to_owned(), None)
+        }
+        Rule::AtLeast(count, least, actual) => {
+            let msg = too_few(*count, *least, *actual);
+            (
+                bounded(*count).0,
+                msg,
+                Some(limits("min_length", *least, *actual)),
+            )
+        }
+        Rule::AtMost(count, most, actual) => {
+            let msg = too_many(*count, *most, *actual);
+            (
+                bounded(*count).1,
+                msg,
+                Some(limits("max_length", *most, *actual)),
+            )
+        }
+        Rule::From(least) => {
+            let msg = format!("Input should be greater than or equal to {least}");
+            ("greater_than_equal", msg, Some(json!({"ge": least})))
+        }
+        Rule::To(most) => {
+            let msg = format!("Input should be less than or equal to {most}");
+            ("less_than_equal", msg, Some(json!({"le": most})))
+        }
+        Rule::Matches(pattern) => {
+            let msg = format!("String should match pattern '{pattern}'");
+            (
+                "string_pattern_mismatch",
+                msg,
+                Some(json!({"pattern": pattern})),
+            )
+        }
+        Rule::OneOf(values) => {
+            let msg = format!("Input should be {values}");
+            ("literal_error", msg, Some(json!({"expected": values})))
+        }
+        Rule::Json(complaint) => {
+            let ctx = json!({"error": complaint});
+            ("json_invalid", "JSON decode error".to_owned(), Some(ctx))
+        }
+        Rule::Refused(text) => {
+            let ctx = json!({"error": {}});
+            ("value_error", format!("Value error, {text}"), Some(ctx))
+        }
+    }
+}
+
+fn of_form(form: Form) -> (&'static str, &'static str) {
+    match form {
+        Form::Text => ("string_type", "Input should be a valid string"),
+        Form::Integer => ("int_type", "Input should be a valid integer"),
+        Form::Boolean => ("bool_type", "Input should be a valid boolean"),
+        Form::Uuid => (
+            "uuid_type",
+            "UUID input should be a string, bytes or UUID object",
+        ),
+        Form::Time => ("datetime_type", "Input should be a valid datetime"),
+        Form::List => ("list_type", "Input should be a valid list"),
+        Form::Object => ("dict_type", "Input should be a valid dictionary"),
+        Form::Fields => (
+            "model_attributes_type",
+            "Input should be a valid dictionary or object to extract fields from",
+        ),
+        Form::JsonBody => (
+            "model_attributes_type",
+            "Input should be a valid dictionary or object to extract fields from; \
+             set Content-Type: application/json",
+        ),
+    }
+}
+
+fn as_form(form: Form) -> (&'static str, &'static str) {
+    match form {
+        Form::Integer => (
+            "int_parsing",
+            "Input should be a valid integer, unable to parse string as an integer",
+        ),
+        Form::Boolean => (
+            "bool_parsing",
+            "Input should be a valid boolean, unable to interpret input",
+        ),
+        Form::Uuid => ("uuid_parsing", "Input should be a valid UUID"),
+        Form::Time => (
+            "datetime_parsing",
+            "Input should be a valid datetime, such as 2026-01-02T03:04:05Z",
+        ),
+        other => of_form(other),
+    }
+}
+
+/// The types for too few and for too many.
+fn bounded(count: Count) -> (&'static str, &'static str) {
+    match count {
+        Count::Characters | Count::NameCharacters => ("string_too_short", "string_too_long"),
+        Count::Items | Count::Entries | Count::Deliveries => ("too_short", "too_long"),
+    }
+}
+
+fn limits(name: &str, limit: usize, actual: Option<usize>) -> Value {
+    match actual {
+        Some(actual) => json!({name: limit, "actual_length": actual}),
+        None => json!({name: limit}),
+    }
+}
+
+fn too_few(count: Count, least: usize, actual: Option<usize>) -> String {
+    let plural = if least == 1 { "" } else { "s" };
+    let but = but_not(actual);
+    match count {
+        Count::Characters => format!("String should have at least {least} character{plural}"),
+        Count::NameCharacters => {
+            format!("The name of an attribute should have at least {least} character{plural}")
+        }
+        Count::Items => {
+            format!("List should have at least {least} item{plural} after validation{but}")
+        }
+        Count::Entries => {
+            format!("Dictionary should have at least {least} item{plural} after validation{but}")
+        }
+        Count::Deliveries => format!("At least {least} deliveries have to be settled{but}"),
+    }
+}
+
+fn too_many(count: Count, most: usize, actual: Option<usize>) -> String {
+    let but = but_not(actual);
+    match count {
+        Count::Characters => format!("String should have at most {most} characters"),
+        Count::NameCharacters => {
+            format!("The name of an attribute should have at most {most} characters")
+        }
+        Count::Items => format!("List should have at most {most} items after validation{but}"),
+        Count::Entries => {
+            format!("Dictionary should have at most {most} items after validation{but}")
+        }
+        Count::Deliveries => format!("At most {most} deliveries can be settled at once{but}"),
+    }
+}
+
+fn but_not(actual: Option<usize>) -> String {
+    actual.map_or_else(String::new, |actual| format!(", not {actual}"))
+}

@@ -1,0 +1,245 @@
+//! `/subscriptions`: create, get, list, delete, metrics.
+
+pub mod filter_preview;
+pub mod jobs;
+pub mod seek;
+pub mod settings;
+pub mod snapshots;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::auth::caller::{
+    Caller, CallerOnSome, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead,
+    TopicsPublish, TopicsSubscribe,
+};
+use crate::config::Settings;
+use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
+use crate::db::{self, Page};
+use crate::doors::body;
+use crate::doors::given;
+use crate::doors::native::extract::{JsonBytes, PageParams, PathId, QueryValues, narrowed_by};
+use crate::doors::native::fields::Fields;
+use crate::doors::native::filters;
+use crate::doors::native::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
+use crate::doors::native::subscriptions::settings::more_settings;
+use crate::doors::tree::{parse_json, raw_field};
+use crate::error::{Error, Rule};
+
+/// A new subscription.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"id": "user-processor", "topic_id": "user-events",
+    "filter": {"country": ["BR", "US"]}, "max_delivery_attempts": 5}))]
+pub struct CreateSubscription {
+    /// 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-".
+    #[schema(
+        example = "user-processor",
+        max_length = 128,
+        pattern = "^[a-zA-Z0-9-._]+$"
+    )]
+    id: String,
+    /// The topic to receive from.
+    #[schema(
+        example = "user-events",
+        max_length = 128,
+        pattern = "^[a-zA-Z0-9-._]+$"
+    )]
+    topic_id: String,
+    /// Fields that a message must have (AND), each with the values it may have (OR), or an object of
+    /// the fields inside it. A list holds strings, numbers, booleans and operators: prefix, suffix,
+    /// anything-but, exists, numeric. At most 1000 values in all; null and {} let every message pass.
+    #[schema(value_type = Option<Object>,
+        example = json!({"country": ["BR", "US"], "price": [{"numeric": [">=", 10]}]}))]
+    filter: Option<Value>,
+    /// Deliveries of a message before it is dead-lettered; default: the server's.
+    #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
+    max_delivery_attempts: Option<i32>,
+    /// First wait before a retry; doubles with every attempt; default: the server's.
+    #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
+    backoff_min_seconds: Option<i32>,
+    /// Longest wait before a retry, at least `backoff_min_seconds`; default: the server's.
+    #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
+    backoff_max_seconds: Option<i32>,
+    /// How long a delivery is leased before it is available again; default: the server's.
+    #[schema(minimum = 1, maximum = 43200)]
+    ack_deadline_seconds: Option<i32>,
+    /// Hand messages of one ordering key out one after the other; default: false.
+    enable_ordering: Option<bool>,
+    /// What happens to a key whose message is spent: `dead_letter` (default), `park` or `skip`.
+    #[schema(pattern = "^(dead_letter|park|skip)$")]
+    ordering_failure: Option<String>,
+    /// The attribute whose values share deliveries evenly; not together with `enable_ordering`.
+    #[schema(min_length = 1, max_length = 256)]
+    fairness_key: Option<String>,
+    /// Most messages that are leased at a time; default: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_in_flight: Option<i32>,
+    /// Most messages that one consumer holds at a time; default: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_in_flight_per_consumer: Option<i32>,
+    /// Most messages handed out a second; default: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_rate: Option<i32>,
+    /// Unconsumed messages expire after it; default: only those that say so.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    message_ttl_seconds: Option<i32>,
+    /// Keep expired messages as dead letters; default: false.
+    dead_letter_expired: Option<bool>,
+    /// Publish spent messages to this topic instead of keeping them as dead letters.
+    #[schema(max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
+    dead_letter_topic_id: Option<String>,
+    /// Also receive the retained messages that were published at or after this time.
+    #[schema(format = DateTime)]
+    start_from: Option<String>,
+}
+
+/// A page of subscriptions.
+#[derive(Serialize, ToSchema)]
+pub struct SubscriptionList {
+    /// The subscriptions, ordered by id.
+    data: Vec<Subscription>,
+}
+
+/// Create a subscription
+///
+/// Needs the scope `subscriptions:create` without an object, or on the id of the subscription and
+/// `topics:subscribe` on the topic; `topics:publish` on the dead letter topic, if there is one.
+#[utoipa::path(post, path = "/subscriptions", tag = "subscriptions",
+    request_body = CreateSubscription,
+    responses((status = 201, body = Subscription), NotFound, Conflict, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:create"])))]
+pub async fn create_subscription(
+    caller: CallerOnSome<SubscriptionsCreate>,
+    grants: Grants,
+    State(app): State<App>,
+    JsonBytes(body): JsonBytes<{ body::FILTER }>,
+) -> Result<(StatusCode, Json<Subscription>), Error> {
+    let values = parse_json(&body)?;
+    let new = new_subscription(&values, raw_field(&body, "filter"), &app.settings)?;
+    // without an object it is a right to any topic, as in the Python original
+    if !caller.is_unlimited() {
+        caller.allow(&new.id)?;
+        grants.allow::<TopicsSubscribe>(&new.topic_id)?;
+    }
+    // whoever rejects a message of it publishes there
+    if let Some(topic_id) = &new.more.dead_letter_topic_id {
+        grants.allow::<TopicsPublish>(topic_id)?;
+    }
+    let created = db::subscriptions::create(&app.database, &new).await;
+    Ok((
+        StatusCode::CREATED,
+        Json(created.map_err(|error| given::in_body(error, &values))?),
+    ))
+}
+
+/// Get a subscription
+#[utoipa::path(get, path = "/subscriptions/{id}", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Subscription), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn get_subscription(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Json<Subscription>, Error> {
+    Ok(Json(db::subscriptions::get(&app.database, &id).await?))
+}
+
+/// List subscriptions
+#[utoipa::path(get, path = "/subscriptions", tag = "subscriptions",
+    params(PageParams, ("topic_id" = Option<String>, Query,
+        description = "Only those of this topic; none when there is no such topic")),
+    responses((status = 200, body = SubscriptionList), CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn list_subscriptions(
+    caller: CallerOnSome<SubscriptionsRead>,
+    State(app): State<App>,
+    page: Page,
+    QueryValues(query): QueryValues,
+) -> Result<Json<SubscriptionList>, Error> {
+    let topic_id = narrowed_by(&query, "topic_id")?;
+    let allowed = caller.objects();
+    let listed =
+        db::subscriptions::list(&app.database, topic_id.as_deref(), page, allowed.as_deref());
+    Ok(Json(SubscriptionList {
+        data: listed.await?,
+    }))
+}
+
+/// Delete a subscription with its messages
+#[utoipa::path(delete, path = "/subscriptions/{id}", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses((status = 204), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:delete"])))]
+pub async fn delete_subscription(
+    _: Caller<SubscriptionsDelete>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<StatusCode, Error> {
+    db::subscriptions::delete(&app.database, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Count the messages of a subscription by state
+#[utoipa::path(get, path = "/subscriptions/{id}/metrics", tag = "subscriptions",
+    params(("id" = String, Path)),
+    responses((status = 200, body = SubscriptionMetrics), NotFound, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:read"])))]
+pub async fn subscription_metrics(
+    _: Caller<SubscriptionsRead>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Json<SubscriptionMetrics>, Error> {
+    Ok(Json(db::subscriptions::metrics(&app.database, &id).await?))
+}
+
+fn new_subscription(
+    body: &Value,
+    filter: Option<Box<RawValue>>,
+    defaults: &Settings,
+) -> Result<NewSubscription, Error> {
+    let mut fields = Fields::of_body(body)?;
+    let id = fields.id("id");
+    let topic_id = fields.id("topic_id");
+    filters::check(&mut fields, filter.as_deref());
+    let max_delivery_attempts = fields.int(
+        "max_delivery_attempts",
+        defaults.subscription_max_attempts,
+        1,
+        i32::MAX,
+    );
+    let min_default = defaults.subscription_backoff_min_seconds;
+    let backoff_min_seconds = fields.int("backoff_min_seconds", min_default, 1, i32::MAX);
+    // a client that raises the shortest wait above the default longest one has not contradicted itself
+    let max_default = defaults
+        .subscription_backoff_max_seconds
+        .max(backoff_min_seconds);
+    let backoff_max_seconds = fields.int("backoff_max_seconds", max_default, 1, i32::MAX);
+    if backoff_max_seconds < backoff_min_seconds {
+        let rule = Rule::From(backoff_min_seconds.into());
+        fields.refuse("backoff_max_seconds", rule);
+    }
+    let ack_deadline_seconds = fields
+        .optional("ack_deadline_seconds")
+        .is_some()
+        .then(|| fields.int("ack_deadline_seconds", 1, 1, 43200));
+    let more = more_settings(&mut fields);
+    fields.finish()?;
+    Ok(NewSubscription {
+        id,
+        topic_id,
+        filter,
+        max_delivery_attempts,
+        backoff_min_seconds,
+        backoff_max_seconds,
+        ack_deadline_seconds,
+        more,
+    })
+}

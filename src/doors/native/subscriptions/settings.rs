@@ -1,0 +1,187 @@
+//! Settings in request bodies of topics and subscriptions: what a new one has beside what the Python
+//! original knows, and changing one. What a setting may be, the SQL functions decide: their refusal
+//! names the field.
+
+use axum::Json;
+use axum::extract::State;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::auth::caller::{Caller, Grants, SubscriptionsUpdate, TopicsPublish, TopicsUpdate};
+use crate::db;
+use crate::db::subscriptions::{MoreSettings, Subscription};
+use crate::db::topics::Topic;
+use crate::doors::body;
+use crate::doors::given;
+use crate::doors::native::extract::{JsonBytes, PathId};
+use crate::doors::native::fields::Fields;
+use crate::doors::native::filters;
+use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
+use crate::doors::native::times;
+use crate::doors::tree::{parse_json, raw_field};
+use crate::error::Error;
+
+/// Longest retention and expiry, a year.
+pub const YEAR_SECONDS: i32 = 31_536_000;
+const MOST_IN_FLIGHT: i32 = 1_000_000;
+const MOST_A_SECOND: i32 = 1_000_000;
+
+/// New settings of a topic; those left out stay.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"message_retention_seconds": 604800}))]
+pub struct UpdateTopic {
+    /// How long messages are kept for replay; null: as long as the server keeps them.
+    #[schema(minimum = 0, maximum = 31_536_000)]
+    message_retention_seconds: Option<i32>,
+}
+
+/// New settings of a subscription; those left out stay, null takes one back.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"max_delivery_attempts": 10, "ack_deadline_seconds": 120}))]
+pub struct UpdateSubscription {
+    /// For messages published from now on; null lets every message pass.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<Value>,
+    /// Deliveries of a message before it is dead-lettered.
+    #[schema(minimum = 1, maximum = 2_147_483_647, nullable = false)]
+    max_delivery_attempts: Option<i32>,
+    /// First wait before a retry.
+    #[schema(minimum = 1, maximum = 2_147_483_647, nullable = false)]
+    backoff_min_seconds: Option<i32>,
+    /// Longest wait before a retry, at least `backoff_min_seconds`.
+    #[schema(minimum = 1, maximum = 2_147_483_647, nullable = false)]
+    backoff_max_seconds: Option<i32>,
+    /// How long a delivery is leased; null: the server's default.
+    #[schema(minimum = 1, maximum = 43200)]
+    ack_deadline_seconds: Option<i32>,
+    /// Hand messages of one ordering key out one after the other.
+    #[schema(nullable = false)]
+    enable_ordering: Option<bool>,
+    /// What happens to a key whose message is spent: `dead_letter`, `park` or `skip`.
+    #[schema(pattern = "^(dead_letter|park|skip)$", nullable = false)]
+    ordering_failure: Option<String>,
+    /// The attribute whose values share deliveries evenly; not together with `enable_ordering`.
+    #[schema(min_length = 1, max_length = 256)]
+    fairness_key: Option<String>,
+    /// Most messages that are leased at a time; null: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_in_flight: Option<i32>,
+    /// Most messages that one consumer holds at a time; null: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_in_flight_per_consumer: Option<i32>,
+    /// Most messages handed out a second; null: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_rate: Option<i32>,
+    /// Messages published from now on expire after it; null: only those that say so.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    message_ttl_seconds: Option<i32>,
+    /// Keep expired messages as dead letters.
+    #[schema(nullable = false)]
+    dead_letter_expired: Option<bool>,
+    /// Spent messages are published there, not kept as dead letters; null: they are kept.
+    dead_letter_topic_id: Option<String>,
+}
+
+/// What a new subscription has beside the retry policy; a fault is noted in `fields`.
+pub fn more_settings(fields: &mut Fields<'_>) -> MoreSettings {
+    let given = |fields: &mut Fields<'_>, name: &'static str| fields.optional(name).is_some();
+    let int = |fields: &mut Fields<'_>, name: &'static str, max| {
+        given(fields, name).then(|| fields.int(name, 1, 1, max))
+    };
+    let flag = |fields: &mut Fields<'_>, name: &'static str| {
+        given(fields, name)
+            .then(|| fields.boolean(name))
+            .flatten()
+            .unwrap_or_default()
+    };
+    MoreSettings {
+        enable_ordering: flag(fields, "enable_ordering"),
+        ordering_failure: given(fields, "ordering_failure")
+            .then(|| fields.text("ordering_failure", 0, 1024)),
+        fairness_key: given(fields, "fairness_key").then(|| fields.text("fairness_key", 1, 256)),
+        max_in_flight: int(fields, "max_in_flight", MOST_IN_FLIGHT),
+        max_in_flight_per_consumer: int(fields, "max_in_flight_per_consumer", MOST_IN_FLIGHT),
+        max_rate: int(fields, "max_rate", MOST_A_SECOND),
+        message_ttl_seconds: int(fields, "message_ttl_seconds", YEAR_SECONDS),
+        dead_letter_expired: flag(fields, "dead_letter_expired"),
+        dead_letter_topic_id: given(fields, "dead_letter_topic_id")
+            .then(|| fields.id("dead_letter_topic_id")),
+        start_from: times::optional(fields, "start_from"),
+    }
+}
+
+/// Change settings of a topic
+#[utoipa::path(patch, path = "/topics/{id}", tag = "topics", params(("id" = String, Path)),
+    request_body = UpdateTopic,
+    responses((status = 200, body = Topic), NotFound, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["topics:update"])))]
+pub async fn update_topic(
+    _: Caller<TopicsUpdate>,
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBytes(body): JsonBytes,
+) -> Result<Json<Topic>, Error> {
+    let values = parse_json(&body)?;
+    let changes = changes(&body, &values, &["message_retention_seconds"])?;
+    let updated = db::topics::update(&app.database, &id, changes).await;
+    Ok(Json(
+        updated.map_err(|error| given::in_body(error, &values))?,
+    ))
+}
+
+/// Change settings of a subscription
+///
+/// They hold from now on; what a publish decided for its messages (filter, expiry, order) stays.
+#[utoipa::path(patch, path = "/subscriptions/{id}", tag = "subscriptions",
+    params(("id" = String, Path)), request_body = UpdateSubscription,
+    responses((status = 200, body = Subscription), NotFound, TooLarge, CommonErrors),
+    security((), ("oauth2" = ["subscriptions:update"])))]
+pub async fn update_subscription(
+    _: Caller<SubscriptionsUpdate>,
+    grants: Grants,
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBytes(body): JsonBytes<{ body::FILTER }>,
+) -> Result<Json<Subscription>, Error> {
+    let values = parse_json(&body)?;
+    // whoever rejects a message of it publishes there
+    if let Some(topic_id) = values.get("dead_letter_topic_id").and_then(Value::as_str) {
+        grants.allow::<TopicsPublish>(topic_id)?;
+    }
+    let known = [
+        "filter",
+        "max_delivery_attempts",
+        "backoff_min_seconds",
+        "backoff_max_seconds",
+        "ack_deadline_seconds",
+        "enable_ordering",
+        "ordering_failure",
+        "fairness_key",
+        "max_in_flight",
+        "max_in_flight_per_consumer",
+        "max_rate",
+        "message_ttl_seconds",
+        "dead_letter_expired",
+        "dead_letter_topic_id",
+    ];
+    let changes = changes(&body, &values, &known)?;
+    let updated = db::subscriptions::update(&app.database, &id, changes).await;
+    Ok(Json(
+        updated.map_err(|error| given::in_body(error, &values))?,
+    ))
+}
+
+/// The text of a body that is an object of none but these fields.
+fn changes<'a>(body: &'a Bytes, values: &Value, known: &[&'static str]) -> Result<&'a str, Error> {
+    let mut fields = Fields::of_body(values)?;
+    fields.know(known);
+    filters::check(&mut fields, raw_field(body, "filter").as_deref());
+    fields.finish()?;
+    // it was parsed, so it is UTF-8
+    std::str::from_utf8(body).map_err(|error| Error::Internal(std::sync::Arc::new(error)))
+}

@@ -1,0 +1,213 @@
+//! The calls that are merged where they come at once: publishes to a topic, claims, acks and other
+//! settlements of a subscription.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+
+use super::group::{Calls, Group};
+use super::publisher::Publisher;
+use super::waiting::Waiting;
+use crate::db::database::Database;
+use crate::db::messages::{self, Claim, Delivery, Handle, Head, Terms};
+use crate::db::publish::{Publication, Published};
+use crate::db::settlements::{self, Settled, Settlement};
+use crate::error::Error;
+
+/// A payload of so many bytes weighs as much as a small message.
+const BYTES_PER_MESSAGE: usize = 1024;
+
+/// Subscriptions of which something is remembered. It is a hint: a forgotten one costs a scan.
+pub(super) const MAX_HINTS: u64 = 10_000;
+pub(super) const HINT_KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// The groups of calls; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Merged {
+    pub(super) publishes: Arc<Group<Publishes>>,
+    pub(super) claims: Arc<Group<Claims>>,
+    pub(super) acks: Arc<Group<Acks>>,
+    pub(super) settlements: Arc<Group<Settlements>>,
+}
+
+impl Merged {
+    pub(super) fn new(
+        database: &Database,
+        publisher: &Publisher,
+        waiting: &Waiting,
+        terms: Terms,
+    ) -> Self {
+        // one key must not take all connections
+        let connections = database.pool().options().get_max_connections();
+        let most_running = usize::try_from(connections).unwrap_or(1).div_ceil(2);
+        let database = || database.clone();
+        let claims = Claims {
+            database: database(),
+            waiting: waiting.clone(),
+            terms,
+            heads: hints(),
+        };
+        let publisher = publisher.clone();
+        Self {
+            publishes: Group::new(Publishes { publisher }, most_running),
+            claims: Group::new(claims, most_running),
+            acks: Group::new(
+                Acks {
+                    database: database(),
+                },
+                most_running,
+            ),
+            settlements: Group::new(
+                Settlements {
+                    database: database(),
+                },
+                most_running,
+            ),
+        }
+    }
+}
+
+/// Something that is remembered of each subscription.
+pub(super) fn hints<T: Clone + Send + Sync + 'static>() -> Cache<String, T> {
+    Cache::builder()
+        .max_capacity(MAX_HINTS)
+        .time_to_idle(HINT_KEPT_FOR)
+        .build()
+}
+
+/// Claims are merged where they ask for one and the same ack deadline.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct ClaimKey {
+    pub(super) subscription_id: String,
+    pub(super) ack_deadline_seconds: Option<i32>,
+}
+
+pub(super) struct Publishes {
+    publisher: Publisher,
+}
+
+impl Calls for Publishes {
+    type Key = String;
+    type Request = Publication;
+    type Answer = Published;
+
+    fn weight(&self, publication: &Publication) -> usize {
+        publication
+            .payloads
+            .iter()
+            .map(|payload| 1 + payload.size() / BYTES_PER_MESSAGE)
+            .sum()
+    }
+
+    async fn call(
+        &self,
+        topic_id: &String,
+        publications: &[Publication],
+    ) -> Result<Vec<Published>, Error> {
+        let answer = self.publisher.publish(topic_id, publications, None).await?;
+        let mut message_ids = answer.message_ids.unwrap_or_default().into_iter();
+        let of = |publication: &Publication| Published {
+            message_ids: message_ids
+                .by_ref()
+                .take(publication.payloads.len())
+                .collect(),
+            duplicates: Vec::new(),
+        };
+        Ok(publications.iter().map(of).collect())
+    }
+}
+
+pub(super) struct Claims {
+    database: Database,
+    waiting: Waiting,
+    terms: Terms,
+    /// How far each subscription was read by the last call, on whichever connection.
+    heads: Cache<String, Head>,
+}
+
+impl Calls for Claims {
+    type Key = ClaimKey;
+    type Request = Claim;
+    type Answer = Vec<Delivery>;
+
+    fn weight(&self, claim: &Claim) -> usize {
+        usize::try_from(claim.batch_size).unwrap_or(1)
+    }
+
+    async fn call(&self, key: &ClaimKey, claims: &[Claim]) -> Result<Vec<Vec<Delivery>>, Error> {
+        let subscription_id = &key.subscription_id;
+        let head = self.heads.get(subscription_id).await;
+        let claimed =
+            messages::consume(&self.database, subscription_id, claims, self.terms, head).await?;
+        if let Some(head) = claimed.head {
+            self.heads.insert(subscription_id.clone(), head).await;
+        }
+        Ok(claimed.deliveries)
+    }
+
+    /// The messages go to the next one who asks, not only after their ack deadline.
+    async fn undelivered(&self, key: &ClaimKey, deliveries: Vec<Delivery>) {
+        if deliveries.is_empty() {
+            return;
+        }
+        let subscription_id = &key.subscription_id;
+        match settlements::release(&self.database, subscription_id, &deliveries).await {
+            Ok(_) => self.waiting.announce(subscription_id, deliveries.len()),
+            Err(error) => {
+                tracing::warn!(error = %error, "a lease that nobody saw stays until its deadline");
+            }
+        }
+    }
+}
+
+pub(super) struct Acks {
+    database: Database,
+}
+
+impl Calls for Acks {
+    type Key = String;
+    type Request = Vec<Handle>;
+    type Answer = ();
+
+    fn weight(&self, handles: &Vec<Handle>) -> usize {
+        handles.len()
+    }
+
+    async fn call(
+        &self,
+        subscription_id: &String,
+        requests: &[Vec<Handle>],
+    ) -> Result<Vec<()>, Error> {
+        let handles = requests.iter().flatten();
+        messages::ack(&self.database, subscription_id, handles).await?;
+        Ok(vec![(); requests.len()])
+    }
+}
+
+pub(super) struct Settlements {
+    database: Database,
+}
+
+impl Calls for Settlements {
+    type Key = String;
+    type Request = Vec<Settlement>;
+    type Answer = Vec<Settled>;
+
+    fn weight(&self, settlements: &Vec<Settlement>) -> usize {
+        settlements.len()
+    }
+
+    async fn call(
+        &self,
+        subscription_id: &String,
+        requests: &[Vec<Settlement>],
+    ) -> Result<Vec<Vec<Settled>>, Error> {
+        let all: Vec<_> = requests.iter().flatten().collect();
+        let mut results = settlements::settle(&self.database, subscription_id, &all)
+            .await?
+            .into_iter();
+        let of_request = |request: &Vec<_>| results.by_ref().take(request.len()).collect();
+        Ok(requests.iter().map(of_request).collect())
+    }
+}

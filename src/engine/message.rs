@@ -1,0 +1,52 @@
+//! What a message may be. The SQL functions hold everybody to the same limits, but for the size, which
+//! is a setting of the server.
+
+use crate::db::publish::Publication;
+use crate::error::Error;
+
+/// Longest delay and life of a message, in seconds: 365 days.
+pub const MAX_SECONDS: i32 = 31_536_000;
+/// Most attributes of a message.
+pub const MAX_ATTRIBUTES: usize = 100;
+/// Most characters of the name of an attribute.
+pub const ATTRIBUTE_NAME_MAX_LENGTH: usize = 256;
+/// Most characters of an attribute.
+pub const ATTRIBUTE_MAX_LENGTH: usize = 1024;
+/// Most characters of an ordering key.
+pub const ORDERING_KEY_MAX_LENGTH: usize = 1024;
+/// Most characters of an idempotency key.
+pub const IDEMPOTENCY_KEY_MAX_LENGTH: usize = 256;
+/// The highest priority.
+pub const MAX_PRIORITY: i32 = 9;
+
+/// The limits that the settings say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Most bytes of a payload, as Postgres prints it.
+    pub(super) max_bytes: usize,
+}
+
+impl Limits {
+    /// Whether messages may be published.
+    ///
+    /// # Errors
+    /// 413 naming the first one that is too large by its position.
+    pub(super) fn check(self, publication: &Publication) -> Result<(), Error> {
+        let mut sizes = publication.payloads.iter().map(|payload| payload.size());
+        let Some(position) = sizes.position(|bytes| bytes > self.max_bytes) else {
+            return Ok(());
+        };
+        let bytes = publication
+            .payloads
+            .get(position)
+            .map_or(0, |payload| payload.size());
+        Err(Error::Refused {
+            status: 413,
+            message: format!(
+                "message {position} has {bytes} bytes, the limit is {} \
+                 (FASTPUBSUB_API_MAX_MESSAGE_BYTES)",
+                self.max_bytes
+            ),
+        })
+    }
+}
