@@ -40,6 +40,27 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'a subscription is told once that it has priorities';
+    v_keys record;
+    v_places tid[];
+begin
+    perform pg_temp.stock('first');
+    v_keys := pubsub.subscription_keys('first');
+
+    for v_waits in 0..1 loop
+        perform pubsub.note_priorities(v_keys.topic_key, array[v_keys.subscription_key], v_waits = 1);
+        v_places := v_places || array(
+            select s.ctid from pubsub_data.subscriptions s
+            where s.subscription_id = 'first' and s.has_priorities
+        );
+    end loop;
+
+    assert v_places[1] = v_places[2], c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'what was checked elsewhere is published by key, under the ids given';
     v_topic_key bigint;
     v_ids constant uuid[] := pubsub.new_message_ids(2);
