@@ -1,13 +1,14 @@
 //! fastpubsub: Postgres-native pub/sub. All queue semantics live in the SQL functions of `sql/`;
 //! this crate is a thin HTTP, OAuth2 and command-line layer over them.
 //!
-//! The path of a request: [`http`] parses it and [`auth`] checks the caller, a function of [`db`]
-//! makes exactly one SQL function call, the rows that come back are serialised. The function decides
-//! and raises; [`error`] is the only place that turns a failure into a status.
+//! The path of a request: a door of [`doors`] parses it and checks the caller with [`auth`]; the
+//! [`engine`], or a function of [`db`] for what only reads, makes exactly one SQL function call; the rows
+//! that come back are serialised. The function decides and raises, [`error`] says what went wrong in the
+//! words of no door, and the door's envelope puts it into its own.
 //!
-//! Around it: [`cli`] has one function per subcommand, [`config`] the settings, [`budget`] the memory of requests, [`given`] what refusals show of them,
-//! [`postgres`] the private Postgres of the embedded default, [`telemetry`] logs and
-//! metrics, [`shutdown`] the stop signal, [`descriptors`] their limit.
+//! Around it: [`app`] is the state of the service, [`cli`] has one function per subcommand, [`config`]
+//! the settings, [`budget`] the memory of requests, [`postgres`] the private Postgres of the embedded
+//! default, [`telemetry`] logs and metrics, [`shutdown`] the stop signal, [`descriptors`] their limit.
 
 pub mod app;
 pub mod auth;

@@ -200,112 +200,36 @@ fn only_the_database_layer_speaks_sql() {
     }
 }
 
-#[test]
-fn the_database_layer_knows_nothing_of_http() {
-    for source in sources("src/db", &["rs"]) {
-        let code = parts(&source.text).code;
-        for stranger in [
-            "axum",
-            "tower_http",
-            "crate::http",
-            "crate::auth",
-            "crate::cli",
-        ] {
-            assert!(!code.contains(stranger), "{} names {stranger}", source.path);
-        }
-    }
-}
+/// The modules of the crate, each of which may use only those before it.
+const MODULES: [&str; 13] = [
+    "error",
+    "config",
+    "descriptors",
+    "shutdown",
+    "db",
+    "budget",
+    "auth",
+    "postgres",
+    "telemetry",
+    "engine",
+    "app",
+    "doors",
+    "cli",
+];
 
-#[test]
-fn only_the_front_doors_know_axum() {
-    // the layer around every request, the caller as an argument of handlers, errors as answers
-    let bridges = [
-        "src/auth/caller.rs",
-        "src/error.rs",
-        "src/telemetry/requests.rs",
-    ];
-
-    for source in sources("src", &["rs"]) {
-        let path = source.path.as_str();
-        assert!(
-            path.starts_with("src/http/")
-                || bridges.contains(&path)
-                || !parts(&source.text).code.contains("axum"),
-            "{path} names axum"
-        );
-    }
-}
-
-/// What doors share lies in modules of its own; a door names another only for what is listed.
-#[test]
-fn the_doors_do_not_name_each_other() {
-    const DOORS: &[&str] = &[
-        "topics",
-        "publish",
-        "subscriptions",
-        "filter_preview",
-        "jobs",
-        "seek",
-        "settings",
-        "snapshots",
-        "messages",
-        "pull",
-        "settle",
-        "dead_letters",
-        "parked",
-        "timeline",
-        "transactions",
-        "clients",
-        "oauth",
-        "monitoring",
-        "docs",
-    ];
-    const ALLOWED: &[&str] = &[
-        "topics::PageParams",
-        "settings::more_settings",
-        "settings::YEAR_SECONDS",
-    ];
-
-    let all = sources("src/http", &["rs"]);
-    for door in DOORS {
-        let path = format!("src/http/{door}.rs");
-        assert!(all.iter().any(|source| source.path == path), "{path}");
-    }
-    // the table of routes names them all
-    for source in all.iter().filter(|source| source.path != "src/http/mod.rs") {
-        let code = parts(source.code()).code;
-        for named in ["super::", "crate::http::"]
-            .iter()
-            .flat_map(|prefix| named_after(&code, prefix))
-        {
-            let other = DOORS
-                .iter()
-                .find(|door| named == **door || named.starts_with(&format!("{door}::")));
-            assert!(
-                other.is_none() || ALLOWED.contains(&named.as_str()),
-                "{} names {named}",
-                source.path
-            );
-        }
-    }
-}
-
-/// The paths that follow a prefix, those of a group in braces one by one.
+/// The first name in what follows each `prefix` in some code: of a path, or of each path of a group.
 fn named_after(code: &str, prefix: &str) -> Vec<String> {
+    let first = |path: &str| {
+        let path = path.trim_start();
+        let end = path.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+        path[..end.unwrap_or(path.len())].to_owned()
+    };
     let mut named = Vec::new();
     for (at, _) in code.match_indices(prefix) {
         let rest = &code[at + prefix.len()..];
-        let paths = match rest.strip_prefix('{') {
-            Some(group) => group.split('}').next().unwrap(),
-            None => rest,
-        };
-        let mut paths = paths.split(',').map(str::trim);
-        let is_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
-        let path = |text: &str| text.split(|c| !is_path(c)).next().unwrap().to_owned();
-        if rest.starts_with('{') {
-            named.extend(paths.map(path));
-        } else {
-            named.extend(paths.next().map(path));
+        match rest.strip_prefix('{') {
+            Some(group) => named.extend(group.split('}').next().unwrap().split(',').map(first)),
+            None => named.push(first(rest)),
         }
     }
     named
@@ -313,11 +237,86 @@ fn named_after(code: &str, prefix: &str) -> Vec<String> {
 
 #[test]
 fn paths_are_found_in_groups_too() {
-    let code = "use super::App;\nuse super::topics::{A, B};\nuse super::{App, docs, oauth::Token};";
+    let code = "use crate::app;\nuse crate::{db, engine::Engine};\ncrate::doors::serve::serve()";
 
-    let named = named_after(code, "super::");
+    let named = named_after(code, "crate::");
 
-    assert_eq!(named, ["App", "topics::", "App", "docs", "oauth::Token"]);
+    assert_eq!(named, ["app", "db", "engine", "doors"]);
+}
+
+#[test]
+fn no_module_uses_one_that_comes_after_it() {
+    for source in sources("src", &["rs"]) {
+        let name = source.path.trim_start_matches("src/");
+        let module = name.split(['/', '.']).next().unwrap();
+        let Some(place) = MODULES.iter().position(|known| *known == module) else {
+            assert!(
+                ["lib", "main"].contains(&module),
+                "{} is in no layer",
+                source.path
+            );
+            continue;
+        };
+        for used in named_after(&parts(source.code()).code, "crate::") {
+            let at = MODULES.iter().position(|known| *known == used);
+            assert!(
+                at.is_some_and(|at| at <= place),
+                "{} uses {used}, which comes after {module}",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_front_doors_know_http() {
+    for source in sources("src", &["rs"]) {
+        let code = parts(&source.text).code;
+        for stranger in ["axum", "tower_http", "hyper::"] {
+            assert!(
+                source.path.starts_with("src/doors/") || !code.contains(stranger),
+                "{} names {stranger}",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn no_door_knows_another_and_what_they_share_knows_none() {
+    let sources = sources("src/doors", &["rs"]);
+    let inside = |path: &str| path.trim_start_matches("src/doors/").to_owned();
+    let mut doors: Vec<String> = sources
+        .iter()
+        .filter_map(|source| Some(inside(&source.path).split_once('/')?.0.to_owned()))
+        .collect();
+    doors.dedup();
+    assert!(!doors.is_empty());
+
+    for source in sources
+        .iter()
+        .filter(|source| source.path != "src/doors/mod.rs")
+    {
+        let own = inside(&source.path);
+        let own = own.split('/').next().unwrap();
+        let code = parts(source.code()).code;
+        let shared = !doors.iter().any(|door| door == own);
+        let prefixes = if shared {
+            ["crate::doors::", "super::"]
+        } else {
+            ["crate::doors::"; 2]
+        };
+        for named in prefixes
+            .iter()
+            .flat_map(|prefix| named_after(&code, prefix))
+        {
+            assert!(
+                named == own || !doors.contains(&named),
+                "{} names the door {named}",
+                source.path
+            );
+        }
+    }
 }
 
 #[test]

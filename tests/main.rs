@@ -13,6 +13,7 @@ mod support;
 mod cli;
 mod clock;
 mod docs;
+mod doors;
 mod engine;
 mod golden;
 mod grants;

@@ -1,7 +1,5 @@
-//! Who may call what: scopes, client secrets, access tokens and the extractor that checks a caller.
+//! Who may do what: scopes, client secrets, access tokens.
 
-pub mod caller;
-pub mod routes;
 pub mod scopes;
 pub mod secrets;
 pub mod slow_logins;

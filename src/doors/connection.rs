@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, header};
+use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -21,18 +21,14 @@ use tower::ServiceExt;
 
 use super::activity::{Activity, Answer, Overdue};
 use super::envelope::{Envelope, said};
+use crate::doors::requests::PROBES;
 use crate::error::Error;
-use crate::telemetry::requests;
-
-/// What is answered even where there are too many connections.
-const PROBES: [&str; 3] = ["/liveness", "/readiness", "/metrics"];
 
 /// A connection as its requests see it, in their extensions. What outlives a request on the connection,
 /// such as a WebSocket, keeps it: then it has its place among the connections, and is waited for.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// The server is about to end: a stream ends now.
-    pub draining: CancellationToken,
+    draining: CancellationToken,
     _held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
 }
 
@@ -48,6 +44,11 @@ impl Guest {
             draining,
             _held: Arc::new((waited_for, place)),
         }
+    }
+
+    /// Wait until the server is about to end: a stream ends then.
+    pub async fn drained(&self) {
+        self.draining.cancelled().await;
     }
 }
 
@@ -81,40 +82,11 @@ impl Service<Request<Incoming>> for Front {
                 let text = "too many connections (FASTPUBSUB_API_MAX_CONNECTIONS)";
                 said(envelope, Error::Busy(text).into_response())
             } else {
-                answer(router, request.map(Body::new)).await?
+                router.oneshot(request.map(Body::new)).await?
             };
             Ok(response.map(|body| Answer::new(body, begun)))
         })
     }
-}
-
-async fn answer(router: Router, mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
-    if !consumes(request.uri().path()) {
-        return router.oneshot(request).await;
-    }
-    // a HEAD would run the GET, which leases messages, and throw its answer away: before it is
-    // routed it becomes a method that no route has
-    if request.method() == Method::HEAD
-        && let Ok(refused) = Method::from_bytes(requests::REFUSED_HEAD.as_bytes())
-    {
-        *request.method_mut() = refused;
-    }
-    let mut response = router.oneshot(request).await?;
-    // routes offer HEAD wherever they have GET
-    if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
-        let methods = allow.to_str().unwrap_or_default().split(',');
-        let without: Vec<&str> = methods.filter(|name| *name != "HEAD").collect();
-        if let Ok(without) = HeaderValue::from_str(&without.join(",")) {
-            *allow = without;
-        }
-    }
-    Ok(response)
-}
-
-/// Whether GET on a path changes something.
-fn consumes(path: &str) -> bool {
-    let path = path.trim_end_matches('/');
-    path.starts_with("/subscriptions/") && path.ends_with("/messages")
 }
 
 /// Serve a connection until it ends, is drained, or does nothing for too long.

@@ -87,7 +87,7 @@ pub struct Listening {
 }
 
 /// Serve until `shutdown`, then let requests in flight finish within the limit of the settings. What
-/// would go on for longer, such as a stream, ends with [`Guest::draining`].
+/// would go on for longer, such as a stream, ends with [`Guest::drained`].
 pub async fn serve(
     listening: Vec<Listening>,
     app: &App,

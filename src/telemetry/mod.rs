@@ -1,7 +1,6 @@
-//! What the service tells about itself: logs, metrics and the line per request.
+//! What the service tells about itself: logs, metrics, the database's health.
 
 pub mod health;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
-pub mod requests;

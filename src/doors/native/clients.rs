@@ -9,12 +9,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{
-    Caller, CallerOnSome, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate, Grants,
-};
 use crate::auth::{scopes, secrets};
 use crate::db::clients::{Client, ClientSettings};
 use crate::db::{self, Page};
+use crate::doors::caller::{
+    Caller, CallerOnSome, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate, Grants,
+};
 use crate::doors::native::extract::{JsonBody, PageParams, PathUuid};
 use crate::doors::native::fields::Fields;
 use crate::doors::native::openapi::{Changed, CommonErrors, NotFound, TooLarge};

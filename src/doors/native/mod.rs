@@ -14,14 +14,16 @@ pub mod monitoring;
 pub mod oauth;
 pub mod openapi;
 pub mod queries;
+pub mod routes;
 pub mod subscriptions;
 pub mod times;
 pub mod topics;
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::head;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
@@ -29,8 +31,11 @@ use utoipa_axum::routes;
 
 use self::queries::{KnownParameters, refuse_unknown};
 use crate::app::App;
-use crate::doors::Mount;
+use crate::doors::mount::Mount;
 use crate::error::Error;
+
+/// The one path where a GET changes something.
+const CONSUME: &str = "/subscriptions/{id}/messages";
 
 /// The routes of the API, with their part of the OpenAPI document.
 fn api() -> OpenApiRouter<App> {
@@ -106,11 +111,14 @@ pub fn mount(app: App) -> Mount {
     document::complete(&mut document);
     let known = KnownParameters::of(&document);
     let routes = api
+        // it would lease messages and throw them away
+        .route(CONSUME, head(wrong_method))
         .route_layer(middleware::from_fn(idempotency::refuse))
         .route_layer(middleware::from_fn_with_state(known, refuse_unknown))
         .merge(docs::routes(&document))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(allow_no_head))
         .with_state(app);
     Mount {
         prefix: "",
@@ -162,6 +170,18 @@ async fn unknown_route(request: Request) -> Response {
             .into_response(),
         Err(_) => not_found().into_response(),
     }
+}
+
+/// Routes offer HEAD wherever they have GET; not so that one.
+async fn allow_no_head(request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>();
+    let consumes = path.is_some_and(|path| path.as_str() == CONSUME);
+    let mut response = next.run(request).await;
+    if consumes && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = HeaderValue::from_static("GET");
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
 }
 
 async fn wrong_method() -> Error {

@@ -12,7 +12,7 @@ use serde_json::json;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
-use crate::auth::caller::AfterScope;
+use crate::doors::caller::AfterScope;
 use crate::doors::native::extract::query_pairs;
 use crate::error::{Error, Fault, MAX_FAULTS, Part, Rule};
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use fastpubsub::auth::routes::{Need, Place, ROUTES, Route, markdown};
 use fastpubsub::auth::scopes::{ACTIONS, Object, validate};
+use fastpubsub::doors::native::routes::{Need, Place, ROUTES, Route, markdown};
 use jsonwebtoken::Algorithm::HS256;
 use serde_json::{Value, json};
 

@@ -8,12 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::Timestamp;
 use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery};
 use crate::doors::answers;
 use crate::doors::body;
+use crate::doors::caller::{Caller, SubscriptionsConsume};
 use crate::doors::native::extract::{JsonBody, PathId, QueryValues};
 use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::native::messages::handles::handles;

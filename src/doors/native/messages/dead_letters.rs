@@ -11,11 +11,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::dead_letters::{FailedDelivery, Reprocessed};
 use crate::db::json::JsonText;
 use crate::db::{self, Page, Timestamp};
 use crate::doors::body;
+use crate::doors::caller::{Caller, SubscriptionsConsume};
 use crate::doors::given;
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBytes, PageParams, PathId};

@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::json::JsonText;
 use crate::db::{self, Page, Timestamp};
 use crate::doors::body;
+use crate::doors::caller::{Caller, SubscriptionsConsume};
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBody, PageParams, PathId};
 use crate::doors::native::fields::Fields;

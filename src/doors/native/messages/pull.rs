@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, Presented, SubscriptionsConsume};
 use crate::db::Timestamp;
 use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery};
 use crate::doors::answers;
+use crate::doors::caller::{Caller, Presented, SubscriptionsConsume};
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBody, PathId};
 use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};

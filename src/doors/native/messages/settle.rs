@@ -9,10 +9,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, SubscriptionsConsume};
 use crate::db::Timestamp;
 use crate::db::settlements::{Action, Settled, Settlement};
 use crate::doors::body;
+use crate::doors::caller::{Caller, SubscriptionsConsume};
 use crate::doors::given;
 use crate::doors::native::extract::{JsonBody, PathId};
 use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};

@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{CallerOnSome, SubscriptionsRead};
 use crate::db::timeline::Event;
 use crate::db::{self, Timestamp};
+use crate::doors::caller::{CallerOnSome, SubscriptionsRead};
 use crate::doors::native::extract::PathUuid;
 use crate::doors::native::openapi::{CommonErrors, NotFound};
 use crate::error::Error;

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{CallerOnSome, SubscriptionsConsume, TopicsPublish};
 use crate::db::transactions::{Acks, Publishes};
 use crate::doors::body;
+use crate::doors::caller::{CallerOnSome, SubscriptionsConsume, TopicsPublish};
 use crate::doors::given;
 use crate::doors::native::extract::JsonBytes;
 use crate::doors::native::fields::Fields;

@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, Grants, SubscriptionsConsume, SubscriptionsUpdate};
 use crate::db::filters::{Preview, Sample};
 use crate::db::json::JsonText;
 use crate::db::{self, Timestamp};
 use crate::doors::body;
+use crate::doors::caller::{Caller, Grants, SubscriptionsConsume, SubscriptionsUpdate};
 use crate::doors::given;
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBytes, PathId};

@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::jobs::Job;
 use crate::db::{self, Page};
+use crate::doors::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
 use crate::doors::given;
 use crate::doors::native::extract::{
     OfSubscription, PageParams, PathUuid, QueryValues, narrowed_by,

@@ -15,14 +15,14 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::auth::caller::{
-    Caller, CallerOnSome, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead,
-    TopicsPublish, TopicsSubscribe,
-};
 use crate::config::Settings;
 use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
 use crate::db::{self, Page};
 use crate::doors::body;
+use crate::doors::caller::{
+    Caller, CallerOnSome, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead,
+    TopicsPublish, TopicsSubscribe,
+};
 use crate::doors::given;
 use crate::doors::native::extract::{JsonBytes, PageParams, PathId, QueryValues, narrowed_by};
 use crate::doors::native::fields::Fields;

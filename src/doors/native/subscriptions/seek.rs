@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, Grants, SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::jobs::Job;
 use crate::db::seek::Seek;
 use crate::doors::body;
+use crate::doors::caller::{Caller, Grants, SubscriptionsRead, SubscriptionsUpdate};
 use crate::doors::given;
 use crate::doors::native::extract::{JsonBytes, PathId};
 use crate::doors::native::fields::Fields;

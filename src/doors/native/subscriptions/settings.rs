@@ -10,11 +10,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, Grants, SubscriptionsUpdate, TopicsPublish, TopicsUpdate};
 use crate::db;
 use crate::db::subscriptions::{MoreSettings, Subscription};
 use crate::db::topics::Topic;
 use crate::doors::body;
+use crate::doors::caller::{Caller, Grants, SubscriptionsUpdate, TopicsPublish, TopicsUpdate};
 use crate::doors::given;
 use crate::doors::native::extract::{JsonBytes, PathId};
 use crate::doors::native::fields::Fields;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::auth::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::snapshots::Snapshot;
 use crate::db::{self, Page};
+use crate::doors::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
 use crate::doors::native::extract::{
     JsonBody, OfSubscription, PageParams, PathId, QueryValues, narrowed_by,
 };

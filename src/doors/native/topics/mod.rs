@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::auth::caller::{
-    Caller, CallerOnSome, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead,
-};
 use crate::db::publish::Publication;
 use crate::db::topics::Topic;
 use crate::db::{self, Page};
 use crate::doors::body;
+use crate::doors::caller::{
+    Caller, CallerOnSome, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead,
+};
 use crate::doors::native::extract::{JsonBody, JsonBytes, PageParams, PathId};
 use crate::doors::native::fields::Fields;
 use crate::doors::native::idempotency::{self, IdempotencyKey};

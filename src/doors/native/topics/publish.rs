@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::caller::{Caller, TopicsPublish};
 use crate::db::publish::{Publication, Published};
 use crate::doors::body;
+use crate::doors::caller::{Caller, TopicsPublish};
 use crate::doors::given;
 use crate::doors::native::extract::{JsonBytes, PathId};
 use crate::doors::native::fields::Fields;

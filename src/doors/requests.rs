@@ -14,17 +14,18 @@ use hyper::body::{Frame, SizeHint};
 use metrics::{counter, gauge, histogram};
 use uuid::Uuid;
 
-use super::metrics::{DURATION, IN_PROGRESS, REQUESTS};
-use crate::doors::envelope::Cause;
+use super::envelope::Cause;
 use crate::error::Error;
+use crate::telemetry::metrics::{DURATION, IN_PROGRESS, REQUESTS};
 
 const REQUEST_ID: &str = "x-request-id";
 /// Longest request id that is taken from a client.
 const REQUEST_ID_MAX_LENGTH: usize = 128;
 /// Longest part of a path that is logged as the id of an object.
 const OBJECT_ID_MAX_LENGTH: usize = 128;
-/// Routes that machines ask every few seconds.
-const PROBES: &[&str] = &["/liveness", "/readiness", "/metrics"];
+/// Routes that machines ask every few seconds, and which are answered even where there are too many
+/// connections.
+pub const PROBES: [&str; 3] = ["/liveness", "/readiness", "/metrics"];
 
 /// Where authentication tells the log line who called.
 #[derive(Clone, Debug, Default)]
@@ -37,9 +38,6 @@ impl ClientId {
         let _already_set = self.0.set(id);
     }
 }
-
-/// What a HEAD is called behind routing, where a GET changes something.
-pub const REFUSED_HEAD: &str = "REFUSED-HEAD";
 
 /// Give the request an id, answer it, then log and count it: when its answer has ended, which of a stream
 /// is when its client has left.
@@ -227,9 +225,6 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// Clients can invent methods; labels must not grow with them.
 fn known_method(method: &str) -> &'static str {
-    if method == REFUSED_HEAD {
-        return "HEAD";
-    }
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         .into_iter()
         .find(|known| *known == method)

@@ -8,11 +8,11 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
-use super::scopes;
-use super::tokens::Identity;
+use super::requests::ClientId;
 use crate::app::App;
+use crate::auth::scopes;
+use crate::auth::tokens::Identity;
 use crate::error::Error;
-use crate::telemetry::requests::ClientId;
 
 /// Longest token that is looked at; ours are shorter than a quarter of it.
 const TOKEN_MAX_LENGTH: usize = 16 * 1024;
