@@ -36,73 +36,56 @@ pub struct Action {
     pub lets: &'static str,
 }
 
-const fn action(
-    resource: &'static str,
-    action: &'static str,
-    object: Object,
-    lets: &'static str,
-) -> Action {
-    Action {
-        resource,
-        action,
-        object,
-        lets,
-    }
+/// The scope that a route needs, as a type.
+pub trait Scope: Send + Sync {
+    /// What is acted on, such as `topics`.
+    const RESOURCE: &'static str;
+    /// What is done, such as `publish`.
+    const ACTION: &'static str;
 }
 
-/// Every scope there is, beside `*`.
-pub const ACTIONS: &[Action] = &[
-    action("topics", "create", Object::Topic, "create topics"),
-    action("topics", "read", Object::Topic, "get and list topics"),
-    action("topics", "update", Object::Topic, "change topics"),
-    action(
-        "topics",
-        "delete",
-        Object::Topic,
-        "delete topics, with their subscriptions",
-    ),
-    action("topics", "publish", Object::Topic, "publish messages"),
-    action(
-        "topics",
-        "subscribe",
-        Object::Topic,
-        "create subscriptions to topics",
-    ),
-    action(
-        "subscriptions",
-        "create",
-        Object::Subscription,
-        "create subscriptions",
-    ),
-    action(
-        "subscriptions",
-        "read",
-        Object::Subscription,
+macro_rules! scopes {
+    ($($name:ident = $resource:ident : $action:ident ($object:ident) $lets:literal,)+) => {
+        /// Every scope there is, beside `*`.
+        pub const ACTIONS: &[Action] = &[$(Action {
+            resource: stringify!($resource),
+            action: stringify!($action),
+            object: Object::$object,
+            lets: $lets,
+        }),+];
+
+        $(
+            #[doc = concat!("To ", $lets, ".")]
+            #[derive(Debug)]
+            pub enum $name {}
+            impl Scope for $name {
+                const RESOURCE: &'static str = stringify!($resource);
+                const ACTION: &'static str = stringify!($action);
+            }
+        )+
+    };
+}
+
+scopes! {
+    TopicsCreate = topics:create (Topic) "create topics",
+    TopicsRead = topics:read (Topic) "get and list topics",
+    TopicsUpdate = topics:update (Topic) "change topics",
+    TopicsDelete = topics:delete (Topic) "delete topics, with their subscriptions",
+    TopicsPublish = topics:publish (Topic) "publish messages",
+    TopicsSubscribe = topics:subscribe (Topic) "create subscriptions to topics",
+    SubscriptionsCreate = subscriptions:create (Subscription) "create subscriptions",
+    SubscriptionsRead = subscriptions:read (Subscription)
         "get, list and count subscriptions; see their jobs, snapshots and part of timelines",
-    ),
-    action(
-        "subscriptions",
-        "update",
-        Object::Subscription,
+    SubscriptionsUpdate = subscriptions:update (Subscription)
         "change subscriptions, seek, take and delete snapshots, cancel jobs",
-    ),
-    action(
-        "subscriptions",
-        "delete",
-        Object::Subscription,
-        "delete subscriptions",
-    ),
-    action(
-        "subscriptions",
-        "consume",
-        Object::Subscription,
+    SubscriptionsDelete = subscriptions:delete (Subscription) "delete subscriptions",
+    SubscriptionsConsume = subscriptions:consume (Subscription)
         "see and settle messages, dead letters and parked messages included",
-    ),
-    action("clients", "create", Object::None, "create clients"),
-    action("clients", "read", Object::Client, "get and list clients"),
-    action("clients", "update", Object::Client, "update clients"),
-    action("clients", "delete", Object::Client, "delete clients"),
-];
+    ClientsCreate = clients:create (None) "create clients",
+    ClientsRead = clients:read (Client) "get and list clients",
+    ClientsUpdate = clients:update (Client) "update clients",
+    ClientsDelete = clients:delete (Client) "delete clients",
+}
 
 /// Check that every scope can match a request.
 ///

@@ -1,6 +1,6 @@
 //! The caller of a route, checked: a handler with a [`Caller`] or [`CallerOnSome`] parameter is never
-//! entered by a client that lacks the scope. A handler without one is public. What each route asks
-//! for stands in [`super::routes`].
+//! entered by a client that lacks the scope. A handler without one is public. What each route of a
+//! door asks for stands in its table of routes.
 
 use std::marker::PhantomData;
 
@@ -10,50 +10,12 @@ use axum::http::request::Parts;
 
 use super::requests::ClientId;
 use crate::app::App;
-use crate::auth::scopes;
+use crate::auth::scopes::{self, Scope};
 use crate::auth::tokens::Identity;
 use crate::error::Error;
 
 /// Longest token that is looked at; ours are shorter than a quarter of it.
 const TOKEN_MAX_LENGTH: usize = 16 * 1024;
-
-/// The scope that a route needs.
-pub trait Scope: Send + Sync {
-    /// What is acted on, such as `topics`.
-    const RESOURCE: &'static str;
-    /// What is done, such as `publish`.
-    const ACTION: &'static str;
-}
-
-macro_rules! scopes {
-    ($($name:ident = $resource:literal : $action:literal),+ $(,)?) => {$(
-        #[doc = concat!("Scope `", $resource, ":", $action, "`.")]
-        #[derive(Debug)]
-        pub enum $name {}
-        impl Scope for $name {
-            const RESOURCE: &'static str = $resource;
-            const ACTION: &'static str = $action;
-        }
-    )+};
-}
-
-scopes! {
-    TopicsCreate = "topics":"create",
-    TopicsRead = "topics":"read",
-    TopicsUpdate = "topics":"update",
-    TopicsDelete = "topics":"delete",
-    TopicsPublish = "topics":"publish",
-    TopicsSubscribe = "topics":"subscribe",
-    SubscriptionsCreate = "subscriptions":"create",
-    SubscriptionsRead = "subscriptions":"read",
-    SubscriptionsUpdate = "subscriptions":"update",
-    SubscriptionsDelete = "subscriptions":"delete",
-    SubscriptionsConsume = "subscriptions":"consume",
-    ClientsCreate = "clients":"create",
-    ClientsUpdate = "clients":"update",
-    ClientsRead = "clients":"read",
-    ClientsDelete = "clients":"delete",
-}
 
 /// What is wrong with a request apart from its body: told once the caller is known to have the scope,
 /// and before anything is done.

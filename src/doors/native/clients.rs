@@ -9,12 +9,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::{ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate};
 use crate::auth::{scopes, secrets};
 use crate::db::clients::{Client, ClientSettings};
 use crate::db::{self, Page};
-use crate::doors::caller::{
-    Caller, CallerOnSome, ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate, Grants,
-};
+use crate::doors::caller::{Caller, CallerOnSome, Grants};
 use crate::doors::native::extract::{JsonBody, PageParams, PathUuid};
 use crate::doors::native::fields::Fields;
 use crate::doors::native::openapi::{Changed, CommonErrors, NotFound, TooLarge};
@@ -61,8 +60,7 @@ pub struct ClientList {
 ///
 /// Its scopes must be covered by those of the caller's token.
 #[utoipa::path(post, path = "/clients", tag = "clients", request_body = ClientBody,
-    responses((status = 201, body = NewClient), TooLarge, CommonErrors),
-    security((), ("oauth2" = ["clients:create"])))]
+    responses((status = 201, body = NewClient), TooLarge, CommonErrors))]
 pub async fn create_client(
     _: Caller<ClientsCreate>,
     grants: Grants,
@@ -78,8 +76,7 @@ pub async fn create_client(
 
 /// Get a client
 #[utoipa::path(get, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
-    responses((status = 200, body = Client), NotFound, CommonErrors),
-    security((), ("oauth2" = ["clients:read"])))]
+    responses((status = 200, body = Client), NotFound, CommonErrors))]
 pub async fn get_client(
     _: Caller<ClientsRead>,
     State(app): State<App>,
@@ -90,8 +87,7 @@ pub async fn get_client(
 
 /// List clients
 #[utoipa::path(get, path = "/clients", tag = "clients", params(PageParams),
-    responses((status = 200, body = ClientList), CommonErrors),
-    security((), ("oauth2" = ["clients:read"])))]
+    responses((status = 200, body = ClientList), CommonErrors))]
 pub async fn list_clients(
     caller: CallerOnSome<ClientsRead>,
     State(app): State<App>,
@@ -107,8 +103,7 @@ pub async fn list_clients(
 /// Its scopes, those before and those after, must be covered by those of the caller's token.
 #[utoipa::path(put, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
     request_body = ClientBody,
-    responses((status = 200, body = Client), NotFound, Changed, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["clients:update"])))]
+    responses((status = 200, body = Client), NotFound, Changed, TooLarge, CommonErrors))]
 pub async fn update_client(
     _: Caller<ClientsUpdate>,
     grants: Grants,
@@ -128,8 +123,7 @@ pub async fn update_client(
 ///
 /// Its scopes must be covered by those of the caller's token.
 #[utoipa::path(delete, path = "/clients/{id}", tag = "clients", params(("id" = Uuid, Path)),
-    responses((status = 204), NotFound, Changed, CommonErrors),
-    security((), ("oauth2" = ["clients:delete"])))]
+    responses((status = 204), NotFound, Changed, CommonErrors))]
 pub async fn delete_client(
     _: Caller<ClientsDelete>,
     grants: Grants,

@@ -1,8 +1,10 @@
 //! What the OpenAPI document needs beyond the annotations of the routes, said once for all of them.
 
+use super::routes::{Need, ROUTES};
 use serde_json::json;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, SchemaType, Type};
+use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Schema};
 
 /// Where the schema of an error is.
@@ -28,7 +30,8 @@ pub fn complete(document: &mut OpenApi) {
     }
     let components = document.components.clone().unwrap_or_default();
     for (path, item) in &mut document.paths.paths {
-        for operation in operations(item) {
+        for (method, operation) in operations(item) {
+            operation.security = security(method, path);
             for parameter in operation.parameters.iter_mut().flatten() {
                 if let RefOr::T(parameter) = parameter {
                     name_object(path, parameter);
@@ -69,16 +72,27 @@ pub fn complete(document: &mut OpenApi) {
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     [
-        &mut item.get,
-        &mut item.post,
-        &mut item.put,
-        &mut item.patch,
-        &mut item.delete,
+        ("GET", &mut item.get),
+        ("POST", &mut item.post),
+        ("PUT", &mut item.put),
+        ("PATCH", &mut item.patch),
+        ("DELETE", &mut item.delete),
     ]
     .into_iter()
-    .flatten()
+    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// The scopes that a route needs where authentication is on; none of a public one.
+fn security(method: &str, path: &str) -> Option<Vec<SecurityRequirement>> {
+    let route = ROUTES
+        .iter()
+        .find(|route| (route.method, route.path) == (method, path))?;
+    let scope = |need: &Need| format!("{}:{}", need.resource, need.action);
+    let scopes = route.needs.iter().map(scope);
+    let token = SecurityRequirement::new::<_, _, String>("oauth2", scopes);
+    Some(vec![SecurityRequirement::default(), token])
 }
 
 /// An object without a list of fields may have any: payloads, filters.

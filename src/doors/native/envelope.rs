@@ -44,15 +44,33 @@ pub enum Place {
 /// An error as an answer.
 #[must_use]
 pub fn envelope(error: &Error) -> Response {
-    let body = match error {
+    let status = status(error);
+    match error {
         Error::Invalid(faults) => {
             let shown = faults.iter().take(MAX_FAULTS).map(FaultBody::of);
-            json!({"detail": shown.collect::<Vec<_>>()})
+            let detail: Vec<_> = shown.collect();
+            (status, Json(Detail { detail })).into_response()
         }
-        Error::Conflict { message, about } => json!({"detail": message, "about": about}),
-        other => json!({"detail": other.to_string()}),
-    };
-    (status(error), Json(body)).into_response()
+        Error::Conflict { message, about } => {
+            let detail = message;
+            (status, Json(Conflict { detail, about })).into_response()
+        }
+        other => {
+            let detail = other.to_string();
+            (status, Json(Detail { detail })).into_response()
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Detail<T> {
+    detail: T,
+}
+
+#[derive(Serialize)]
+struct Conflict<'a> {
+    detail: &'a str,
+    about: &'a [Value],
 }
 
 impl FaultBody {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::tokens::{AccessToken, Denied};
 use crate::doors::body;
+use crate::doors::envelope::{said, status};
 use crate::doors::native::extract::{is_json, media_type};
 use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::native::openapi::TokenErrors;
@@ -159,16 +160,17 @@ async fn form_token(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Response {
 
 /// An error of ours in the form of RFC 6749, with its status and headers.
 fn refusal_of(error: Error) -> Response {
-    let description = error.to_string();
+    said(rfc_6749, error.into_response())
+}
+
+fn rfc_6749(error: &Error) -> Response {
     let code = match error.status() {
         429 | 503 | 504 => "temporarily_unavailable",
         500.. => "server_error",
         _ => "invalid_request",
     };
-    let (mut parts, _) = error.into_response().into_parts();
-    parts.headers.remove(header::CONTENT_LENGTH);
-    let body = json!({"error": code, "error_description": description}).to_string();
-    Response::from_parts(parts, body.into())
+    let body = json!({"error": code, "error_description": error.to_string()});
+    (status(error), Json(body)).into_response()
 }
 
 fn form_request(

@@ -8,12 +8,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::SubscriptionsConsume;
 use crate::db::Timestamp;
 use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery};
 use crate::doors::answers;
 use crate::doors::body;
-use crate::doors::caller::{Caller, SubscriptionsConsume};
+use crate::doors::caller::Caller;
 use crate::doors::native::extract::{JsonBody, PathId, QueryValues};
 use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::native::messages::handles::handles;
@@ -72,8 +73,7 @@ pub struct ConsumeParams {
 /// leased.
 #[utoipa::path(get, path = "/subscriptions/{id}/messages", tag = "original",
     params(("id" = String, Path), ConsumeParams),
-    responses((status = 200, body = MessageList), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 200, body = MessageList), NotFound, CommonErrors))]
 pub async fn consume_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
@@ -105,8 +105,7 @@ pub async fn consume_messages(
 #[utoipa::path(post, path = "/subscriptions/{id}/acks", tag = "original",
     params(("id" = String, Path)), request_body(content = Vec<String>,
         example = json!(["01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e"])),
-    responses((status = 204), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 204), NotFound, TooLarge, CommonErrors))]
 pub async fn ack_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
@@ -123,8 +122,7 @@ pub async fn ack_messages(
 #[utoipa::path(post, path = "/subscriptions/{id}/nacks", tag = "original",
     params(("id" = String, Path)), request_body(content = Vec<String>,
         example = json!(["01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e"])),
-    responses((status = 204), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 204), NotFound, TooLarge, CommonErrors))]
 pub async fn nack_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,

@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::SubscriptionsConsume;
 use crate::db::dead_letters::{FailedDelivery, Reprocessed};
 use crate::db::json::JsonText;
 use crate::db::{self, Page, Timestamp};
 use crate::doors::body;
-use crate::doors::caller::{Caller, SubscriptionsConsume};
+use crate::doors::caller::Caller;
 use crate::doors::given;
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBytes, PageParams, PathId};
@@ -111,8 +112,7 @@ pub struct Purged {
 /// List dead letters
 #[utoipa::path(get, path = "/subscriptions/{id}/dlq", tag = "dead letters",
     params(("id" = String, Path), PageParams),
-    responses((status = 200, body = DeadLetterList), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 200, body = DeadLetterList), NotFound, CommonErrors))]
 pub async fn list_dlq_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
@@ -130,8 +130,7 @@ pub async fn list_dlq_messages(
 /// match a filter, at most 10,000 a request, and the answer says how many are left.
 #[utoipa::path(post, path = "/subscriptions/{id}/dlq/reprocess", tag = "dead letters",
     params(("id" = String, Path)), request_body(content = Reprocess, example = json!({"all": true, "per_second": 10})),
-    responses((status = 200, body = Reprocessed), (status = 204), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 200, body = Reprocessed), (status = 204), NotFound, TooLarge, CommonErrors))]
 pub async fn reprocess_dlq_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
@@ -162,8 +161,7 @@ pub async fn reprocess_dlq_messages(
 /// Delete all dead letters
 #[utoipa::path(delete, path = "/subscriptions/{id}/dlq", tag = "dead letters",
     params(("id" = String, Path)),
-    responses((status = 200, body = Purged), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 200, body = Purged), NotFound, CommonErrors))]
 pub async fn purge_dlq_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,

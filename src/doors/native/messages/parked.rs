@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::SubscriptionsConsume;
 use crate::db::json::JsonText;
 use crate::db::{self, Page, Timestamp};
 use crate::doors::body;
-use crate::doors::caller::{Caller, SubscriptionsConsume};
+use crate::doors::caller::Caller;
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBody, PageParams, PathId};
 use crate::doors::native::fields::Fields;
@@ -87,8 +88,7 @@ pub struct Resumed {
 /// They are there where a subscription orders and its `ordering_failure` is park.
 #[utoipa::path(get, path = "/subscriptions/{id}/parked", tag = "dead letters",
     params(("id" = String, Path), PageParams),
-    responses((status = 200, body = ParkedMessageList), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 200, body = ParkedMessageList), NotFound, CommonErrors))]
 pub async fn list_parked_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,
@@ -119,8 +119,7 @@ pub async fn list_parked_messages(
 /// Let the ordering keys of parked messages go on
 #[utoipa::path(post, path = "/subscriptions/{id}/parked/resume", tag = "dead letters",
     params(("id" = String, Path)), request_body = Resume,
-    responses((status = 200, body = Resumed), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 200, body = Resumed), NotFound, TooLarge, CommonErrors))]
 pub async fn resume_messages(
     _: Caller<SubscriptionsConsume>,
     State(app): State<App>,

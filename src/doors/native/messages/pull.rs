@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::SubscriptionsConsume;
 use crate::db::Timestamp;
 use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery};
 use crate::doors::answers;
-use crate::doors::caller::{Caller, Presented, SubscriptionsConsume};
+use crate::doors::caller::{Caller, Presented};
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBody, PathId};
 use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};
@@ -89,8 +90,7 @@ pub struct PullResponse {
 /// bytes (FASTPUBSUB_API_MAX_ANSWER_BYTES) is not leased.
 #[utoipa::path(post, path = "/subscriptions/{id}/pull", tag = "messages",
     params(("id" = String, Path)), request_body = PullRequest,
-    responses((status = 200, body = PullResponse), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume"])))]
+    responses((status = 200, body = PullResponse), NotFound, TooLarge, CommonErrors))]
 pub async fn pull_messages(
     _: Caller<SubscriptionsConsume>,
     token: Presented,

@@ -13,9 +13,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::{SubscriptionsConsume, TopicsPublish};
 use crate::db::transactions::{Acks, Publishes};
 use crate::doors::body;
-use crate::doors::caller::{CallerOnSome, SubscriptionsConsume, TopicsPublish};
+use crate::doors::caller::CallerOnSome;
 use crate::doors::given;
 use crate::doors::native::extract::JsonBytes;
 use crate::doors::native::fields::Fields;
@@ -73,8 +74,7 @@ pub struct TransactionApplied {
 /// `subscriptions:consume` for each subscription and `topics:publish` for each topic.
 #[utoipa::path(post, path = "/transactions", tag = "messages", request_body = Transaction,
     responses((status = 201, body = TransactionApplied), NotFound, StaleReceipts, TooLarge,
-        CommonErrors),
-    security((), ("oauth2" = ["subscriptions:consume", "topics:publish"])))]
+        CommonErrors))]
 pub async fn apply_transaction(
     consumer: CallerOnSome<SubscriptionsConsume>,
     publisher: CallerOnSome<TopicsPublish>,

@@ -7,9 +7,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::{SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::jobs::Job;
 use crate::db::{self, Page};
-use crate::doors::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
+use crate::doors::caller::CallerOnSome;
 use crate::doors::given;
 use crate::doors::native::extract::{
     OfSubscription, PageParams, PathUuid, QueryValues, narrowed_by,
@@ -26,8 +27,7 @@ pub struct JobList {
 
 /// List jobs
 #[utoipa::path(get, path = "/jobs", tag = "replay", params(PageParams, OfSubscription),
-    responses((status = 200, body = JobList), CommonErrors),
-    security((), ("oauth2" = ["subscriptions:read"])))]
+    responses((status = 200, body = JobList), CommonErrors))]
 pub async fn list_jobs(
     caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
@@ -51,8 +51,7 @@ pub async fn list_jobs(
 
 /// Watch a job
 #[utoipa::path(get, path = "/jobs/{id}", tag = "replay", params(("id" = Uuid, Path)),
-    responses((status = 200, body = Job), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:read"])))]
+    responses((status = 200, body = Job), NotFound, CommonErrors))]
 pub async fn get_job(
     caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
@@ -68,8 +67,7 @@ pub async fn get_job(
 ///
 /// It stops after its current step; what it has done stays done. A job that is over stays as it is.
 #[utoipa::path(delete, path = "/jobs/{id}", tag = "replay", params(("id" = Uuid, Path)),
-    responses((status = 200, body = Job), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:update"])))]
+    responses((status = 200, body = Job), NotFound, CommonErrors))]
 pub async fn cancel_job(
     caller: CallerOnSome<SubscriptionsUpdate>,
     State(app): State<App>,

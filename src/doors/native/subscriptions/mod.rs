@@ -15,14 +15,14 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::auth::scopes::{
+    SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead, TopicsPublish, TopicsSubscribe,
+};
 use crate::config::Settings;
 use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
 use crate::db::{self, Page};
 use crate::doors::body;
-use crate::doors::caller::{
-    Caller, CallerOnSome, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead,
-    TopicsPublish, TopicsSubscribe,
-};
+use crate::doors::caller::{Caller, CallerOnSome, Grants};
 use crate::doors::given;
 use crate::doors::native::extract::{JsonBytes, PageParams, PathId, QueryValues, narrowed_by};
 use crate::doors::native::fields::Fields;
@@ -113,8 +113,7 @@ pub struct SubscriptionList {
 /// `topics:subscribe` on the topic; `topics:publish` on the dead letter topic, if there is one.
 #[utoipa::path(post, path = "/subscriptions", tag = "subscriptions",
     request_body = CreateSubscription,
-    responses((status = 201, body = Subscription), NotFound, Conflict, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:create"])))]
+    responses((status = 201, body = Subscription), NotFound, Conflict, TooLarge, CommonErrors))]
 pub async fn create_subscription(
     caller: CallerOnSome<SubscriptionsCreate>,
     grants: Grants,
@@ -142,8 +141,7 @@ pub async fn create_subscription(
 /// Get a subscription
 #[utoipa::path(get, path = "/subscriptions/{id}", tag = "subscriptions",
     params(("id" = String, Path)),
-    responses((status = 200, body = Subscription), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:read"])))]
+    responses((status = 200, body = Subscription), NotFound, CommonErrors))]
 pub async fn get_subscription(
     _: Caller<SubscriptionsRead>,
     State(app): State<App>,
@@ -156,8 +154,7 @@ pub async fn get_subscription(
 #[utoipa::path(get, path = "/subscriptions", tag = "subscriptions",
     params(PageParams, ("topic_id" = Option<String>, Query,
         description = "Only those of this topic; none when there is no such topic")),
-    responses((status = 200, body = SubscriptionList), CommonErrors),
-    security((), ("oauth2" = ["subscriptions:read"])))]
+    responses((status = 200, body = SubscriptionList), CommonErrors))]
 pub async fn list_subscriptions(
     caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
@@ -176,8 +173,7 @@ pub async fn list_subscriptions(
 /// Delete a subscription with its messages
 #[utoipa::path(delete, path = "/subscriptions/{id}", tag = "subscriptions",
     params(("id" = String, Path)),
-    responses((status = 204), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:delete"])))]
+    responses((status = 204), NotFound, CommonErrors))]
 pub async fn delete_subscription(
     _: Caller<SubscriptionsDelete>,
     State(app): State<App>,
@@ -190,8 +186,7 @@ pub async fn delete_subscription(
 /// Count the messages of a subscription by state
 #[utoipa::path(get, path = "/subscriptions/{id}/metrics", tag = "subscriptions",
     params(("id" = String, Path)),
-    responses((status = 200, body = SubscriptionMetrics), NotFound, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:read"])))]
+    responses((status = 200, body = SubscriptionMetrics), NotFound, CommonErrors))]
 pub async fn subscription_metrics(
     _: Caller<SubscriptionsRead>,
     State(app): State<App>,

@@ -9,10 +9,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::auth::scopes::{SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::jobs::Job;
 use crate::db::seek::Seek;
 use crate::doors::body;
-use crate::doors::caller::{Caller, Grants, SubscriptionsRead, SubscriptionsUpdate};
+use crate::doors::caller::{Caller, Grants};
 use crate::doors::given;
 use crate::doors::native::extract::{JsonBytes, PathId};
 use crate::doors::native::fields::Fields;
@@ -57,8 +58,7 @@ pub struct SeekSubscription {
     params(("id" = String, Path)), request_body = SeekSubscription,
     responses((status = 200, body = Job, description = "It is done"),
         (status = 202, body = Job, description = "It goes on in the background"),
-        NotFound, Busy, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:update"])))]
+        NotFound, Busy, TooLarge, CommonErrors))]
 pub async fn seek_subscription(
     _: Caller<SubscriptionsUpdate>,
     grants: Grants,

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::auth::scopes::{SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::snapshots::Snapshot;
 use crate::db::{self, Page};
-use crate::doors::caller::{CallerOnSome, SubscriptionsRead, SubscriptionsUpdate};
+use crate::doors::caller::CallerOnSome;
 use crate::doors::native::extract::{
     JsonBody, OfSubscription, PageParams, PathId, QueryValues, narrowed_by,
 };
@@ -47,8 +48,7 @@ pub struct SnapshotList {
 
 /// Save which messages a subscription has not settled
 #[utoipa::path(post, path = "/snapshots", tag = "replay", request_body = CreateSnapshot,
-    responses((status = 201, body = Snapshot), NotFound, Conflict, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:update"])))]
+    responses((status = 201, body = Snapshot), NotFound, Conflict, TooLarge, CommonErrors))]
 pub async fn create_snapshot(
     caller: CallerOnSome<SubscriptionsUpdate>,
     State(app): State<App>,
@@ -65,8 +65,7 @@ pub async fn create_snapshot(
 
 /// List snapshots
 #[utoipa::path(get, path = "/snapshots", tag = "replay", params(PageParams, OfSubscription),
-    responses((status = 200, body = SnapshotList), CommonErrors),
-    security((), ("oauth2" = ["subscriptions:read"])))]
+    responses((status = 200, body = SnapshotList), CommonErrors))]
 pub async fn list_snapshots(
     caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
@@ -89,8 +88,7 @@ pub async fn list_snapshots(
 /// Delete a snapshot
 #[utoipa::path(delete, path = "/snapshots/{id}", tag = "replay",
     params(("id" = String, Path)),
-    responses((status = 204), NotFound, Busy, CommonErrors),
-    security((), ("oauth2" = ["subscriptions:update"])))]
+    responses((status = 204), NotFound, Busy, CommonErrors))]
 pub async fn delete_snapshot(
     caller: CallerOnSome<SubscriptionsUpdate>,
     State(app): State<App>,

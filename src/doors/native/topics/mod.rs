@@ -11,13 +11,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::auth::scopes::{TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead};
 use crate::db::publish::Publication;
 use crate::db::topics::Topic;
 use crate::db::{self, Page};
 use crate::doors::body;
-use crate::doors::caller::{
-    Caller, CallerOnSome, TopicsCreate, TopicsDelete, TopicsPublish, TopicsRead,
-};
+use crate::doors::caller::{Caller, CallerOnSome};
 use crate::doors::native::extract::{JsonBody, JsonBytes, PageParams, PathId};
 use crate::doors::native::fields::Fields;
 use crate::doors::native::idempotency::{self, IdempotencyKey};
@@ -51,8 +50,7 @@ pub struct TopicList {
 
 /// Create a topic
 #[utoipa::path(post, path = "/topics", tag = "topics", request_body = CreateTopic,
-    responses((status = 201, body = Topic), Conflict, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["topics:create"])))]
+    responses((status = 201, body = Topic), Conflict, TooLarge, CommonErrors))]
 pub async fn create_topic(
     caller: CallerOnSome<TopicsCreate>,
     State(app): State<App>,
@@ -74,8 +72,7 @@ pub async fn create_topic(
 
 /// Get a topic
 #[utoipa::path(get, path = "/topics/{id}", tag = "topics", params(("id" = String, Path)),
-    responses((status = 200, body = Topic), NotFound, CommonErrors),
-    security((), ("oauth2" = ["topics:read"])))]
+    responses((status = 200, body = Topic), NotFound, CommonErrors))]
 pub async fn get_topic(
     _: Caller<TopicsRead>,
     State(app): State<App>,
@@ -86,8 +83,7 @@ pub async fn get_topic(
 
 /// List topics
 #[utoipa::path(get, path = "/topics", tag = "topics", params(PageParams),
-    responses((status = 200, body = TopicList), CommonErrors),
-    security((), ("oauth2" = ["topics:read"])))]
+    responses((status = 200, body = TopicList), CommonErrors))]
 pub async fn list_topics(
     caller: CallerOnSome<TopicsRead>,
     State(app): State<App>,
@@ -100,8 +96,7 @@ pub async fn list_topics(
 
 /// Delete a topic with its subscriptions and their messages
 #[utoipa::path(delete, path = "/topics/{id}", tag = "topics", params(("id" = String, Path)),
-    responses((status = 204), NotFound, CommonErrors),
-    security((), ("oauth2" = ["topics:delete"])))]
+    responses((status = 204), NotFound, CommonErrors))]
 pub async fn delete_topic(
     _: Caller<TopicsDelete>,
     State(app): State<App>,
@@ -118,8 +113,7 @@ pub async fn delete_topic(
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256,
             description = "Under which this request is answered once")),
     request_body(content = Vec<Object>, example = json!([{"event": "user.created", "country": "BR"}])),
-    responses((status = 204), NotFound, TooLarge, CommonErrors),
-    security((), ("oauth2" = ["topics:publish"])))]
+    responses((status = 204), NotFound, TooLarge, CommonErrors))]
 pub async fn publish_messages(
     _: Caller<TopicsPublish>,
     State(app): State<App>,
