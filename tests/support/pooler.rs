@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -80,7 +81,8 @@ impl Pooler {
     async fn wait(&self) {
         let socket = self.dir.join(format!(".s.PGSQL.{PORT}"));
         for _ in 0..500 {
-            if socket.exists() {
+            // it is there a moment before anybody listens
+            if UnixStream::connect(&socket).is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
