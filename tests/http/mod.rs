@@ -1,4 +1,4 @@
-//! The HTTP surface, over real sockets; mirrors `src/http`.
+//! The HTTP surface, over real sockets; mirrors `src/doors/native`.
 
 mod clients;
 mod messages;
