@@ -13,6 +13,7 @@ use fastpubsub::app::App;
 use fastpubsub::auth::scopes::TopicsPublish;
 use fastpubsub::doors::caller::Caller;
 use fastpubsub::doors::connection::Guest;
+use fastpubsub::doors::envelope::Envelope;
 use fastpubsub::doors::mount::{Mount, router};
 use fastpubsub::doors::serve::{Limits, Listening, serve};
 use fastpubsub::doors::{self, body, native};
@@ -116,9 +117,9 @@ async fn start(flags: &[&str], connections: usize) -> Service {
     mounts.push(other(&app, "/other"));
     let mut listening = Vec::new();
     let mut urls = Vec::new();
-    let all = [
-        (mounts, native::envelope::envelope as _),
-        (vec![other(&app, "")], words as _),
+    let all: [(_, Envelope); 2] = [
+        (mounts, native::envelope::envelope),
+        (vec![other(&app, "")], words),
     ];
     for (mounts, envelope) in all {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -282,6 +282,29 @@ fn only_the_front_doors_know_http() {
     }
 }
 
+/// What publishes, hands out, settles or brings back has to go through the engine.
+#[test]
+fn no_door_goes_round_the_engine() {
+    for source in sources("src/doors", &["rs"]) {
+        let code = parts(source.code()).code;
+        for function in [
+            "publish::publish(",
+            "messages::consume(",
+            "messages::ack(",
+            "messages::nack(",
+            "settlements::settle(",
+            "settlements::release(",
+            "transactions::apply(",
+            "dead_letters::reprocess",
+            "dead_letters::resume(",
+            "seek::begin(",
+        ] {
+            let name = format!("db::{function}");
+            assert!(!code.contains(&name), "{} calls {name}", source.path);
+        }
+    }
+}
+
 #[test]
 fn no_door_knows_another_and_what_they_share_knows_none() {
     let sources = sources("src/doors", &["rs"]);

@@ -24,7 +24,6 @@ pub struct Mount {
 }
 
 /// Doors side by side, behind routing.
-#[must_use]
 pub fn router(mounts: Vec<Mount>, settings: &Settings) -> Router {
     let cors = settings.api_cors_origins.as_ref().map(cors::layer);
     let mut all = Router::new();
