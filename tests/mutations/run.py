@@ -66,23 +66,32 @@ def build(directory):
     return shutil.copy(executable, directory)
 
 
-def noticed_by(binary, file):
+def failures(binary, stage, environment):
+    """The tests that fail, and of the assert files the sentences."""
+    try:
+        ran = subprocess.run(
+            [binary, *stage], cwd=ROOT, env=os.environ | environment, text=True, timeout=TOO_LONG,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except subprocess.TimeoutExpired:
+        return [f"{' '.join(stage)} hangs"]
+    if ran.returncode == 0:
+        return []
+    sentences = re.findall(r"^(\w+\.sql: .*)$", ran.stdout, re.M)
+    failed = re.findall(r"^test (\S+) \.\.\. FAILED$", ran.stdout, re.M)
+    return sentences or failed or sys.exit(ran.stdout)
+
+
+def noticed_by(binary, file, first):
     """The tests that fail first on the broken database; none when all pass."""
-    environment = os.environ | {"FASTPUBSUB_TEST_MUTATION": str(file), "RUST_BACKTRACE": "0"}
+    environment = {"FASTPUBSUB_TEST_MUTATION": str(file), "RUST_BACKTRACE": "0"}
+    model, _, seed = first.partition(" ")
+    if model == "model":
+        found = failures(binary, ["--exact", MODEL + seed], environment)
+    else:
+        found = failures(binary, STAGES[0], environment | {"FASTPUBSUB_TEST_SQL": first})
     for stage in STAGES:
-        try:
-            ran = subprocess.run(
-                [binary, *stage], cwd=ROOT, env=environment, text=True, timeout=TOO_LONG,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        except subprocess.TimeoutExpired:
-            return [f"{' '.join(stage)} hangs"]
-        if ran.returncode == 0:
-            continue
-        # of the assert files, their sentences
-        sentences = re.findall(r"^(\w+\.sql: .*)$", ran.stdout, re.M)
-        failed = re.findall(r"^test (\S+) \.\.\. FAILED$", ran.stdout, re.M)
-        return sentences or failed or sys.exit(ran.stdout)
-    return []
+        found = found or failures(binary, stage, environment)
+    return found
 
 
 def main():
@@ -98,7 +107,7 @@ def main():
         for mutation, text in wanted:
             file.write_text(text)
             began = time.monotonic()
-            noticed = noticed_by(binary, file)
+            noticed = noticed_by(binary, file, mutation["first"])
             seconds = round(time.monotonic() - began)
             print(f"{mutation['breaks']} ({mutation['function']}, {seconds} s)")
             for sentence in noticed[:3] or ["NOBODY NOTICES"]:
