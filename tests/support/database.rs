@@ -79,6 +79,9 @@ async fn template(server: &PgConnectOptions) -> String {
         for setting in CARELESS {
             execute(server, setting).await;
         }
+        if mutation.is_some() {
+            drop_mutated(server).await;
+        }
         let building = format!("{name}_building");
         execute(server, &format!("drop database if exists {building}")).await;
         execute(server, &format!("create database {building}")).await;
@@ -105,6 +108,21 @@ async fn template(server: &PgConnectOptions) -> String {
     lock.commit().await.unwrap();
     admin.close().await.unwrap();
     name
+}
+
+/// One mutation is tried after the other, so no more than one template is needed.
+async fn drop_mutated(server: &PgConnectOptions) {
+    let mut connection = server.connect().await.unwrap();
+    let names: Vec<String> = sqlx::query_scalar(
+        "select datname::text from pg_database where datname ~ '^pubsub_(test|hostile)_[^_]*_'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    for name in names {
+        execute(server, &format!("drop database {name}")).await;
+    }
 }
 
 pub async fn execute(server: &PgConnectOptions, sql: &str) {
@@ -208,7 +226,9 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        if self.shared || std::thread::panicking() {
+        // of a mutation it is known why the test fails
+        let is_kept = std::thread::panicking() && mutation().is_none();
+        if self.shared || is_kept {
             return;
         }
         let server = self.superuser().database("postgres");

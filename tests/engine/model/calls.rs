@@ -45,8 +45,6 @@ pub(super) async fn publish(
         times.replace("$position", "$3"),
         times.replace("$position", "$4")
     );
-    #[expect(clippy::cast_possible_truncation, reason = "whole seconds")]
-    let window = WINDOW as i32;
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(payloads)
         .bind(attributes)
@@ -57,7 +55,7 @@ pub(super) async fn publish(
         .bind(once)
         .bind(request.map(|(key, _)| name(key)))
         .bind(request.map(|(_, fingerprint)| fingerprint.to_string()))
-        .bind(window)
+        .bind(WINDOW)
         .fetch_all(connection)
         .await
 }

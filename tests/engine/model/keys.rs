@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::oracle::SLACK;
 
 /// How long a key is remembered.
-pub(super) const WINDOW: f64 = 100.0;
+pub(super) const WINDOW: i32 = 100;
 
 pub(super) struct Request {
     pub(super) ids: Vec<Uuid>,
@@ -26,11 +26,11 @@ pub(super) struct Keys {
 pub(super) struct Unsure;
 
 fn is_over(at: f64, now: f64) -> Result<bool, Unsure> {
-    let age = now - at;
-    if (age - WINDOW).abs() < SLACK {
+    let left = f64::from(WINDOW) - (now - at);
+    if left.abs() < SLACK {
         return Err(Unsure);
     }
-    Ok(age > WINDOW)
+    Ok(left < 0.0)
 }
 
 impl Keys {
