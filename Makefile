@@ -11,10 +11,13 @@ TEST_DATA := $(or $(FASTPUBSUB_TEST_DATA_DIR),$(or $(TMPDIR),/tmp)/fastpubsub-te
 RUN_DATA = $(or $(FASTPUBSUB_DATA_DIR),$(shell [ "$$(id -u)" = 0 ] && id postgres >/dev/null 2>&1 \
 	&& ! su postgres -s /bin/sh -c 'cd "$(CURDIR)"' 2>/dev/null && echo /var/lib/fastpubsub || echo ./data))
 
+# More tests at once than cores: many wait for a clock.
+NEXTEST = cargo nextest run --test-threads $$((2 * $$(nproc)))
+
 # How long make torture goes on.
 SECONDS ?= 600
 
-.PHONY: help setup setup-tests setup-clients run build test test-full test-matrix test-clients lint fmt bless psql bench torture
+.PHONY: help setup setup-tests setup-clients run build test test-full test-matrix test-clients mutations lint fmt bless psql bench torture
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
@@ -54,17 +57,18 @@ setup-tests: setup
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy "$${missing[@]}"; \
 	fi
 
-# the suites of messages once more behind a pooler, and on databases whose every default is against us
+# the suites of messages and of SQL once more on databases whose every default is against us, the first
+# behind a pooler
 test: setup-tests ## Run every test
 	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run; \
-		FASTPUBSUB_TEST_POOLER=transaction cargo nextest run --test it -E 'test(/^http::messages/)'; \
-		FASTPUBSUB_TEST_HOSTILE=1 cargo nextest run --test it -E 'test(/^(http::messages|sql)::/) - test(/^sql::health/)'; \
+		$(NEXTEST); \
+		FASTPUBSUB_TEST_HOSTILE=1 FASTPUBSUB_TEST_POOLER=transaction $(NEXTEST) --test it \
+			-E 'test(/^(http::messages|sql)::/)'; \
 	else \
 		cargo test; \
-		FASTPUBSUB_TEST_POOLER=transaction cargo test --test it http::messages; \
-		FASTPUBSUB_TEST_HOSTILE=1 cargo test --test it -- http::messages:: sql:: --skip sql::health; \
+		FASTPUBSUB_TEST_HOSTILE=1 FASTPUBSUB_TEST_POOLER=transaction cargo test --test it -- \
+			http::messages:: sql::; \
 	fi; \
 	deploy/check.sh
 
@@ -78,6 +82,10 @@ test-full: setup-tests ## Run the models at length and what takes minutes: befor
 		cargo test -- --include-ignored model; \
 		cargo test -- --ignored --skip model; \
 	fi
+
+mutations: setup-tests ## Break SQL functions one by one: some test must notice each: WORDS="lease"
+	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
+	python3 -u tests/mutations/run.py $(WORDS)
 
 test-matrix: setup-tests ## Run the tests on Postgres 14 to 18, or on some: make test-matrix MAJORS="14 18"
 	tests/matrix.sh $(MAJORS)

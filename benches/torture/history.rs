@@ -98,6 +98,13 @@ pub enum What {
         subscription: &'static str,
         ids: Vec<Uuid>,
     },
+    /// Ack these and publish the messages of these numbers, all or nothing.
+    Transact {
+        subscription: &'static str,
+        handles: Vec<Handle>,
+        topic: &'static str,
+        numbers: Range<u64>,
+    },
     /// Anything that changes nothing.
     Read,
 }

@@ -36,6 +36,7 @@ use clients::consumers::{Manner, consume};
 use clients::dead_letters;
 use clients::probes::{DOORS, probe};
 use clients::publishers::publish;
+use clients::transactors::transact;
 use clock::Clock;
 use cluster::Cluster;
 use disk::Disk;
@@ -43,9 +44,10 @@ use faults::Faults;
 use history::{Entry, Event, History, Outcome, Probe, State, What};
 use servers::{COUNT, Servers};
 use stage::{Phase, Stage};
-use world::{SUBSCRIPTIONS, TOPICS};
+use world::{SUBSCRIPTIONS, TOPICS, TRANSFERS};
 
 const PUBLISHERS: u64 = 4;
+const TRANSACTORS: u64 = 2;
 /// How long the backlog may take to drain when the faults are over.
 const DRAIN: Duration = Duration::from_secs(60);
 /// What a run may take beside its faults, which may last somewhat longer than asked for.
@@ -131,7 +133,7 @@ async fn set_up(directory: &Path, seed: u64, seconds: u64) -> Arc<Faults> {
     // a client that is in no hurry, and never cuts its calls
     stage.enter(Phase::Draining);
     let mut session = Session::new(&stage, "setup");
-    for topic in TOPICS {
+    for topic in TOPICS.into_iter().chain([TRANSFERS]) {
         create(&mut session, "/topics", &serde_json::json!({ "id": topic })).await;
     }
     for subscription in &SUBSCRIPTIONS {
@@ -164,6 +166,9 @@ async fn run(faults: Arc<Faults>, duration: Duration) -> bool {
         for (number, manner) in manners.into_iter().enumerate() {
             clients.spawn(consume(Arc::clone(&stage), subscription, manner, number));
         }
+    }
+    for transactor in 1..=TRANSACTORS {
+        clients.spawn(transact(Arc::clone(&stage), transactor));
     }
     clients.spawn(dead_letters::reprocess(Arc::clone(&stage)));
     let mut probes: JoinSet<Vec<Probe>> = JoinSet::new();

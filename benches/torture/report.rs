@@ -57,7 +57,8 @@ pub fn summary(history: &History, books: &[Entry]) {
     let mut rows: Vec<(String, usize)> = Vec::new();
     let mut row = |name: &str, count| rows.push((name.to_owned(), count));
     let (mut requests, mut unanswered, mut messages) = (0, 0, 0);
-    let (mut deliveries, mut redeliveries, mut acks, mut nacks, mut reprocessed) = (0, 0, 0, 0, 0);
+    let (mut deliveries, mut redeliveries, mut acks, mut nacks) = (0, 0, 0, 0);
+    let (mut transactions, mut refused, mut reprocessed) = (0, 0, 0);
     for event in &history.events {
         let done = event.call.outcome == Outcome::Done;
         requests += 1;
@@ -74,6 +75,8 @@ pub fn summary(history: &History, books: &[Entry]) {
                 Verb::Ack => acks += handles.len(),
                 Verb::Nack => nacks += handles.len(),
             },
+            What::Transact { .. } if done => transactions += 1,
+            What::Transact { .. } if event.call.outcome == Outcome::Refused(409) => refused += 1,
             What::Reprocess { ids, .. } if done => reprocessed += ids.len(),
             _ => {}
         }
@@ -93,6 +96,8 @@ pub fn summary(history: &History, books: &[Entry]) {
     row("redeliveries", redeliveries);
     row("acks", acks);
     row("nacks", nacks);
+    row("transactions", transactions);
+    row("transactions refused, a lease was over", refused);
     row("dead letters reprocessed", reprocessed);
     row("acked in the end", settled(State::Acked));
     row("dead letters in the end", settled(State::Dead));

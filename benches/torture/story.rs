@@ -111,6 +111,20 @@ fn part(what: &What, about: &About) -> Option<String> {
             let by = handle.receipt.as_deref().unwrap_or("its id");
             Some(format!("{verb:?} by {by} in {subscription}"))
         }
+        What::Transact {
+            subscription,
+            handles,
+            topic,
+            numbers,
+        } => {
+            let acks = is_subscription(subscription)
+                && handles.iter().any(|handle| Some(handle.id) == about.id);
+            let publishes = about.number.is_some_and(|number| numbers.contains(&number));
+            (acks || publishes).then(|| {
+                let acked = handles.len();
+                format!("ack of {acked} in {subscription} with publish of {numbers:?} to {topic}")
+            })
+        }
         What::Reprocess { subscription, ids } if is_subscription(subscription) => {
             let id = ids.iter().find(|id| Some(**id) == about.id)?;
             Some(format!("reprocess {id} in {subscription}"))

@@ -13,6 +13,18 @@ pub enum Is {
     Flag(bool),
 }
 
+/// How a subscription hands its messages out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    Plain,
+    /// Those of a key in order, to one at a time.
+    Ordered,
+    /// Shared evenly between keys.
+    Fair,
+    /// No more than so many at once.
+    Limited(usize),
+}
+
 /// A subscription, as it is created.
 pub struct Subscription {
     pub id: &'static str,
@@ -22,12 +34,21 @@ pub struct Subscription {
     pub max_delivery_attempts: u32,
     pub backoff_max_seconds: u32,
     pub ack_deadline_seconds: Option<u32>,
+    pub manner: Manner,
 }
 
-pub const TOPICS: [&str; 3] = ["orders", "events", "jobs"];
+/// Messages of it have keys.
+pub const KEYED_TOPIC: &str = "accounts";
+/// What is acked here by a transaction is published to the topic of transfers by it.
+pub const MOVED: &str = "accounts-moved";
+pub const TRANSFERS: &str = "transfers";
+const KEYS: u64 = 40;
+
+/// Those that publishers publish to.
+pub const TOPICS: [&str; 4] = ["orders", "events", "jobs", KEYED_TOPIC];
 
 /// Every topic has one subscription without a filter, which shows what was published at all.
-pub const SUBSCRIPTIONS: [Subscription; 6] = [
+pub const SUBSCRIPTIONS: [Subscription; 11] = [
     Subscription {
         id: "orders-all",
         topic: "orders",
@@ -35,6 +56,7 @@ pub const SUBSCRIPTIONS: [Subscription; 6] = [
         max_delivery_attempts: 5,
         backoff_max_seconds: 2,
         ack_deadline_seconds: Some(2),
+        manner: Manner::Plain,
     },
     Subscription {
         id: "orders-abroad",
@@ -43,6 +65,7 @@ pub const SUBSCRIPTIONS: [Subscription; 6] = [
         max_delivery_attempts: 3,
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(1),
+        manner: Manner::Plain,
     },
     Subscription {
         id: "events-all",
@@ -51,6 +74,7 @@ pub const SUBSCRIPTIONS: [Subscription; 6] = [
         max_delivery_attempts: 4,
         backoff_max_seconds: 2,
         ack_deadline_seconds: None,
+        manner: Manner::Plain,
     },
     Subscription {
         id: "events-tagged",
@@ -62,6 +86,7 @@ pub const SUBSCRIPTIONS: [Subscription; 6] = [
         max_delivery_attempts: 2,
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(3),
+        manner: Manner::Plain,
     },
     Subscription {
         id: "jobs-all",
@@ -70,6 +95,7 @@ pub const SUBSCRIPTIONS: [Subscription; 6] = [
         max_delivery_attempts: 1,
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(1),
+        manner: Manner::Plain,
     },
     Subscription {
         id: "jobs-urgent",
@@ -78,8 +104,26 @@ pub const SUBSCRIPTIONS: [Subscription; 6] = [
         max_delivery_attempts: 3,
         backoff_max_seconds: 2,
         ack_deadline_seconds: Some(2),
+        manner: Manner::Plain,
     },
+    of_accounts(MOVED, KEYED_TOPIC, Manner::Plain),
+    of_accounts("accounts-ordered", KEYED_TOPIC, Manner::Ordered),
+    of_accounts("accounts-fair", KEYED_TOPIC, Manner::Fair),
+    of_accounts("accounts-limited", KEYED_TOPIC, Manner::Limited(20)),
+    of_accounts("transfers-all", TRANSFERS, Manner::Plain),
 ];
+
+const fn of_accounts(id: &'static str, topic: &'static str, manner: Manner) -> Subscription {
+    Subscription {
+        id,
+        topic,
+        filter: &[],
+        max_delivery_attempts: 5,
+        backoff_max_seconds: 1,
+        ack_deadline_seconds: Some(2),
+        manner,
+    }
+}
 
 /// The subscription of an id.
 #[must_use]
@@ -97,7 +141,7 @@ impl Subscription {
             .iter()
             .map(|(field, values)| ((*field).to_owned(), values.iter().map(Is::json).collect()))
             .collect();
-        json!({
+        let mut body = json!({
             "id": self.id,
             "topic_id": self.topic,
             "filter": filter,
@@ -105,7 +149,23 @@ impl Subscription {
             "backoff_min_seconds": 1,
             "backoff_max_seconds": self.backoff_max_seconds,
             "ack_deadline_seconds": self.ack_deadline_seconds,
-        })
+        });
+        match self.manner {
+            Manner::Plain => {}
+            Manner::Ordered => body["enable_ordering"] = json!(true),
+            Manner::Fair => body["fairness_key"] = json!("key"),
+            Manner::Limited(messages) => body["max_in_flight"] = json!(messages),
+        }
+        body
+    }
+
+    /// The key within which it hands messages out in order; where it has none, all of them are in it.
+    #[must_use]
+    pub fn lane(&self, seed: u64, number: u64) -> u64 {
+        match self.manner {
+            Manner::Ordered | Manner::Fair => key(seed, number),
+            Manner::Plain | Manner::Limited(_) => 0,
+        }
     }
 
     /// How long a delivery is leased at least.
@@ -137,6 +197,17 @@ impl Is {
             Self::Number(number) => json!(number),
             Self::Flag(flag) => json!(flag),
         }
+    }
+}
+
+/// The key of a number's message in the topic of accounts; the first has a third of them.
+#[must_use]
+pub fn key(seed: u64, number: u64) -> u64 {
+    let dice = mix(seed ^ mix(number).rotate_left(17));
+    if dice.is_multiple_of(3) {
+        0
+    } else {
+        (dice >> 8) % KEYS
     }
 }
 

@@ -19,22 +19,6 @@ as $$
     from unnest(pg_temp.claim(p_subscription, p_batch_size)) with ordinality as c (id, position)
 $$;
 
-/* settled — ack, with the wake-up for the next. */
-create function pg_temp.settled(p_subscription text, p_ids uuid[])
-returns void
-language plpgsql volatile
-as $$
-declare
-    v_keys record := pubsub.subscription_keys(p_subscription);
-    v_lanes text[] := array(
-        select d.lane from unnest(p_ids) with ordinality as i (id, position)
-        left join pubsub_data.deliveries d on d.message_id = i.id order by i.position);
-begin
-    perform pubsub.ack_messages(p_subscription, p_ids);
-    perform pubsub.wake_next(v_keys.topic_key, v_keys.subscription_key, p_ids, v_lanes);
-end
-$$;
-
 do $$
 declare
     c_proves constant text := 'is_unfinished: as the snapshot saw it, whatever the epoch';
@@ -61,11 +45,11 @@ begin
     assert pg_temp.dealt('keys', v_ids, 2) = '2 4', c_proves;
     assert pg_temp.dealt('keys', v_ids) = '7', c_proves;
     assert pg_temp.dealt('keys', v_ids) = '', c_proves;
-    perform pg_temp.settled('keys', v_ids[1:1]);
+    perform pubsub.ack_messages('keys', v_ids[1:1]);
     assert pg_temp.dealt('keys', v_ids) = '3 5', c_proves || ': several of a key in one claim';
-    perform pg_temp.settled('keys', v_ids[2:2]);
+    perform pubsub.ack_messages('keys', v_ids[2:2]);
     assert pg_temp.dealt('keys', v_ids) = '6', c_proves;
-    perform pg_temp.settled('keys', v_ids);
+    perform pubsub.ack_messages('keys', v_ids);
     assert pg_temp.dealt('keys', v_ids) = '', c_proves;
 end
 $$;
@@ -115,14 +99,14 @@ declare
 begin
     assert pg_temp.dealt('passed', v_ids, 1) = '1', c_proves;
     assert pg_temp.dealt('passed', v_ids, 1) = '3001', c_proves || ': behind 2999 of another key';
-    perform pg_temp.settled('passed', v_ids[1:1]);
+    perform pubsub.ack_messages('passed', v_ids[1:1]);
     assert pg_temp.claim('passed', 100) = v_ids[2:101], c_proves;
-    perform pg_temp.settled('passed', v_ids[2:101]);
+    perform pubsub.ack_messages('passed', v_ids[2:101]);
     assert pg_temp.claim('passed', 1000) = v_ids[102:1101], c_proves;
     -- not the first of them
-    perform pg_temp.settled('passed', v_ids[103:1101]);
+    perform pubsub.ack_messages('passed', v_ids[103:1101]);
     assert pg_temp.claim('passed', 1000) = '{}', c_proves;
-    perform pg_temp.settled('passed', v_ids[102:102]);
+    perform pubsub.ack_messages('passed', v_ids[102:102]);
     assert pg_temp.claim('passed', 10) = v_ids[1102:1111], c_proves;
 end
 $$;
@@ -143,7 +127,7 @@ begin
         values (v_keys.topic_key, v_keys.subscription_key, v_ids[1], 'a');
         perform pg_temp.reconnect('straggler');
         assert pg_temp.dealt('straggler', v_ids) = '', c_proves;
-        perform pg_temp.settled('straggler', v_ids[2:3]);
+        perform pubsub.ack_messages('straggler', v_ids[2:3]);
         v_until := clock_timestamp() + interval '15 s';
         v_found := '';
         while v_found = '' and clock_timestamp() < v_until loop
@@ -152,7 +136,7 @@ begin
         end loop;
         assert v_found = '1', c_proves || ': ' || v_found;
 
-        perform pg_temp.settled('straggler', v_ids[1:1]);
+        perform pubsub.ack_messages('straggler', v_ids[1:1]);
         v_ids := pg_temp.an_hour_ago(pg_temp.publish_in_lanes('straggler', array['a', 'b', 'a']));
         update pubsub_data.wakeups w set head = null
         where w.subscription_key = v_keys.subscription_key;
@@ -169,7 +153,7 @@ declare
 begin
     v_ids := pg_temp.an_hour_ago(v_ids);
     assert pg_temp.dealt('rewound', v_ids, 2) = '1 2', c_proves;
-    perform pg_temp.settled('rewound', v_ids[1:2]);
+    perform pubsub.ack_messages('rewound', v_ids[1:2]);
     insert into pubsub_data.deliveries (topic_key, subscription_key, message_id, lane)
     values (v_keys.topic_key, v_keys.subscription_key, v_ids[1], 'a');
     update pubsub_data.subscriptions s
@@ -178,7 +162,7 @@ begin
 
     assert pg_temp.dealt('rewound', v_ids, 1) = '1', c_proves;
     assert pg_temp.dealt('rewound', v_ids, 1) = '', c_proves;
-    perform pg_temp.settled('rewound', v_ids[1:1]);
+    perform pubsub.ack_messages('rewound', v_ids[1:1]);
     assert pg_temp.dealt('rewound', v_ids, 1) = '3', c_proves;
 end
 $$;
@@ -195,5 +179,23 @@ begin
     insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
     values (v_keys.topic_key, v_keys.subscription_key, clock_timestamp(), v_ids[2:2]);
     assert pg_temp.dealt('parked', v_ids) || pg_temp.dealt('parked', v_ids) = '4', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an ack has the next message of its key looked at, and no other';
+    v_ids uuid[] := pg_temp.stock_ordered('woken', array['a', 'a', 'b', 'a', null]);
+    v_keys record := pubsub.subscription_keys('woken');
+begin
+    assert pg_temp.claim('woken', 1) = v_ids[1:1], c_proves;
+    perform pubsub.ack_messages('woken', v_ids[1:1]);
+    assert array(
+        select i.id from pubsub_data.wakeups w
+        cross join unnest(w.message_ids) as i (id)
+        where w.topic_key = v_keys.topic_key
+            and w.subscription_key = v_keys.subscription_key
+            and w.due_at <= clock_timestamp()
+    ) = v_ids[2:2], c_proves;
 end
 $$;

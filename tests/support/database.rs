@@ -3,6 +3,7 @@
 //! The Postgres is started by the first test that needs it and left running for the others and the
 //! next run; `make test` stops it. A database is dropped when its test passes and kept when it fails.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 use fastpubsub::db::database::Database;
@@ -33,12 +34,35 @@ pub async fn server() -> PgConnectOptions {
     embedded.options().unwrap()
 }
 
-/// The template, created once for each version of the schema.
+/// SQL that breaks something after the migration, from the file that FASTPUBSUB_TEST_MUTATION names.
+fn mutation() -> Option<String> {
+    let file = std::env::var_os("FASTPUBSUB_TEST_MUTATION")?;
+    Some(std::fs::read_to_string(file).unwrap())
+}
+
+/// Nothing of the tests has to outlive a crash of the machine.
+const CARELESS: [&str; 5] = [
+    "alter system set fsync = off",
+    "alter system set full_page_writes = off",
+    "alter system set max_wal_size = '2GB'",
+    "alter system set checkpoint_timeout = '1h'",
+    "select pg_reload_conf()",
+];
+
+/// The template, created once for each version of the schema, and for each mutation of it.
 async fn template(server: &PgConnectOptions) -> String {
-    let name = match hostile::is_profile() {
-        true => format!("pubsub_hostile_{}", schema::checksum()),
-        false => format!("pubsub_test_{}", schema::checksum()),
+    let kind = if hostile::is_profile() {
+        "hostile"
+    } else {
+        "test"
     };
+    let mut name = format!("pubsub_{kind}_{}", schema::checksum());
+    let mutation = mutation();
+    if let Some(mutation) = &mutation {
+        let mut hasher = DefaultHasher::new();
+        mutation.hash(&mut hasher);
+        name += &format!("_{:x}", hasher.finish());
+    }
     let mut admin = server.connect().await.unwrap();
     let mut lock = admin.begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock(1)")
@@ -52,6 +76,12 @@ async fn template(server: &PgConnectOptions) -> String {
             .await
             .unwrap();
     if !exists {
+        for setting in CARELESS {
+            execute(server, setting).await;
+        }
+        if mutation.is_some() {
+            drop_mutated(server).await;
+        }
         let building = format!("{name}_building");
         execute(server, &format!("drop database if exists {building}")).await;
         execute(server, &format!("create database {building}")).await;
@@ -62,6 +92,12 @@ async fn template(server: &PgConnectOptions) -> String {
         }
         let mut connection = options.connect().await.unwrap();
         schema::migrate(&mut connection).await.unwrap();
+        if let Some(mutation) = mutation {
+            sqlx::raw_sql(AssertSqlSafe(mutation))
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
         connection.close().await.unwrap();
         execute(
             server,
@@ -72,6 +108,21 @@ async fn template(server: &PgConnectOptions) -> String {
     lock.commit().await.unwrap();
     admin.close().await.unwrap();
     name
+}
+
+/// One mutation is tried after the other, so no more than one template is needed.
+async fn drop_mutated(server: &PgConnectOptions) {
+    let mut connection = server.connect().await.unwrap();
+    let names: Vec<String> = sqlx::query_scalar(
+        "select datname::text from pg_database where datname ~ '^pubsub_(test|hostile)_[^_]*_'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    for name in names {
+        execute(server, &format!("drop database {name}")).await;
+    }
 }
 
 pub async fn execute(server: &PgConnectOptions, sql: &str) {
@@ -175,7 +226,9 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        if self.shared || std::thread::panicking() {
+        // of a mutation it is known why the test fails
+        let is_kept = std::thread::panicking() && mutation().is_none();
+        if self.shared || is_kept {
             return;
         }
         let server = self.superuser().database("postgres");

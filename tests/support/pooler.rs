@@ -32,9 +32,9 @@ impl Pooler {
         fs::create_dir(&dir).unwrap();
         let upstream = database.options();
         let socket = upstream.get_socket().unwrap().display();
-        let port = upstream.get_port();
+        let (port, user) = (upstream.get_port(), upstream.get_username());
         let config = format!(
-            "[databases]\n* = host={socket} port={port} user=postgres\n\
+            "[databases]\n* = host={socket} port={port} user={user}\n\
              [pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\nunix_socket_dir = {dir}\n\
              auth_type = any\npool_mode = {mode}\nmax_client_conn = 1000\n{more}\n",
             dir = dir.display()
@@ -74,8 +74,8 @@ impl Pooler {
     /// The same as a URL for the binary.
     pub fn url(&self) -> String {
         let database = self.options.get_database().unwrap();
-        let dir = self.dir.display();
-        format!("postgresql://postgres@localhost:{PORT}/{database}?host={dir}")
+        let (dir, user) = (self.dir.display(), self.options.get_username());
+        format!("postgresql://{user}@localhost:{PORT}/{database}?host={dir}")
     }
 
     async fn wait(&self) {

@@ -10,9 +10,11 @@ mod story;
 mod world;
 
 mod crashes;
+mod keys;
 mod leases;
 mod messages;
 mod order;
 mod script;
 mod service;
 mod stories;
+mod transactions;

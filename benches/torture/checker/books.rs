@@ -40,7 +40,7 @@ pub(super) fn check(history: &History, index: &Index<'_>, books: &[Entry]) -> Ve
 type Broken = (&'static str, String);
 
 /// The books forget the payload when nothing needs it any more.
-fn number_of(index: &Index<'_>, entry: &Entry) -> Option<u64> {
+pub(super) fn number_of(index: &Index<'_>, entry: &Entry) -> Option<u64> {
     let timeline = index.timelines.get(&(entry.subscription, entry.id));
     entry.number.or_else(|| {
         let mut deliveries = timeline?.deliveries.iter();
@@ -97,7 +97,11 @@ fn settled(index: &Index<'_>, entry: &Entry) -> Option<Broken> {
 }
 
 /// Whether it may have been the ack that settled the message: an old receipt settles nothing.
-fn may_have_acked(index: &Index<'_>, timeline: &Timeline<'_>, settle: &Settle<'_>) -> bool {
+pub(super) fn may_have_acked(
+    index: &Index<'_>,
+    timeline: &Timeline<'_>,
+    settle: &Settle<'_>,
+) -> bool {
     let Some(receipt) = settle.receipt else {
         return settle.verb == Verb::Ack && settle.call.outcome.may_have_happened();
     };

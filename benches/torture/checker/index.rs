@@ -91,6 +91,28 @@ impl<'a> Index<'a> {
                         });
                     }
                 }
+                What::Transact {
+                    subscription,
+                    handles,
+                    topic,
+                    numbers,
+                } => {
+                    for handle in handles {
+                        let timeline = timelines.entry((subscription, handle.id)).or_default();
+                        timeline.settles.push(Settle {
+                            call,
+                            verb: Verb::Ack,
+                            receipt: handle.receipt.as_deref(),
+                        });
+                    }
+                    let publish = Publish {
+                        call,
+                        topic,
+                        numbers: numbers.clone(),
+                        rubbish: false,
+                    };
+                    publishes.insert(numbers.start, publish);
+                }
                 What::Reprocess { subscription, ids } => {
                     for id in ids {
                         let timeline = timelines.entry((subscription, *id)).or_default();

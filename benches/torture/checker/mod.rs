@@ -5,10 +5,13 @@
 
 mod books;
 mod index;
+mod keys;
 mod leases;
+mod limits;
 mod messages;
 mod order;
 mod service;
+mod transactions;
 
 pub use service::longest_recovery;
 
@@ -33,6 +36,9 @@ pub fn check(history: &History, books: &[Entry]) -> Vec<Violation> {
     violations.extend(books::check(history, &index, books));
     violations.extend(leases::check(&index));
     violations.extend(order::check(history, &index));
+    violations.extend(keys::check(history, &index));
+    violations.extend(limits::check(&index));
+    violations.extend(transactions::check(history, &index, books));
     violations.extend(service::check(history));
     violations
 }

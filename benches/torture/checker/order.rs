@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::super::history::{Call, History, Kind, Micros, Outcome, What};
 use super::super::story::About;
+use super::super::world::subscription;
 use super::Violation;
 use super::index::{Index, Timeline};
 use super::leases::about;
@@ -24,7 +25,7 @@ pub(super) fn check(history: &History, index: &Index<'_>) -> Vec<Violation> {
     violations.extend(ids(index));
     let mut firsts: HashMap<&'static str, Vec<First<'_>>> = HashMap::new();
     for ((subscription, id), timeline) in &index.timelines {
-        if let Some(first) = first(index, *id, timeline) {
+        if let Some(first) = first(history, index, (subscription, *id), timeline) {
             firsts.entry(subscription).or_default().push(first);
         }
     }
@@ -106,18 +107,26 @@ fn ids(index: &Index<'_>) -> Vec<Violation> {
 /// The first delivery of a message, where it was seen.
 struct First<'a> {
     id: Uuid,
+    lane: u64,
     published: &'a Call,
     claim: &'a Call,
     timeline: &'a Timeline<'a>,
 }
 
-fn first<'a>(index: &'a Index<'a>, id: Uuid, timeline: &'a Timeline<'a>) -> Option<First<'a>> {
+fn first<'a>(
+    history: &History,
+    index: &'a Index<'a>,
+    (name, id): (&str, Uuid),
+    timeline: &'a Timeline<'a>,
+) -> Option<First<'a>> {
     let mut deliveries = timeline.deliveries.iter();
     let (claim, delivery) = deliveries.find(|(_, delivery)| delivery.attempts == 1)?;
-    let publish = index.publish_of(delivery.number?)?;
+    let number = delivery.number?;
+    let publish = index.publish_of(number)?;
     let is_first = timeline.reprocesses.is_empty() && publish.call.outcome == Outcome::Done;
     is_first.then_some(First {
         id,
+        lane: subscription(name).lane(history.seed, number),
         published: publish.call,
         claim,
         timeline,
@@ -159,6 +168,7 @@ fn overtaken(
         let later = &later[..later.len().min(WINDOW)];
         let overtaker = later.iter().find(|later| {
             later.published.client == first.published.client
+                && later.lane == first.lane
                 && later.claim.sent > first.published.done
                 && later.claim.done < first.claim.sent
         });

@@ -24,6 +24,11 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
         if is_rubbish && event.call.outcome == Outcome::Refused(422) {
             continue;
         }
+        // a lease was over
+        let is_transaction = matches!(event.what, What::Transact { .. });
+        if is_transaction && event.call.outcome == Outcome::Refused(409) {
+            continue;
+        }
         violations.extend(answer(history, &event.call, None));
     }
     for probe in &history.probes {

@@ -64,7 +64,7 @@ pub async fn consume(
     session.finish()
 }
 
-async fn claim(
+pub(super) async fn claim(
     session: &mut Session,
     subscription: &'static Subscription,
     name: &str,

@@ -4,6 +4,7 @@ pub mod consumers;
 pub mod dead_letters;
 pub mod probes;
 pub mod publishers;
+pub mod transactors;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -8,11 +8,11 @@ use rand::seq::IndexedRandom;
 
 use super::super::history::{Event, Outcome, What};
 use super::super::stage::Stage;
-use super::super::world::{TOPICS, payload};
+use super::super::world::{KEYED_TOPIC, TOPICS, key, payload};
 use super::Session;
 
 /// No two publishers share numbers.
-const NUMBERS: u64 = 1_000_000_000;
+pub(super) const NUMBERS: u64 = 1_000_000_000;
 
 pub async fn publish(stage: Arc<Stage>, publisher: u64) -> Vec<Event> {
     let mut session = Session::new(&stage, &format!("publisher {publisher}"));
@@ -23,7 +23,8 @@ pub async fn publish(stage: Arc<Stage>, publisher: u64) -> Vec<Event> {
         let count = session.random.random_range(1..=most);
         let numbers = next..next + count;
         next += count;
-        let rubbish = session.one_in(50);
+        // what has keys is checked one by one
+        let rubbish = topic != KEYED_TOPIC && session.one_in(50);
         let mut messages: Vec<String> = numbers
             .clone()
             .map(|number| payload(stage.seed, number).to_string())
@@ -31,8 +32,16 @@ pub async fn publish(stage: Arc<Stage>, publisher: u64) -> Vec<Event> {
         if rubbish {
             messages.insert(messages.len() / 2, "\"not an object\"".to_owned());
         }
-        let path = format!("/topics/{topic}/messages");
-        let body = format!("[{}]", messages.join(","));
+        let (path, body) = if topic == KEYED_TOPIC {
+            let numbers = numbers.clone().map(|number| key(stage.seed, number));
+            (
+                format!("/topics/{topic}/publish"),
+                with_keys(&messages, numbers),
+            )
+        } else {
+            let body = format!("[{}]", messages.join(","));
+            (format!("/topics/{topic}/messages"), body)
+        };
         let what = |_: Option<&_>| What::Publish {
             topic,
             numbers,
@@ -45,4 +54,18 @@ pub async fn publish(stage: Arc<Stage>, publisher: u64) -> Vec<Event> {
         session.pause(10..70).await;
     }
     session.finish()
+}
+
+/// The body that publishes messages under keys, for ordered and for fair subscriptions.
+fn with_keys(payloads: &[String], keys: impl Iterator<Item = u64>) -> String {
+    let messages: Vec<String> = payloads
+        .iter()
+        .zip(keys)
+        .map(|(payload, key)| {
+            format!(
+                r#"{{"payload": {payload}, "ordering_key": "{key}", "attributes": {{"key": "{key}"}}}}"#
+            )
+        })
+        .collect();
+    format!(r#"{{"messages": [{}]}}"#, messages.join(","))
 }

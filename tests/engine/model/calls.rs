@@ -1,4 +1,6 @@
-//! The calls that publishers and consumers of the model make.
+//! The calls that publishers, consumers and operators of the model make.
+
+use std::collections::BTreeSet;
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -6,74 +8,185 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::New;
-use super::oracle::Delivery;
+use super::keys::WINDOW;
+use super::modes::FAIRNESS_KEY;
+use super::publishing::New;
+use super::rules::Delivery;
 
-pub(super) async fn publish(connection: &mut PgConnection, messages: &[New]) -> Vec<Uuid> {
+/// The key of a whole request, and what tells it from others.
+pub(super) type RequestKey = (usize, u64);
+
+/// The ids, and whether each is that of an earlier message.
+pub(super) async fn publish(
+    connection: &mut PgConnection,
+    messages: &[New],
+    request: Option<RequestKey>,
+) -> Result<Vec<(Uuid, bool)>, sqlx::Error> {
+    let name = |key: usize| format!("key {key}");
     let payloads: Vec<_> = messages
         .iter()
         .map(|new| Json(json!({"n": new.key})))
         .collect();
+    let attributes: Vec<_> = messages
+        .iter()
+        .map(|new| new.key.map(|key| Json(json!({FAIRNESS_KEY: name(key)}))))
+        .collect();
     let delays: Vec<_> = messages.iter().map(|new| new.delay).collect();
     let ttls: Vec<_> = messages.iter().map(|new| new.ttl).collect();
-    let keys: Vec<_> = messages
-        .iter()
-        .map(|new| new.key.map(|key| format!("key {key}")))
-        .collect();
+    let keys: Vec<_> = messages.iter().map(|new| new.key.map(name)).collect();
     let priorities: Vec<_> = messages.iter().map(|new| new.priority).collect();
+    let once: Vec<_> = messages.iter().map(|new| new.once.map(name)).collect();
+    let once = once.iter().any(Option::is_some).then_some(once);
     let times = "array(select clock_timestamp() + make_interval(secs => s.secs) \
         from unnest($position::float8[]) with ordinality s (secs, at) order by s.at)";
     let sql = format!(
-        "select message_id from pubsub.publish_messages('t', $1, null, {}, {}, $4, $5)",
-        times.replace("$position", "$2"),
-        times.replace("$position", "$3")
+        "select message_id, duplicate from pubsub.publish_messages('t', $1, $2, {}, {}, $5, $6, \
+         $7, $8, $9, $10)",
+        times.replace("$position", "$3"),
+        times.replace("$position", "$4")
     );
-    sqlx::query_scalar(AssertSqlSafe(sql))
+    sqlx::query_as(AssertSqlSafe(sql))
         .bind(payloads)
+        .bind(attributes)
         .bind(delays)
         .bind(ttls)
         .bind(keys)
         .bind(priorities)
+        .bind(once)
+        .bind(request.map(|(key, _)| name(key)))
+        .bind(request.map(|(_, fingerprint)| fingerprint.to_string()))
+        .bind(WINDOW)
         .fetch_all(connection)
         .await
-        .unwrap()
 }
 
-pub(super) async fn consume(
+/// A claim for one consumer or several at once, from `head` on if a claim on another connection knows it.
+pub(super) async fn claim(
     connection: &mut PgConnection,
-    subscription: &str,
-    limit: i32,
+    consumers: &[usize],
+    limits: &[i32],
     deadline: Option<i32>,
-) -> Vec<Delivery> {
+    head: Option<(Uuid, i32)>,
+) -> Result<Vec<Delivery>, sqlx::Error> {
+    let names: Vec<_> = consumers.iter().map(|one| format!("c{one}")).collect();
     sqlx::query_as(
-        "select message_id, attempts, lease from pubsub.consume_messages($1, 'c', $2, $3)",
+        "select consumer, message_id, attempts, lease, head, rewinds \
+         from pubsub.consume_messages_for('s', $1, $2, $3, 60, $4, $5)",
     )
-    .bind(subscription)
-    .bind(limit)
+    .bind(names)
+    .bind(limits)
     .bind(deadline)
+    .bind(head.map(|(head, _)| head))
+    .bind(head.map(|(_, rewinds)| rewinds))
     .fetch_all(connection)
     .await
-    .unwrap()
 }
+
+/// A message, its lease, what to do and for how many seconds.
+pub(super) type Item<'a> = (Uuid, i64, &'a str, Option<i32>);
 
 pub(super) async fn settle(
     connection: &mut PgConnection,
-    subscription: &str,
-    items: &[(Uuid, i64, &str, Option<i32>)],
-) -> Vec<String> {
+    items: &[Item<'_>],
+) -> Result<Vec<String>, sqlx::Error> {
     let ids: Vec<_> = items.iter().map(|item| item.0).collect();
     let leases: Vec<_> = items.iter().map(|item| item.1).collect();
     let actions: Vec<_> = items.iter().map(|item| item.2).collect();
     let seconds: Vec<_> = items.iter().map(|item| item.3).collect();
     sqlx::query_scalar(
-        "select status from pubsub.settle_messages($1, $2, $3, $4, $5, null) order by position",
+        "select status from pubsub.settle_messages('s', $1, $2, $3, $4) order by position",
     )
-    .bind(subscription)
     .bind(ids)
     .bind(leases)
     .bind(actions)
     .bind(seconds)
     .fetch_all(connection)
     .await
+}
+
+/// `ack_messages` and the like: how many were settled.
+pub(super) async fn settle_alike(
+    connection: &mut PgConnection,
+    function: &str,
+    held: &[(Uuid, i64)],
+) -> Result<i64, sqlx::Error> {
+    let (ids, leases): (Vec<Uuid>, Vec<i64>) = held.iter().copied().unzip();
+    let sql = format!("select pubsub.{function}('s', $1, $2)");
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(ids)
+        .bind(leases)
+        .fetch_one(connection)
+        .await
+}
+
+/// Whether a lock was not to be had, which somebody's open transaction holds.
+pub(super) fn is_locked<T>(answer: &Result<T, sqlx::Error>) -> bool {
+    matches!(answer, Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03"))
+}
+
+/// What is neither settled nor dead, and whether it is parked.
+pub(super) async fn live(connection: &mut PgConnection) -> Vec<(Uuid, bool)> {
+    sqlx::query_as("select message_id, visible_at = 'infinity' from pubsub_data.deliveries")
+        .fetch_all(connection)
+        .await
+        .unwrap()
+}
+
+/// How each of these messages ended, as it is remembered, perhaps more than once.
+pub(super) async fn outcomes(connection: &mut PgConnection, ids: &[Uuid]) -> Vec<(Uuid, String)> {
+    sqlx::query_as(
+        "select message_id, outcome from pubsub_data.failures where message_id = any($1) \
+         union all \
+         select message_id, 'dead' from pubsub_data.dead_letters where message_id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await
     .unwrap()
+}
+
+/// Go to a place or replay; what is live then.
+pub(super) async fn seek(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    id: Uuid,
+    key: usize,
+) -> BTreeSet<Uuid> {
+    let state: String = sqlx::query_scalar(sql)
+        .bind(id)
+        .bind(Json(json!({"n": [key]})))
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    assert!(["running", "done"].contains(&state.as_str()), "{state}");
+    while sqlx::query_scalar("select pubsub.advance_jobs()")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap()
+    {}
+    live(connection)
+        .await
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// Let time pass for what messages say of it, from the first on that may come back.
+pub(super) async fn advance_messages(connection: &mut PgConnection, from: Uuid, seconds: f64) {
+    for sql in [
+        "update pubsub_data.messages set expires_at = expires_at - make_interval(secs => $2), \
+             deliver_at = deliver_at - make_interval(secs => $2) \
+         where message_id >= $1 and (expires_at is not null or deliver_at is not null)",
+        "update pubsub_data.idempotency_keys set created_at = created_at - make_interval(secs => $2) \
+         where $1 is not null",
+        "update pubsub_data.handed_out \
+         set handed_out_at = handed_out_at - make_interval(secs => $2) where $1 is not null",
+    ] {
+        sqlx::query(sql)
+            .bind(from)
+            .bind(seconds)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+    }
 }
