@@ -282,7 +282,17 @@ async fn no_request_takes_too_much(is_tried: fn(usize, usize) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_memory_of_the_manifest_is_enough_for_large_publishes_and_pulls_at_once() {
+    memory_is_enough(2, 5, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "make test-full"]
 async fn the_memory_of_the_manifest_is_enough_for_many_large_publishes_and_pulls_at_once() {
+    memory_is_enough(5, 10, 50).await;
+}
+
+async fn memory_is_enough(rounds: usize, publishes: usize, pulled: usize) {
     let database = TestDatabase::create().await;
     let sandbox = Sandbox::over(&database.url()).with_auth();
     let watched = watched(&sandbox).await;
@@ -296,8 +306,8 @@ async fn the_memory_of_the_manifest_is_enough_for_many_large_publishes_and_pulls
 
     watched.reset_peak();
     // again, until each connection to Postgres has had a large one
-    let statuses: Vec<u16> = (0..5)
-        .flat_map(|_| at_once(&watched, &publish, 10))
+    let statuses: Vec<u16> = (0..rounds)
+        .flat_map(|_| at_once(&watched, &publish, publishes))
         .collect();
     println!("publishes: {} MiB", watched.status("VmHWM") / MIB);
     assert!(statuses.contains(&204), "{statuses:?}");
@@ -306,7 +316,7 @@ async fn the_memory_of_the_manifest_is_enough_for_many_large_publishes_and_pulls
         "{statuses:?}"
     );
     let others = Others::ask(watched.connect());
-    let statuses = at_once(&watched, &pulls, 50);
+    let statuses = at_once(&watched, &pulls, pulled);
     println!("pulls: {} MiB", watched.status("VmHWM") / MIB);
     assert!(statuses.contains(&200), "{statuses:?}");
     assert!(

@@ -9,7 +9,6 @@ use sqlx::types::Json;
 
 use super::database;
 
-const MESSAGES: usize = 2000;
 /// Few, so that filters and payloads often meet.
 const FIELDS: &[&str] = &["a", "b", "c"];
 const TEXTS: &[&str] = &[
@@ -204,10 +203,20 @@ fn filter(random: &mut StdRng, depth: u32) -> Value {
 
 #[tokio::test]
 async fn random_filters_match_as_their_language_says() {
+    random_filters_match(500).await;
+}
+
+#[tokio::test]
+#[ignore = "make test-full"]
+async fn many_random_filters_match_as_their_language_says() {
+    random_filters_match(5_000).await;
+}
+
+async fn random_filters_match(messages: usize) {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let cases: Vec<Case> = (0..MESSAGES).map(|_| Case::random(&mut random)).collect();
+    let cases: Vec<Case> = (0..messages).map(|_| Case::random(&mut random)).collect();
     let payloads: Vec<_> = cases.iter().map(|case| Json(&case.payload)).collect();
     let filters: Vec<_> = cases.iter().map(|case| Json(&case.filter)).collect();
     let attributes: Vec<_> = cases
@@ -241,7 +250,7 @@ async fn random_filters_match_as_their_language_says() {
     .await
     .unwrap();
 
-    assert_eq!(answers.len(), MESSAGES);
+    assert_eq!(answers.len(), messages);
     for (case, (matched, explained, in_sets)) in cases.iter().zip(&answers) {
         let Case {
             payload,
@@ -254,6 +263,6 @@ async fn random_filters_match_as_their_language_says() {
         assert_eq!(*in_sets, Some(*matched), "in sets, {what}");
     }
     // a run in which nearly nothing matches, or everything, would prove little
-    let share = answers.iter().filter(|(matched, ..)| *matched).count() * 100 / MESSAGES;
+    let share = answers.iter().filter(|(matched, ..)| *matched).count() * 100 / messages;
     assert!((10..90).contains(&share), "seed {seed}: {share} % match");
 }

@@ -75,6 +75,12 @@ async fn a_body_that_breaks_off_publishes_nothing() {
 #[tokio::test]
 async fn a_hundred_thousand_ids_are_settled_in_one_request() {
     let app = app().await;
+    // so that what is nacked first still waits at the end
+    let patient = json!({"backoff_min_seconds": 300, "backoff_max_seconds": 300});
+    app.with_token(None)
+        .patch("/subscriptions/s", patient)
+        .await
+        .expect(200);
     let leased: Uuid =
         sqlx::query_scalar("select message_id from pubsub_data.deliveries where lease is not null")
             .fetch_one(&app.pool())
