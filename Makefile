@@ -60,11 +60,11 @@ test: setup-tests ## Run every test
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run; \
 		FASTPUBSUB_TEST_POOLER=transaction cargo nextest run --test it -E 'test(/^http::messages/)'; \
-		FASTPUBSUB_TEST_HOSTILE=1 cargo nextest run --test it -E 'test(/^(http::messages|sql)::/) - test(/^sql::health/)'; \
+		FASTPUBSUB_TEST_HOSTILE=1 cargo nextest run --test it -E 'test(/^(http::messages|sql)::/) - test(/^sql::observe::health/)'; \
 	else \
 		cargo test; \
 		FASTPUBSUB_TEST_POOLER=transaction cargo test --test it http::messages; \
-		FASTPUBSUB_TEST_HOSTILE=1 cargo test --test it -- http::messages:: sql:: --skip sql::health; \
+		FASTPUBSUB_TEST_HOSTILE=1 cargo test --test it -- http::messages:: sql:: --skip sql::observe::health; \
 	fi; \
 	deploy/check.sh
 

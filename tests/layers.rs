@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 /// Longest file, in lines.
 const MAX_LINES: usize = 500;
 
-struct Source {
+pub struct Source {
     /// Relative to the project, such as `src/db/mod.rs`.
-    path: String,
-    text: String,
+    pub path: String,
+    pub text: String,
 }
 
 impl Source {
@@ -25,7 +25,7 @@ impl Source {
 }
 
 /// The files below a folder with one of these endings.
-fn sources(folder: &str, endings: &[&str]) -> Vec<Source> {
+pub fn sources(folder: &str, endings: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<PathBuf> = vec![root.join(folder)];
     let mut found = Vec::new();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, Connection};
 
+use crate::layers::sources;
 use crate::support::database::TestDatabase;
 use crate::support::hostile;
 
@@ -19,68 +20,43 @@ const OWN_MEANING: &str = "set search_path = ''; set standard_conforming_strings
 const PRELUDE: &str = "prelude";
 
 macro_rules! files {
-    ($($name:ident),* $(,)?) => {
-        const FILES: &[&str] = &[$(stringify!($name)),*];
+    ($($folder:ident { $($name:ident),* $(,)? })*) => {
+        const FILES: &[&str] = &[
+            "meta", $($(concat!(stringify!($folder), "/", stringify!($name))),*),*
+        ];
 
         $(
-            #[tokio::test]
-            async fn $name() {
-                run(stringify!($name)).await;
+            mod $folder {
+                $(
+                    #[tokio::test]
+                    async fn $name() {
+                        super::run(concat!(stringify!($folder), "/", stringify!($name))).await;
+                    }
+                )*
             }
         )*
     };
 }
 
-files!(
-    answers,
-    allowed,
-    claims,
-    cleanup,
-    clients,
-    clock,
-    consume,
-    dead_letters,
-    deliveries,
-    extend,
-    fairness,
-    filter_operators,
-    filter_sets,
-    filter_trials,
-    filters,
-    flow,
-    given_up,
-    health,
-    hints,
-    idempotency,
-    ids,
-    jobs,
-    lanes,
-    leadership,
-    message_limits,
-    meta,
-    metrics,
-    ordering,
-    parking,
-    partitions,
-    priorities,
-    publish,
-    reprocess,
-    replay,
-    seek,
-    sequences,
-    settle,
-    settlements,
-    snapshots,
-    states,
-    subscription_settings,
-    subscriptions,
-    timeline,
-    topics,
-    transactions,
-    views,
-    waiting,
-    wakeups,
-);
+files! {
+    base { ids, allowed, states, sequences }
+    filters { operators, filters, sets, trials }
+    catalog { topics, settings, subscriptions, clients }
+    publish { lanes, limits, idempotency, deliveries, publish }
+    claim {
+        hints, wakeups, dead_letters, ordering, priorities, fairness, flow, claims, answers,
+        consume, waiting,
+    }
+    settle { settle, extend, settlements, transactions }
+    replay { reprocess, parking, replay, seek, snapshots, jobs, given_up }
+    observe { metrics, timeline, views, health }
+    upkeep { cleanup, partitions, clock, leadership }
+}
+
+#[tokio::test]
+async fn meta() {
+    run("meta").await;
+}
 
 fn folder(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -91,13 +67,11 @@ fn text(name: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// The names of the .sql files of a folder, without their ending.
+/// The names of the .sql files of a folder and of its folders, without their ending.
 fn names(path: &str) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder(path))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|file| file.extension().is_some_and(|ending| ending == "sql"))
-        .map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned())
+    let mut names: Vec<String> = sources(path, &["sql"])
+        .iter()
+        .map(|file| file.path[path.len() + 1..file.path.len() - ".sql".len()].to_owned())
         .collect();
     names.sort();
     names
@@ -148,7 +122,7 @@ fn every_assert_file_is_run() {
 #[test]
 fn every_file_of_routines_has_an_assert_file() {
     // they make nothing that could be called; schema and meta look at what they do
-    let without = ["grants", "reset", "search_path"];
+    let without = ["base/reset", "upkeep/grants", "upkeep/search_path"];
 
     for name in names("sql") {
         assert!(

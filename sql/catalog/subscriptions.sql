@@ -1,8 +1,7 @@
 /*
  * A subscription receives every message that is published to its topic after its creation and
  * matches its filter. It carries the retry policy: attempts, backoff, ack deadline; and how its
- * messages are handed out: order, fairness, limits. What settings may be, subscription_settings.sql
- * decides.
+ * messages are handed out: order, fairness, limits. What settings may be, settings.sql decides.
  */
 
 /*

@@ -40,6 +40,23 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'of the subscriptions named, those without priorities have some then';
+    v_keys record;
+begin
+    perform pg_temp.stock('first-one');
+    v_keys := pubsub.subscription_keys('first-one');
+
+    perform pubsub.note_priorities(v_keys.topic_key, array[v_keys.subscription_key], false);
+
+    assert array(
+        select s.subscription_id from pubsub_data.subscriptions s
+        where s.topic_key = v_keys.topic_key and s.has_priorities
+    ) = array['first-one'], c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'what was checked elsewhere is published by key, under the ids given';
     v_topic_key bigint;
     v_ids constant uuid[] := pubsub.new_message_ids(2);

@@ -13,7 +13,7 @@
  * there was a filter on a payload field of that name before attributes could be filtered, and is.
  *
  * A filter compiles to a jsonpath predicate over the payload and one over the attributes, which are
- * all that a publish looks at, but for long ones (filter_sets.sql).
+ * all that a publish looks at, but for long ones (sets.sql).
  */
 
 /*
