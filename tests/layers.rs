@@ -1,7 +1,10 @@
 //! Rules about the code itself: who may speak SQL, who may know whom, how long a file may be.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use fastpubsub::db::schema::ROUTINES;
 
 /// Longest file, in lines.
 const MAX_LINES: usize = 500;
@@ -335,6 +338,62 @@ fn nothing_but_tests_panics_on_purpose() {
             "unreachable!(",
         ] {
             assert!(!code.contains(panic), "{} has {panic}", source.path);
+        }
+    }
+}
+
+/// Code of a file of `sql/`, without comments.
+fn sql_code(text: &str) -> String {
+    let mut code = String::new();
+    for (at, part) in text.split("/*").enumerate() {
+        let part = if at == 0 {
+            part
+        } else {
+            part.split_once("*/").unwrap().1
+        };
+        for line in part.lines() {
+            code.push_str(line.split("--").next().unwrap());
+            code.push('\n');
+        }
+    }
+    code
+}
+
+/// What follows `pubsub.` wherever it is named.
+fn routines_named(code: &str) -> impl Iterator<Item = &str> {
+    code.split("pubsub.").skip(1).map(|rest| {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        rest.split(|c| !is_name(c)).next().unwrap()
+    })
+}
+
+/// So there is no circle, and no folder knows of a later one: the list of files is in their order.
+#[test]
+fn a_file_of_routines_uses_only_itself_and_those_before_it() {
+    let files: Vec<(&str, String)> = ROUTINES
+        .iter()
+        .map(|(name, text)| (*name, sql_code(text)))
+        .collect();
+    let defined = |code: &str| -> Vec<String> {
+        let starts = ["function ", "procedure ", "view ", "type "];
+        code.lines()
+            .filter_map(|line| line.strip_prefix("create "))
+            .filter_map(|rest| starts.iter().find_map(|kind| rest.strip_prefix(kind)))
+            .flat_map(|rest| routines_named(rest).take(1).map(str::to_owned))
+            .collect()
+    };
+    let homes: HashMap<String, usize> = files
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (_, code))| defined(code).into_iter().map(move |name| (name, at)))
+        .collect();
+    assert!(homes.len() > 100, "{homes:?}");
+
+    for (at, (name, code)) in files.iter().enumerate() {
+        for used in routines_named(code) {
+            if let Some(&home) = homes.get(used) {
+                assert!(home <= at, "{name} uses {used} of {}", files[home].0);
+            }
         }
     }
 }

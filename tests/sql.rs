@@ -39,18 +39,20 @@ macro_rules! files {
 }
 
 files! {
-    base { ids, allowed, states, sequences }
-    filters { operators, filters, sets, trials }
-    catalog { topics, settings, subscriptions, clients }
-    publish { lanes, limits, idempotency, deliveries, publish }
+    base { allowed, faults, ids, sequences }
+    filters { filters, operators, sets, trials }
+    catalog { clients, counters, keys, rewinds, settings, subscriptions, topics }
+    publish { deliveries, idempotency, lanes, limits, publish }
     claim {
-        hints, wakeups, dead_letters, ordering, priorities, fairness, flow, claims, answers,
-        consume, waiting,
+        answers, claims, consume, dead_letters, departures, fairness, flow, hints, ordering,
+        priorities, turns, waiting, wakeups,
     }
-    settle { settle, extend, settlements, transactions }
-    replay { reprocess, parking, replay, seek, snapshots, jobs, given_up }
-    observe { metrics, timeline, views, health }
-    upkeep { cleanup, partitions, clock, leadership }
+    settle { extend, settle, settlements, transactions }
+    replay {
+        given_up, jobs, new_subscriptions, parking, replay, reprocess, seek, seek_steps, snapshots,
+    }
+    observe { filter_previews, health, metrics, states, timeline, views }
+    upkeep { cleanup, clock, leadership, partitions }
 }
 
 #[tokio::test]
@@ -157,7 +159,6 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "ack_deliveries",
         "choose_ordered",
         "claim_deliveries",
-        "claim_in_turn",
         "nack_deliveries",
         "take_runs",
     ];

@@ -36,23 +36,35 @@ end;
 comment on function pubsub.id_time is 'The publish time in a message id, to the millisecond.';
 
 /*
- * fail_validation — refuse an argument.
- *
- * In       p_path: the keys and positions that lead to the fault, for an argument with an inside
- * Errors   PS422 always; the error's column is the argument's public name, its detail the path
+ * seek_end — the id up to which messages have been published by now.
  */
-create function pubsub.fail_validation(p_field text, p_message text, p_path jsonb default null)
-returns void
-language plpgsql immutable parallel safe
+create function pubsub.seek_end()
+returns uuid
+language sql stable parallel safe
+begin atomic
+    select pubsub.id_at(clock_timestamp() + interval '1 ms');
+end;
+
+comment on function pubsub.seek_end is 'A message id above all that were published by now.';
+
+/*
+ * oldest_open_id — an id below which every publish has committed or rolled back.
+ *
+ * Out      the begin of the oldest transaction that has written and is open, and 10 s back at least:
+ *          an id is older than its commit. It does not see transactions that pg_stat_activity hides
+ *          from this role, nor prepared ones
+ */
+create function pubsub.oldest_open_id()
+returns uuid
+language sql volatile parallel restricted
 as $$
-begin
-    if p_path is null then
-        raise exception '%', p_message using errcode = 'PS422', column = p_field;
-    end if;
-    raise exception '%', p_message
-        using errcode = 'PS422', column = p_field, detail = p_path::text;
-end
+    -- what is there now, not what this transaction saw when it first looked
+    select pg_stat_clear_snapshot();
+    select pubsub.id_at(least(clock_timestamp() - interval '10 seconds', min(a.xact_start)))
+    from pg_stat_activity a
+    where a.datname = current_database() and a.backend_xid is not null
+        and a.pid <> pg_backend_pid()
 $$;
 
-comment on function pubsub.fail_validation is
-    'Raise PS422 for one field: every refusal of an argument goes through it.';
+comment on function pubsub.oldest_open_id is
+    'A message id below which every publish has committed or rolled back.';

@@ -1,11 +1,39 @@
 /*
- * The settings of subscriptions: what they may be, and changing them.
+ * The settings of subscriptions: what they may be.
  *
  * A change holds from its commit on, for what happens from then on. What a publish decided stays as it
  * is for messages that were routed already: whether the subscription has them (filter), when they
  * expire (message_ttl_seconds) and in which queue they stand (enable_ordering, fairness_key). Attempts,
  * backoff, deadlines, limits and what happens to spent messages are read at each claim and nack.
  */
+
+/*
+ * check_changes — refuse changes that are not an object, or name what cannot be changed.
+ *
+ * Errors   PS422 (the name, or changes)
+ */
+create function pubsub.check_changes(p_changes jsonb, p_names text[])
+returns void
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_unknown text;
+begin
+    if p_changes is null or jsonb_typeof(p_changes) <> 'object' then
+        perform pubsub.fail_validation('changes', 'changes must be an object of settings');
+    end if;
+    select min(k.name) into v_unknown
+    from jsonb_object_keys(p_changes) as k (name)
+    where k.name <> all(p_names);
+    if v_unknown is not null then
+        perform pubsub.fail_validation(v_unknown,
+            format('"%s" is not a setting that can be changed', v_unknown));
+    end if;
+end
+$$;
+
+comment on function pubsub.check_changes is
+    'Refuse changes that are not an object, or that name what cannot be changed.';
 
 /*
  * check_subscription_settings — refuse settings that are out of range or contradict each other.
@@ -119,109 +147,3 @@ $$;
 
 comment on function pubsub.dead_letter_topic is
     'The key of a dead-letter topic, which must exist and be another one than the subscription''s.';
-
-/*
- * update_subscription — change settings of a subscription; those that are not named stay.
- *
- * In       p_changes: an object of settings, named as get_subscription names them; null takes one that
- *          need not be set back
- * Errors   PS404 · PS422 (field) unknown, of another type, out of range, or in contradiction to others
- * Locks    a dead letter topic that is named, then the subscription, so that of two changes at once
- *          none is lost
- */
-create function pubsub.update_subscription(p_subscription_id text, p_changes json)
-returns table (
-    id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
-    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
-    enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
-    max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
-    dead_letter_expired boolean, dead_letter_topic_id text
-)
-language plpgsql volatile
-as $$
-declare
-    v_changes constant jsonb := p_changes;
-    v_keys record;
-    v_old record;
-    v_new jsonb;
-    v_filter json;
-    v_dead_letter_topic_key bigint;
-begin
-    perform pubsub.check_changes(v_changes, array[
-        'filter', 'max_delivery_attempts', 'backoff_min_seconds', 'backoff_max_seconds',
-        'ack_deadline_seconds', 'enable_ordering', 'ordering_failure', 'fairness_key',
-        'max_in_flight', 'max_in_flight_per_consumer', 'max_rate', 'message_ttl_seconds',
-        'dead_letter_expired', 'dead_letter_topic_id'
-    ]);
-    v_keys := pubsub.subscription_keys(p_subscription_id);
-    -- before the subscription: who deletes the topic locks it first
-    if jsonb_typeof(v_changes -> 'dead_letter_topic_id') = 'string' then
-        v_dead_letter_topic_key := pubsub.dead_letter_topic(
-            v_keys.topic_key, v_changes ->> 'dead_letter_topic_id');
-    end if;
-    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
-    -- a statement after the lock sees what the one who held it has changed
-    select s.topic_key, s.subscription_key, s.filter, s.dead_letter_topic_key,
-        to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at'] as settings,
-        pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as counts_by_consumer
-    into v_old
-    from pubsub.get_subscription(p_subscription_id) g
-    join pubsub_data.subscriptions s on s.subscription_id = g.id;
-
-    v_new := v_old.settings || (v_changes - 'filter');
-    perform pubsub.check_subscription_settings(v_new);
-    v_filter := case
-        when not v_changes ? 'filter' then v_old.filter
-        when v_changes -> 'filter' <> 'null' then p_changes -> 'filter'
-    end;
-    if not v_changes ? 'dead_letter_topic_id' then
-        v_dead_letter_topic_key := v_old.dead_letter_topic_key;
-    end if;
-
-    update pubsub_data.subscriptions s
-    set filter = v_filter,
-        filter_path = case when v_changes ? 'filter'
-            then pubsub.compile_filter(v_filter::jsonb) else s.filter_path end,
-        attribute_filter_path = case when v_changes ? 'filter'
-            then pubsub.compile_attribute_filter(v_filter::jsonb) else s.attribute_filter_path end,
-        filter_values = case when v_changes ? 'filter'
-            then pubsub.count_filter_values(v_filter::jsonb) else s.filter_values end,
-        max_delivery_attempts = (v_new ->> 'max_delivery_attempts')::numeric,
-        backoff_min_seconds = (v_new ->> 'backoff_min_seconds')::numeric,
-        backoff_max_seconds = (v_new ->> 'backoff_max_seconds')::numeric,
-        ack_deadline_seconds = (v_new ->> 'ack_deadline_seconds')::numeric,
-        enable_ordering = (v_new ->> 'enable_ordering')::boolean,
-        ordering_failure = v_new ->> 'ordering_failure',
-        fairness_key = v_new ->> 'fairness_key',
-        max_in_flight = (v_new ->> 'max_in_flight')::numeric,
-        max_in_flight_per_consumer = (v_new ->> 'max_in_flight_per_consumer')::numeric,
-        max_rate = (v_new ->> 'max_rate')::numeric,
-        message_ttl_seconds = (v_new ->> 'message_ttl_seconds')::numeric,
-        dead_letter_expired = (v_new ->> 'dead_letter_expired')::boolean,
-        dead_letter_topic_key = v_dead_letter_topic_key
-    where s.topic_key = v_old.topic_key and s.subscription_key = v_old.subscription_key;
-
-    -- what is leased now was counted by the old rule
-    if v_old.counts_by_consumer
-        <> pubsub.counts_by_consumer(v_old.topic_key, v_old.subscription_key)
-    then
-        perform pubsub.recount_messages(p_subscription_id);
-    end if;
-    -- claims have passed what waited for its key
-    if (v_old.settings ->> 'enable_ordering')::boolean
-        and not (v_new ->> 'enable_ordering')::boolean
-    then
-        perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key, (
-            select d.message_id
-            from pubsub_data.deliveries d
-            where d.topic_key = v_old.topic_key and d.subscription_key = v_old.subscription_key
-            order by d.message_id
-            limit 1
-        ));
-    end if;
-    return query select g.* from pubsub.get_subscription(p_subscription_id) g;
-end
-$$;
-
-comment on function pubsub.update_subscription is
-    'Change settings of a subscription; returns it.';

@@ -1,37 +1,20 @@
 /*
  * A subscription receives every message that is published to its topic after its creation and
  * matches its filter. It carries the retry policy: attempts, backoff, ack deadline; and how its
- * messages are handed out: order, fairness, limits. What settings may be, settings.sql decides.
+ * messages are handed out: order, fairness, limits. What settings may be, settings.sql decides. How one is
+ * created, new_subscriptions.sql says: it may begin in the past, which replays.
  */
 
 /*
- * create_subscription
+ * update_subscription — change settings of a subscription; those that are not named stay.
  *
- * In       p_start_from: also the retained messages that were published at or after it, as
- *          start_subscription brings them
- * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) a value out of range, or an
- *          unknown dead-letter topic · PS503 the sequences are behind
- * Locks    the topic and the dead-letter topic: who deletes one waits
+ * In       p_changes: an object of settings, named as get_subscription names them; null takes one that
+ *          need not be set back
+ * Errors   PS404 · PS422 (field) unknown, of another type, out of range, or in contradiction to others
+ * Locks    a dead letter topic that is named, then the subscription, so that of two changes at once
+ *          none is lost
  */
-create function pubsub.create_subscription(
-    p_subscription_id text,
-    p_topic_id text,
-    p_filter json default null,
-    p_max_delivery_attempts int default 5,
-    p_backoff_min_seconds int default 5,
-    p_backoff_max_seconds int default 300,
-    p_ack_deadline_seconds int default null,
-    p_enable_ordering boolean default false,
-    p_ordering_failure text default 'dead_letter',
-    p_fairness_key text default null,
-    p_max_in_flight int default null,
-    p_max_in_flight_per_consumer int default null,
-    p_max_rate int default null,
-    p_message_ttl_seconds int default null,
-    p_dead_letter_expired boolean default false,
-    p_dead_letter_topic_id text default null,
-    p_start_from timestamptz default null
-)
+create function pubsub.update_subscription(p_subscription_id text, p_changes json)
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
     backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
@@ -42,83 +25,91 @@ returns table (
 language plpgsql volatile
 as $$
 declare
-    v_topic_key bigint;
-    v_subscription_key bigint;
+    v_changes constant jsonb := p_changes;
+    v_keys record;
+    v_old record;
+    v_new jsonb;
+    v_filter json;
     v_dead_letter_topic_key bigint;
-    v_filter_path jsonpath := pubsub.compile_filter(p_filter::jsonb);
-    v_attribute_filter_path jsonpath := pubsub.compile_attribute_filter(p_filter::jsonb);
 begin
-    if p_subscription_id is null or p_subscription_id !~ '^[a-zA-Z0-9._-]{1,128}$' then
-        perform pubsub.fail_validation('id',
-            'subscription id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
+    perform pubsub.check_changes(v_changes, array[
+        'filter', 'max_delivery_attempts', 'backoff_min_seconds', 'backoff_max_seconds',
+        'ack_deadline_seconds', 'enable_ordering', 'ordering_failure', 'fairness_key',
+        'max_in_flight', 'max_in_flight_per_consumer', 'max_rate', 'message_ttl_seconds',
+        'dead_letter_expired', 'dead_letter_topic_id'
+    ]);
+    v_keys := pubsub.subscription_keys(p_subscription_id);
+    -- before the subscription: who deletes the topic locks it first
+    if jsonb_typeof(v_changes -> 'dead_letter_topic_id') = 'string' then
+        v_dead_letter_topic_key := pubsub.dead_letter_topic(
+            v_keys.topic_key, v_changes ->> 'dead_letter_topic_id');
     end if;
-    perform pubsub.check_subscription_settings(jsonb_build_object(
-        'max_delivery_attempts', p_max_delivery_attempts,
-        'backoff_min_seconds', p_backoff_min_seconds,
-        'backoff_max_seconds', p_backoff_max_seconds,
-        'ack_deadline_seconds', p_ack_deadline_seconds,
-        'enable_ordering', p_enable_ordering,
-        'ordering_failure', p_ordering_failure,
-        'fairness_key', p_fairness_key,
-        'max_in_flight', p_max_in_flight,
-        'max_in_flight_per_consumer', p_max_in_flight_per_consumer,
-        'max_rate', p_max_rate,
-        'message_ttl_seconds', p_message_ttl_seconds,
-        'dead_letter_expired', p_dead_letter_expired,
-        'dead_letter_topic_id', p_dead_letter_topic_id
-    ));
+    perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
+    -- a statement after the lock sees what the one who held it has changed
+    select s.topic_key, s.subscription_key, s.filter, s.dead_letter_topic_key,
+        to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at'] as settings,
+        pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as counts_by_consumer
+    into v_old
+    from pubsub.get_subscription(p_subscription_id) g
+    join pubsub_data.subscriptions s on s.subscription_id = g.id;
 
-    -- a taken id is reported before a missing topic
-    if exists (
-        select 1 from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id
-    ) then
-        raise exception 'This subscription already exists' using errcode = 'PS409';
+    v_new := v_old.settings || (v_changes - 'filter');
+    perform pubsub.check_subscription_settings(v_new);
+    v_filter := case
+        when not v_changes ? 'filter' then v_old.filter
+        when v_changes -> 'filter' <> 'null' then p_changes -> 'filter'
+    end;
+    if not v_changes ? 'dead_letter_topic_id' then
+        v_dead_letter_topic_key := v_old.dead_letter_topic_key;
     end if;
-    -- for key share: a concurrent delete_topic waits or is seen
-    select t.topic_key into v_topic_key
-    from pubsub_data.topics t where t.topic_id = p_topic_id for key share;
-    if not found then
-        raise exception 'Topic not found' using errcode = 'PS404';
-    end if;
-    v_dead_letter_topic_key := pubsub.dead_letter_topic(v_topic_key, p_dead_letter_topic_id);
 
-    insert into pubsub_data.subscriptions as s (
-        topic_key, subscription_id, filter, filter_path, attribute_filter_path, filter_values,
-        max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds,
-        enable_ordering, ordering_failure, fairness_key, max_in_flight,
-        max_in_flight_per_consumer, max_rate, message_ttl_seconds, dead_letter_expired,
-        dead_letter_topic_key
-    )
-    values (
-        v_topic_key, p_subscription_id, p_filter, v_filter_path, v_attribute_filter_path,
-        pubsub.count_filter_values(p_filter::jsonb),
-        p_max_delivery_attempts, p_backoff_min_seconds, p_backoff_max_seconds,
-        p_ack_deadline_seconds, p_enable_ordering, p_ordering_failure, p_fairness_key,
-        p_max_in_flight, p_max_in_flight_per_consumer, p_max_rate, p_message_ttl_seconds,
-        p_dead_letter_expired, v_dead_letter_topic_key
-    )
-    on conflict do nothing
-    returning s.subscription_key into v_subscription_key;
-    if v_subscription_key is null then
-        -- not by the id: what has it may be deleted by now
-        if exists (
-            select from pubsub_data.subscriptions s
-            where s.subscription_key = currval('pubsub_data.subscriptions_subscription_key_seq')
-        ) then
-            perform pubsub.fail_sequences();
-        end if;
-        raise exception 'This subscription already exists' using errcode = 'PS409';
+    update pubsub_data.subscriptions s
+    set filter = v_filter,
+        filter_path = case when v_changes ? 'filter'
+            then pubsub.compile_filter(v_filter::jsonb) else s.filter_path end,
+        attribute_filter_path = case when v_changes ? 'filter'
+            then pubsub.compile_attribute_filter(v_filter::jsonb) else s.attribute_filter_path end,
+        filter_values = case when v_changes ? 'filter'
+            then pubsub.count_filter_values(v_filter::jsonb) else s.filter_values end,
+        max_delivery_attempts = (v_new ->> 'max_delivery_attempts')::numeric,
+        backoff_min_seconds = (v_new ->> 'backoff_min_seconds')::numeric,
+        backoff_max_seconds = (v_new ->> 'backoff_max_seconds')::numeric,
+        ack_deadline_seconds = (v_new ->> 'ack_deadline_seconds')::numeric,
+        enable_ordering = (v_new ->> 'enable_ordering')::boolean,
+        ordering_failure = v_new ->> 'ordering_failure',
+        fairness_key = v_new ->> 'fairness_key',
+        max_in_flight = (v_new ->> 'max_in_flight')::numeric,
+        max_in_flight_per_consumer = (v_new ->> 'max_in_flight_per_consumer')::numeric,
+        max_rate = (v_new ->> 'max_rate')::numeric,
+        message_ttl_seconds = (v_new ->> 'message_ttl_seconds')::numeric,
+        dead_letter_expired = (v_new ->> 'dead_letter_expired')::boolean,
+        dead_letter_topic_key = v_dead_letter_topic_key
+    where s.topic_key = v_old.topic_key and s.subscription_key = v_old.subscription_key;
+
+    -- what is leased now was counted by the old rule
+    if v_old.counts_by_consumer
+        <> pubsub.counts_by_consumer(v_old.topic_key, v_old.subscription_key)
+    then
+        perform pubsub.recount_messages(p_subscription_id);
     end if;
-    perform pubsub.check_subscription_key(v_topic_key, v_subscription_key);
-    if p_start_from is not null then
-        perform pubsub.start_subscription(p_subscription_id, p_start_from);
+    -- claims have passed what waited for its key
+    if (v_old.settings ->> 'enable_ordering')::boolean
+        and not (v_new ->> 'enable_ordering')::boolean
+    then
+        perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key, (
+            select d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = v_old.topic_key and d.subscription_key = v_old.subscription_key
+            order by d.message_id
+            limit 1
+        ));
     end if;
     return query select g.* from pubsub.get_subscription(p_subscription_id) g;
 end
 $$;
 
-comment on function pubsub.create_subscription is
-    'Create a subscription: it receives the matching messages published from now on.';
+comment on function pubsub.update_subscription is
+    'Change settings of a subscription; returns it.';
 
 /*
  * list_subscriptions — a page of subscriptions in the byte order of their ids.
@@ -214,51 +205,3 @@ end
 $$;
 
 comment on function pubsub.delete_subscription is 'Delete a subscription and its messages.';
-
-/*
- * subscription_keys — resolve a subscription's id for the keyed functions.
- *
- * Errors   PS404
- */
-create function pubsub.subscription_keys(
-    p_subscription_id text, out topic_key bigint, out subscription_key bigint
-)
-language plpgsql stable parallel safe
-as $$
-begin
-    select s.topic_key, s.subscription_key
-    into subscription_keys.topic_key, subscription_keys.subscription_key
-    from pubsub_data.subscriptions s
-    where s.subscription_id = p_subscription_id;
-    if not found then
-        raise exception 'Subscription not found' using errcode = 'PS404';
-    end if;
-end
-$$;
-
-comment on function pubsub.subscription_keys is
-    'The internal keys of a subscription, which the keyed functions take.';
-
-/*
- * lock_subscription — hold a subscription until the transaction ends: it is not deleted or changed, and
- * no job of it makes a step.
- *
- * Errors   PS404 it was deleted since its keys were looked up
- * Locks    the subscription: call it before anything of it is locked
- */
-create function pubsub.lock_subscription(p_topic_key bigint, p_subscription_key bigint)
-returns void
-language plpgsql volatile
-as $$
-begin
-    perform 1 from pubsub_data.subscriptions s
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
-    for no key update;
-    if not found then
-        raise exception 'Subscription not found' using errcode = 'PS404';
-    end if;
-end
-$$;
-
-comment on function pubsub.lock_subscription is
-    'Hold a subscription until the transaction ends, or refuse when it was deleted.';

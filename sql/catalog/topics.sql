@@ -146,34 +146,6 @@ $$;
 comment on function pubsub.update_topic is 'Change settings of a topic; returns it.';
 
 /*
- * check_changes — refuse changes that are not an object, or name what cannot be changed.
- *
- * Errors   PS422 (the name, or changes)
- */
-create function pubsub.check_changes(p_changes jsonb, p_names text[])
-returns void
-language plpgsql immutable parallel safe
-as $$
-declare
-    v_unknown text;
-begin
-    if p_changes is null or jsonb_typeof(p_changes) <> 'object' then
-        perform pubsub.fail_validation('changes', 'changes must be an object of settings');
-    end if;
-    select min(k.name) into v_unknown
-    from jsonb_object_keys(p_changes) as k (name)
-    where k.name <> all(p_names);
-    if v_unknown is not null then
-        perform pubsub.fail_validation(v_unknown,
-            format('"%s" is not a setting that can be changed', v_unknown));
-    end if;
-end
-$$;
-
-comment on function pubsub.check_changes is
-    'Refuse changes that are not an object, or that name what cannot be changed.';
-
-/*
  * delete_topic — with its subscriptions and everything in them.
  *
  * Errors   PS404

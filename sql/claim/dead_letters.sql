@@ -219,11 +219,12 @@ comment on function pubsub.bury_deliveries is
     'Make deliveries dead letters, or publish them to the dead letter topic.';
 
 /*
- * drop_deliveries — delete deliveries, with their counts; what waited behind them is looked at.
+ * expire_deliveries — end deliveries whose time is over.
  *
  * In       p_places: the ctids of the rows, which the caller has locked
+ * Effects  they are dropped and remembered in failures, or dead letters where the subscription says so
  */
-create function pubsub.drop_deliveries(
+create function pubsub.expire_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_places tid[]
 )
 returns void
@@ -231,90 +232,39 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
-    v_subscription record;
-    v_message_ids uuid[];
+    v_ids uuid[];
     v_lanes text[];
 begin
-    select s.enable_ordering, pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as by_consumer
-    into v_subscription
-    from pubsub_data.subscriptions s
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
-
-    with dropped as (
+    if (
+        select s.dead_letter_expired
+        from pubsub_data.subscriptions s
+        where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+    ) then
+        perform pubsub.dead_letter_deliveries(
+            p_topic_key, p_subscription_key, p_places, 'expired');
+        return;
+    end if;
+    with expired as (
         delete from pubsub_data.deliveries d
         where d.ctid = any(p_places)
-        returning d.message_id, d.visible_at, d.lease, d.lane,
-            case when v_subscription.by_consumer and d.lease is not null then d.consumer_id end
-                as counted_for
-    ), counted as (
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting
+        returning d.message_id, d.attempts, d.consumer_id, d.leased_at, d.expires_at, d.lane
+    ), noted as (
+        insert into pubsub_data.failures (
+            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
+            outcome
         )
-        select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), d.counted_for,
-            -count(*), -count(d.lease),
-            -count(*) filter (where d.lease is null and d.visible_at > '-infinity')
-        from dropped d
-        group by pubsub.counter_time(d.visible_at), d.counted_for
+        select p_topic_key, p_subscription_key, e.message_id, e.attempts, e.consumer_id,
+            e.leased_at, e.expires_at, 'expired'
+        from expired e
     )
-    select array_agg(d.message_id order by d.message_id), array_agg(d.lane order by d.message_id)
-    into v_message_ids, v_lanes
-    from dropped d
-    where d.lane is not null;
-
-    if v_subscription.enable_ordering and v_message_ids is not null then
-        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_message_ids, v_lanes);
+    select array_agg(e.message_id), array_agg(e.lane) into v_ids, v_lanes from expired e;
+    insert into pubsub_data.counters (topic_key, subscription_key, backlog, expired)
+    values (p_topic_key, p_subscription_key, -cardinality(v_ids), cardinality(v_ids));
+    if array_remove(v_lanes, null) <> '{}' then
+        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
     end if;
 end
 $$;
 
-comment on function pubsub.drop_deliveries is
-    'Delete deliveries, with their counts; what waited behind them in their lanes is woken.';
-
-/*
- * park_deliveries — keep deliveries from everybody until an operator acts. They do not expire.
- *
- * In       p_places: the ctids of the rows, which the caller has locked
- */
-create function pubsub.park_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_places tid[]
-)
-returns void
-language plpgsql volatile
-set enable_seqscan = off
-as $$
-declare
-    v_by_consumer constant boolean :=
-        pubsub.counts_by_consumer(p_topic_key, p_subscription_key);
-begin
-    -- one snapshot: what is counted is what they were before
-    with held as (
-        select d.*
-        from unnest(p_places) as p (place)
-        cross join lateral (
-            select x.visible_at, x.lease,
-                case when v_by_consumer and x.lease is not null then x.consumer_id end
-                    as counted_for
-            from pubsub_data.deliveries x
-            where x.ctid = p.place
-            limit 1
-        ) d
-    ), parked as (
-        update pubsub_data.deliveries d
-        set visible_at = 'infinity', lease = null, leased_at = null, consumer_id = null,
-            extended_at = null, expires_at = null
-        where d.ctid = any(p_places)
-    )
-    insert into pubsub_data.counters (
-        topic_key, subscription_key, due_at, consumer_id, leased, waiting
-    )
-    select p_topic_key, p_subscription_key, pubsub.counter_time(h.visible_at), h.counted_for,
-        -count(h.lease), -count(*) filter (where h.lease is null and h.visible_at > '-infinity')
-    from held h
-    group by pubsub.counter_time(h.visible_at), h.counted_for
-    union all
-    select p_topic_key, p_subscription_key, 'infinity', null, 0, cardinality(p_places);
-end
-$$;
-
-comment on function pubsub.park_deliveries is
-    'Keep deliveries from every consumer until an operator acts.';
+comment on function pubsub.expire_deliveries is
+    'End deliveries whose time is over: dropped, or dead letters where the subscription says so.';

@@ -11,24 +11,6 @@
  */
 
 /*
- * counts_by_consumer — whether the counters of a subscription tell apart who holds its leases: where
- * something limits what is in flight. Their leased rows then have a consumer_id and are in an index.
- *
- * Out      null when there is no such subscription
- */
-create function pubsub.counts_by_consumer(p_topic_key bigint, p_subscription_key bigint)
-returns boolean
-language sql stable parallel safe
-begin atomic
-    select coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null
-    from pubsub_data.subscriptions s
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
-end;
-
-comment on function pubsub.counts_by_consumer is
-    'Whether leased counters of a subscription carry the consumer.';
-
-/*
  * fold_held — fold_counters for one subscription whose counters tell consumers apart.
  *
  * Out      by how many rows there are fewer now

@@ -136,102 +136,166 @@ comment on function pubsub.take_due is
     'Process due wake-ups of a subscription: what may be leased again, what is spent, what waits.';
 
 /*
- * expire_deliveries — end deliveries whose time is over.
+ * release_leases — end leases of a subscription whose holder is gone.
  *
- * In       p_places: the ctids of the rows, which the caller has locked
- * Effects  they are dropped and remembered in failures, or dead letters where the subscription says so
+ * In       p_stuck_before: also end leases taken before it, whatever their deadline; null: only
+ *          leases whose ack deadline has passed
+ * Out      how many deliveries were made available or dead-lettered
+ * Locks    skips what others hold
  */
-create function pubsub.expire_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_places tid[]
+create function pubsub.release_leases(
+    p_topic_key bigint, p_subscription_key bigint, p_max_attempts int, p_stuck_before timestamptz
 )
-returns void
+returns bigint
 language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
-    v_ids uuid[];
-    v_lanes text[];
+    v_now constant timestamptz := clock_timestamp();
+    v_by_consumer constant boolean :=
+        pubsub.counts_by_consumer(p_topic_key, p_subscription_key);
+    v_spent tid[];
+    v_stuck tid[];
 begin
-    if (
-        select s.dead_letter_expired
-        from pubsub_data.subscriptions s
-        where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
-    ) then
-        perform pubsub.dead_letter_deliveries(
-            p_topic_key, p_subscription_key, p_places, 'expired');
-        return;
-    end if;
-    with expired as (
-        delete from pubsub_data.deliveries d
-        where d.ctid = any(p_places)
-        returning d.message_id, d.attempts, d.consumer_id, d.leased_at, d.expires_at, d.lane
-    ), noted as (
-        insert into pubsub_data.failures (
-            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
-            outcome
-        )
-        select p_topic_key, p_subscription_key, e.message_id, e.attempts, e.consumer_id,
-            e.leased_at, e.expires_at, 'expired'
-        from expired e
+    -- every lease has a wake-up at or before its deadline
+    with held as materialized (
+        select d.place, d.attempts
+        from (
+            select distinct i.id
+            from pubsub_data.wakeups w
+            cross join unnest(w.message_ids) as i (id)
+            where w.topic_key = p_topic_key
+                and w.subscription_key = p_subscription_key
+                and (p_stuck_before is not null or w.due_at <= v_now)
+            order by i.id
+        ) i
+        cross join lateral (
+            select x.ctid as place, x.attempts
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = i.id
+                and x.lease is not null
+                and (x.visible_at <= v_now
+                    or coalesce(x.extended_at, x.leased_at) <= p_stuck_before)
+            limit 1
+            for update skip locked
+        ) d
     )
-    select array_agg(e.message_id), array_agg(e.lane) into v_ids, v_lanes from expired e;
-    insert into pubsub_data.counters (topic_key, subscription_key, backlog, expired)
-    values (p_topic_key, p_subscription_key, -cardinality(v_ids), cardinality(v_ids));
-    if array_remove(v_lanes, null) <> '{}' then
-        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
+    select array_agg(h.place) filter (where h.attempts >= p_max_attempts),
+        array_agg(h.place) filter (where h.attempts < p_max_attempts)
+    into v_spent, v_stuck
+    from held h;
+
+    if v_stuck is not null then
+        -- one snapshot: what is noted and counted is what they were before
+        with lost as (
+            select d.*
+            from unnest(v_stuck) as p (place)
+            cross join lateral (
+                select x.message_id, x.attempts, x.consumer_id, x.leased_at, x.visible_at
+                from pubsub_data.deliveries x
+                where x.ctid = p.place
+                limit 1
+            ) d
+        ), noted as (
+            insert into pubsub_data.failures (
+                topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at,
+                ended_at, outcome
+            )
+            select p_topic_key, p_subscription_key, l.message_id, l.attempts, l.consumer_id,
+                l.leased_at, v_now, 'consumer_lost'
+            from lost l
+        ), counted as (
+            insert into pubsub_data.counters (
+                topic_key, subscription_key, due_at, consumer_id, leased
+            )
+            select p_topic_key, p_subscription_key, pubsub.counter_time(l.visible_at),
+                case when v_by_consumer then l.consumer_id end, -count(*)
+            from lost l
+            group by 3, 4
+        ), released as (
+            update pubsub_data.deliveries d
+            set visible_at = v_now, lease = null, leased_at = null, consumer_id = null,
+                extended_at = null
+            where d.ctid = any(v_stuck)
+            returning d.message_id
+        )
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, v_now, array_agg(r.message_id)
+        from released r;
     end if;
+    if v_spent is not null then
+        perform pubsub.dead_letter_deliveries(p_topic_key, p_subscription_key, v_spent, 'consumer_lost');
+    end if;
+    return coalesce(cardinality(v_spent), 0) + coalesce(cardinality(v_stuck), 0);
 end
 $$;
 
-comment on function pubsub.expire_deliveries is
-    'End deliveries whose time is over: dropped, or dead letters where the subscription says so.';
+comment on function pubsub.release_leases is
+    'End leases of one subscription whose holder is gone; returns how many.';
 
 /*
- * wake_next — deliveries have left: have the next of their ordering keys looked at.
+ * dead_letter_spent_messages — move messages whose last lease has run out to the dead letters, and end
+ * those whose time is over, where no claim comes by to do it.
  *
- * In       p_lanes: one element per id, null for a message without a key; the rows are gone already
- * Effects  a wake-up, due now, for the first delivery of each key above the lowest id given, unless it is
- *          in flight or waits, and so has one; none where the subscription does not order
+ * In       p_since: only what was due after it
+ * Out      how many were moved or ended
+ * Locks    skips what others hold
  */
-create function pubsub.wake_next(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_lanes text[]
-)
-returns void
+create function pubsub.dead_letter_spent_messages(p_since timestamptz default '-infinity')
+returns bigint
 language plpgsql volatile
 set enable_seqscan = off
-set enable_bitmapscan = off
 as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_subscription record;
+    v_spent tid[];
+    v_expired tid[];
+    v_moved bigint := 0;
 begin
-    if not exists (
-        select from pubsub_data.subscriptions s
-        where s.topic_key = p_topic_key
-            and s.subscription_key = p_subscription_key
-            and s.enable_ordering
-    ) then
-        return;
-    end if;
-    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-    select p_topic_key, p_subscription_key, clock_timestamp(), array_agg(next.message_id)
-    from (
-        select distinct on (l.lane) l.lane, l.message_id
-        from unnest(p_message_ids, p_lanes) as l (message_id, lane)
-        where l.lane is not null
-        order by l.lane, l.message_id
-    ) gone
-    cross join lateral (
-        select d.message_id, d.visible_at
-        from pubsub_data.deliveries d
-        where d.topic_key = p_topic_key
-            and d.subscription_key = p_subscription_key
-            and d.lane = gone.lane
-            and d.message_id > gone.message_id
-        order by d.message_id
-        limit 1
-    ) next
-    where next.visible_at <= clock_timestamp()
-    having count(*) > 0;
+    for v_subscription in
+        select s.topic_key, s.subscription_key, s.max_delivery_attempts
+        from pubsub_data.subscriptions s
+    loop
+        select array_agg(d.place) filter (where not d.is_over),
+            array_agg(d.place) filter (where d.is_over)
+        into v_spent, v_expired
+        from (
+            select distinct i.id
+            from pubsub_data.wakeups w
+            cross join unnest(w.message_ids) as i (id)
+            where w.topic_key = v_subscription.topic_key
+                and w.subscription_key = v_subscription.subscription_key
+                and w.due_at > p_since
+                and w.due_at <= v_now
+            order by i.id
+        ) i
+        cross join lateral (
+            select x.ctid as place, coalesce(x.expires_at <= v_now, false) as is_over
+            from pubsub_data.deliveries x
+            where x.topic_key = v_subscription.topic_key
+                and x.subscription_key = v_subscription.subscription_key
+                and x.message_id = i.id
+                and x.visible_at <= v_now
+                and (x.attempts >= v_subscription.max_delivery_attempts or x.expires_at <= v_now)
+            limit 1
+            for update skip locked
+        ) d;
+        if v_spent is not null then
+            v_moved := v_moved + pubsub.dead_letter_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_spent, 'consumer_lost');
+        end if;
+        if v_expired is not null then
+            perform pubsub.expire_deliveries(
+                v_subscription.topic_key, v_subscription.subscription_key, v_expired);
+            v_moved := v_moved + cardinality(v_expired);
+        end if;
+    end loop;
+    return v_moved;
 end
 $$;
 
-comment on function pubsub.wake_next is
-    'Have the next messages of ordering keys looked at, now that deliveries of theirs have left.';
+comment on function pubsub.dead_letter_spent_messages is
+    'End messages whose last lease has run out, or whose time is over; returns how many.';

@@ -33,18 +33,18 @@ macro_rules! files {
 
 /// The files of `sql/`, in the order in which they are applied: each folder builds on those before it.
 pub const ROUTINES: &[(&str, &str)] = files! {
-    base { reset, ids, allowed, states, sequences }
+    base { reset, faults, ids, allowed, sequences }
     filters { operators, filters, sets, trials }
-    catalog { topics, settings, subscriptions, clients }
+    catalog { keys, counters, rewinds, settings, topics, subscriptions, clients }
     publish { lanes, limits, idempotency, deliveries, publish }
     claim {
-        hints, wakeups, dead_letters, ordering, priorities, fairness, flow, claims, answers,
-        consume, waiting,
+        hints, departures, dead_letters, wakeups, ordering, priorities, fairness, answers, claims,
+        turns, flow, consume, waiting,
     }
     settle { settle, extend, settlements, transactions }
-    replay { reprocess, parking, replay, seek, snapshots, jobs }
-    observe { metrics, timeline, views, health }
-    upkeep { cleanup, partitions, clock, leadership, search_path, grants }
+    replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }
+    observe { states, metrics, filter_previews, timeline, views, health }
+    upkeep { partitions, cleanup, clock, leadership, search_path, grants }
 };
 
 /// "fpubsub" in bytes: the advisory lock that migrators queue on.

@@ -85,9 +85,9 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'fail_validation raises PS422 with the field as the error''s column';
+    c_proves constant text := 'publishes that are not committed lie above oldest_open_id';
 begin
-    assert pg_temp.refusal($q$select pubsub.fail_validation('size', 'too 100% large')$q$)
-        = 'PS422(size) too 100% large', c_proves;
+    assert pubsub.oldest_open_id() <= pubsub.id_at(clock_timestamp() - interval '10 seconds'), c_proves;
+    assert pubsub.oldest_open_id() > pubsub.id_at(clock_timestamp() - interval '1 hour'), c_proves;
 end
 $$;

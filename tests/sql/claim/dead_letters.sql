@@ -382,6 +382,26 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'expire_deliveries: dead letters where the subscription says so';
+    v_ids uuid[] := pg_temp.stock('kept', 2);
+    v_keys record := pubsub.subscription_keys('kept');
+begin
+    update pubsub_data.subscriptions s set dead_letter_expired = true
+    where s.subscription_id = 'kept';
+
+    perform pubsub.expire_deliveries(v_keys.topic_key, v_keys.subscription_key, array(
+        select d.ctid from pubsub_data.deliveries d where d.message_id = any(v_ids)));
+
+    assert array(
+        select l.message_id || l.reason from pubsub.list_dlq_messages('kept') l
+    ) = array[v_ids[1] || 'expired', v_ids[2] || 'expired'], c_proves;
+    assert not exists (select from pubsub_data.deliveries d where d.message_id = any(v_ids)),
+        c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'bury, drop and park do what they say, whatever the settings say';
     v_ids uuid[] := pg_temp.keyed('direct', 'skip', 3, 5);
     v_keys record := pubsub.subscription_keys('direct');

@@ -93,57 +93,6 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a new subscription may start from a time';
-    v_ids uuid[];
-    v_job record;
-begin
-    perform pg_temp.stock('old');
-    v_ids := pg_temp.publish_apart('old', 3);
-    perform pubsub.create_subscription('young', 'old', '{"n": [1]}',
-        p_start_from => pubsub.id_time(v_ids[2]));
-
-    assert pg_temp.claim('young') = v_ids[2:3], c_proves;
-    select l.* into v_job from pubsub.list_jobs('young') l;
-    assert v_job.changed = 2 and v_job.request ? 'start_from', c_proves;
-    -- publishers that do not know it yet may still commit
-    assert v_job.state = 'running', c_proves;
-    assert pubsub.advance_jobs() and pubsub.advance_job(v_job.id), c_proves;
-    assert not exists (select from pubsub_data.jobs j where j.arguments -> 'catch_up' ? 'horizon')
-        and (select g.state from pubsub.get_job(v_job.id) g) = 'running',
-        c_proves || ': while its own transaction is open, too';
-    perform pubsub.create_subscription('newborn', 'old', p_start_from => 'infinity');
-    assert pg_temp.claim('newborn') = '{}', c_proves || ': to come';
-end
-$$;
-
-do $$
-declare
-    c_proves constant text := 'when the transactions of its begin are over, a new one looks once more';
-    v_arguments jsonb := '{"settle_upto": "00000000-0000-0000-0000-000000000001",
-        "upto": "00000000-0000-0000-0000-000000000002"}';
-    v_catching jsonb;
-begin
-    assert pubsub.catch_up_seek(v_arguments) = v_arguments, c_proves || ': an ordinary seek does not';
-    v_arguments := v_arguments || '{"catch_up": {"begun_by": "3",
-        "from": "00000000-0000-0000-0000-000000000001"}}';
-    v_catching := pubsub.catch_up_seek(v_arguments);
-    assert v_catching - 'catch_up' = v_arguments - 'catch_up'
-        and (v_catching -> 'catch_up' ->> 'upto')::uuid <= pubsub.seek_end()
-        and v_catching -> 'catch_up' ? 'horizon', c_proves || ': notes what is open';
-    assert pubsub.catch_up_seek(v_catching) = v_catching, c_proves || ': waits';
-    v_catching := jsonb_set(v_catching, '{catch_up,not_before}', to_jsonb(now() - interval '1 hour'));
-    -- this transaction began before it
-    v_catching := jsonb_set(v_catching, '{catch_up,horizon}', '"4611686018427387904"');
-    assert pubsub.catch_up_seek(v_catching) = v_catching, c_proves || ': for transactions';
-    v_catching := jsonb_set(v_catching, '{catch_up,horizon}', '"3"');
-    assert pubsub.catch_up_seek(v_catching) = jsonb_build_object('catching_up', true,
-        'settle_upto', v_catching -> 'catch_up' -> 'from', 'upto', v_catching -> 'catch_up' -> 'upto'),
-        c_proves;
-end
-$$;
-
-do $$
-declare
     c_proves constant text := 'what cannot be sought is refused';
     v_case record;
 begin
@@ -165,14 +114,5 @@ begin
     end loop;
     assert pg_temp.refusal($q$select pubsub.start_subscription('none', now())$q$)
         = 'PS404 Subscription not found', c_proves;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text := 'publishes that are not committed lie above oldest_open_id';
-begin
-    assert pubsub.oldest_open_id() <= pubsub.id_at(clock_timestamp() - interval '10 seconds'), c_proves;
-    assert pubsub.oldest_open_id() > pubsub.id_at(clock_timestamp() - interval '1 hour'), c_proves;
 end
 $$;
