@@ -1,3 +1,106 @@
+/* Wake-ups, and leases that end. Functions that look at all subscriptions come first. */
+
+do $$
+declare
+    c_proves constant text := 'release_leases looks at its own subscription only';
+    v_keys record;
+begin
+    perform pg_temp.stock('one', 1);
+    perform pg_temp.stock('other', 1);
+    perform pg_temp.claim('one');
+    perform pg_temp.claim('other');
+    perform pg_temp.later('one', '1 hour');
+    perform pg_temp.later('other', '1 hour');
+    v_keys := pubsub.subscription_keys('one');
+
+    assert pubsub.release_leases(v_keys.topic_key, v_keys.subscription_key, 5, null) = 1, c_proves;
+    assert (select m.available from pubsub.subscription_metrics('other') m) = 1, c_proves;
+    v_keys := pubsub.subscription_keys('other');
+    assert pubsub.release_leases(v_keys.topic_key, v_keys.subscription_key, 5, null) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'what ran out on its last attempt is dead-lettered, what did not is left';
+    v_ids uuid[] := pg_temp.stock('spent-alone', 4, 2);
+begin
+    perform pg_temp.claim('spent-alone', 3);
+    perform pubsub.nack_messages('spent-alone', v_ids[3:3]);
+    perform pg_temp.later('spent-alone', '1 hour');
+    update pubsub_data.deliveries d set attempts = 2 where d.message_id = v_ids[1];
+
+    assert pubsub.dead_letter_spent_messages() = 1, c_proves;
+    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
+
+    assert (
+        select array_agg(l.message_id) = v_ids[1:1]
+            and bool_and(l.reason = 'consumer_lost')
+        from pubsub.list_dlq_messages('spent-alone') l
+    ), c_proves;
+    assert pg_temp.claim('spent-alone') = v_ids[2:4], c_proves;
+    -- their deadlines lie ahead
+    update pubsub_data.deliveries d set attempts = 2 where d.message_id = any(v_ids);
+    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a last lease that was extended is left alone';
+    v_ids uuid[] := pg_temp.stock('spent-extended', 1, 1);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('spent-extended', 'consumer') c);
+    perform pubsub.extend_messages('spent-extended', v_ids, v_leases, 600);
+    perform pg_temp.later('spent-extended', '100 seconds');
+
+    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
+    assert pubsub.cleanup_stuck_messages(null) = 0, c_proves;
+    assert (select m.delivered from pubsub.subscription_metrics('spent-extended') m) = 1, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'only leases that were due to end after p_since are looked at';
+begin
+    perform pg_temp.stock('spent-since', 1, 1);
+    perform pubsub.consume_messages('spent-since', 'consumer', 10, 60);
+    perform pg_temp.later('spent-since', '1 hour');
+
+    assert pubsub.dead_letter_spent_messages(clock_timestamp() - interval '58 minutes') = 0,
+        c_proves;
+    assert pubsub.dead_letter_spent_messages(clock_timestamp() - interval '60 minutes') = 1,
+        c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what expires is counted, or a dead letter, though nobody claims';
+begin
+    perform pubsub.create_topic('unclaimed');
+    perform pubsub.create_subscription('unclaimed', 'unclaimed');
+    perform pubsub.create_subscription('undead', 'unclaimed', p_dead_letter_expired => true);
+    perform pubsub.publish_messages('unclaimed', array['{"n": 1}']::jsonb[],
+        p_expires_at => array[clock_timestamp() + interval '1 minute']);
+    perform pg_temp.later('unclaimed', '2 minutes');
+    perform pg_temp.later('undead', '2 minutes');
+
+    assert pubsub.dead_letter_spent_messages() = 2, c_proves;
+
+    assert (
+        select m.available = 0 and m.expired = 1 from pubsub.subscription_metrics('unclaimed') m
+    ), c_proves;
+    assert (
+        select l.reason = 'expired' from pubsub.list_dlq_messages('undead') l
+    ), c_proves || ': dead letter';
+    assert pubsub.recount_messages('unclaimed') = 0 and pubsub.recount_messages('undead') = 0, c_proves;
+end
+$$;
+
 do $$
 declare
     c_proves constant text := 'take_due sorts what is due by its fate';
@@ -157,106 +260,5 @@ begin
 
     assert v_left = array[v_ids[2], v_ids[1], v_ids[3]], c_proves;
     assert not v_due.lost, c_proves;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text := 'release_leases looks at its own subscription only';
-    v_keys record;
-begin
-    perform pg_temp.stock('one', 1);
-    perform pg_temp.stock('other', 1);
-    perform pg_temp.claim('one');
-    perform pg_temp.claim('other');
-    perform pg_temp.later('one', '1 hour');
-    perform pg_temp.later('other', '1 hour');
-    v_keys := pubsub.subscription_keys('one');
-
-    assert pubsub.release_leases(v_keys.topic_key, v_keys.subscription_key, 5, null) = 1, c_proves;
-    assert (select m.available from pubsub.subscription_metrics('other') m) = 1, c_proves;
-    v_keys := pubsub.subscription_keys('other');
-    assert pubsub.release_leases(v_keys.topic_key, v_keys.subscription_key, 5, null) = 1, c_proves;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text :=
-        'what ran out on its last attempt is dead-lettered, what did not is left';
-    v_ids uuid[] := pg_temp.stock('spent-alone', 4, 2);
-begin
-    perform pg_temp.claim('spent-alone', 3);
-    perform pubsub.nack_messages('spent-alone', v_ids[3:3]);
-    perform pg_temp.later('spent-alone', '1 hour');
-    update pubsub_data.deliveries d set attempts = 2 where d.message_id = v_ids[1];
-
-    assert pubsub.dead_letter_spent_messages() = 1, c_proves;
-    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
-
-    assert (
-        select array_agg(l.message_id) = v_ids[1:1]
-            and bool_and(l.reason = 'consumer_lost')
-        from pubsub.list_dlq_messages('spent-alone') l
-    ), c_proves;
-    assert pg_temp.claim('spent-alone') = v_ids[2:4], c_proves;
-    -- their deadlines lie ahead
-    update pubsub_data.deliveries d set attempts = 2 where d.message_id = any(v_ids);
-    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text := 'a last lease that was extended is left alone';
-    v_ids uuid[] := pg_temp.stock('spent-extended', 1, 1);
-    v_leases bigint[];
-begin
-    v_leases := array(select c.lease from pubsub.consume_messages('spent-extended', 'consumer') c);
-    perform pubsub.extend_messages('spent-extended', v_ids, v_leases, 600);
-    perform pg_temp.later('spent-extended', '100 seconds');
-
-    assert pubsub.dead_letter_spent_messages() = 0, c_proves;
-    assert pubsub.cleanup_stuck_messages(null) = 0, c_proves;
-    assert (select m.delivered from pubsub.subscription_metrics('spent-extended') m) = 1, c_proves;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text := 'only leases that were due to end after p_since are looked at';
-begin
-    perform pg_temp.stock('spent-since', 1, 1);
-    perform pubsub.consume_messages('spent-since', 'consumer', 10, 60);
-    perform pg_temp.later('spent-since', '1 hour');
-
-    assert pubsub.dead_letter_spent_messages(clock_timestamp() - interval '58 minutes') = 0,
-        c_proves;
-    assert pubsub.dead_letter_spent_messages(clock_timestamp() - interval '60 minutes') = 1,
-        c_proves;
-end
-$$;
-
-do $$
-declare
-    c_proves constant text := 'what expires is counted, or a dead letter, though nobody claims';
-begin
-    perform pubsub.create_topic('unclaimed');
-    perform pubsub.create_subscription('unclaimed', 'unclaimed');
-    perform pubsub.create_subscription('undead', 'unclaimed', p_dead_letter_expired => true);
-    perform pubsub.publish_messages('unclaimed', array['{"n": 1}']::jsonb[],
-        p_expires_at => array[clock_timestamp() + interval '1 minute']);
-    perform pg_temp.later('unclaimed', '2 minutes');
-    perform pg_temp.later('undead', '2 minutes');
-
-    assert pubsub.dead_letter_spent_messages() = 2, c_proves;
-
-    assert (
-        select m.available = 0 and m.expired = 1 from pubsub.subscription_metrics('unclaimed') m
-    ), c_proves;
-    assert (
-        select l.reason = 'expired' from pubsub.list_dlq_messages('undead') l
-    ), c_proves || ': dead letter';
-    assert pubsub.recount_messages('unclaimed') = 0 and pubsub.recount_messages('undead') = 0, c_proves;
 end
 $$;
