@@ -292,7 +292,7 @@ async fn messages_survive_a_migration_in_every_state() {
         &mut connection,
         "select pubsub.make_partitions('messages', 3600); \
          select pubsub.create_topic('t'); \
-         select pubsub.create_subscription('s', 't', '{\"a\": [1]}', 1); \
+         select pubsub.create_subscription('s', 't', '{\"filter\": {\"a\": [1]}, \"max_delivery_attempts\": 1}'); \
          select pubsub.publish_messages('t', array_fill('{\"a\": 1}'::jsonb, array[4])); \
          select pubsub.consume_messages('s', 'c', 3); \
          select pubsub.ack_messages('s', array(select message_id \

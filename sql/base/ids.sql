@@ -1,4 +1,6 @@
 /*
+ * Ids. Those of topics and subscriptions are chosen by people; front doors may allow less.
+ *
  * Message ids are UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then a sequence number where the
  * random bits go, so that id order is publish order and a range of ids is a range of time.
  */
@@ -68,3 +70,26 @@ $$;
 
 comment on function pubsub.oldest_open_id is
     'A message id below which every publish has committed or rolled back.';
+
+/*
+ * check_id — refuse what cannot be the id of a topic or subscription.
+ *
+ * Errors   PS422 (id)
+ */
+create function pubsub.check_id(p_kind text, p_id text)
+returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    -- "C": the same characters in every database
+    if p_id is null or char_length(p_id) not between 1 and 600
+        or p_id collate "C" ~ '[[:space:][:cntrl:]]'
+    then
+        perform pubsub.fail_validation('id', p_kind
+            || ' id must be 1 to 600 characters without space or control characters');
+    end if;
+end
+$$;
+
+comment on function pubsub.check_id is
+    'Refuse what cannot be the id of a topic or subscription: PS422.';

@@ -8,32 +8,58 @@
  */
 
 /*
- * check_changes — refuse changes that are not an object, or name what cannot be changed.
- *
- * Errors   PS422 (the name, or changes)
+ * default_settings — the settings of a subscription that says nothing: all there are, but the filter.
  */
-create function pubsub.check_changes(p_changes jsonb, p_names text[])
+create function pubsub.default_settings()
+returns jsonb
+language sql immutable parallel safe
+begin atomic
+    select '{
+        "max_delivery_attempts": 5,
+        "backoff_min_seconds": 5,
+        "backoff_max_seconds": 300,
+        "ack_deadline_seconds": null,
+        "enable_ordering": false,
+        "ordering_failure": "dead_letter",
+        "fairness_key": null,
+        "max_in_flight": null,
+        "max_in_flight_per_consumer": null,
+        "max_rate": null,
+        "message_ttl_seconds": null,
+        "dead_letter_expired": false,
+        "dead_letter_topic_id": null
+    }'::jsonb;
+end;
+
+comment on function pubsub.default_settings is
+    'The settings of a subscription that says nothing: all there are, but the filter.';
+
+/*
+ * check_setting_names — refuse settings that are not an object, or that are not known.
+ *
+ * Errors   PS422 (the name, or settings)
+ */
+create function pubsub.check_setting_names(p_settings jsonb, p_names text[])
 returns void
 language plpgsql immutable parallel safe
 as $$
 declare
     v_unknown text;
 begin
-    if p_changes is null or jsonb_typeof(p_changes) <> 'object' then
-        perform pubsub.fail_validation('changes', 'changes must be an object of settings');
+    if p_settings is null or jsonb_typeof(p_settings) <> 'object' then
+        perform pubsub.fail_validation('settings', 'settings must be an object');
     end if;
     select min(k.name) into v_unknown
-    from jsonb_object_keys(p_changes) as k (name)
+    from jsonb_object_keys(p_settings) as k (name)
     where k.name <> all(p_names);
     if v_unknown is not null then
-        perform pubsub.fail_validation(v_unknown,
-            format('"%s" is not a setting that can be changed', v_unknown));
+        perform pubsub.fail_validation(v_unknown, format('"%s" is not a setting', v_unknown));
     end if;
 end
 $$;
 
-comment on function pubsub.check_changes is
-    'Refuse changes that are not an object, or that name what cannot be changed.';
+comment on function pubsub.check_setting_names is
+    'Refuse settings that are not an object, or that are not known.';
 
 /*
  * check_subscription_settings — refuse settings that are out of range or contradict each other.
@@ -147,3 +173,71 @@ $$;
 
 comment on function pubsub.dead_letter_topic is
     'The key of a dead-letter topic, which must exist and be another one than the subscription''s.';
+
+/*
+ * changed_settings — settings after a change.
+ *
+ * In       p_settings: all but the filter; p_changes: an object of some, and of the filter
+ * Out      all but the filter
+ * Errors   PS422 (field) unknown, of another type, out of range, or in contradiction to others
+ */
+create function pubsub.changed_settings(p_settings jsonb, p_changes jsonb)
+returns jsonb
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_changed jsonb;
+begin
+    perform pubsub.check_setting_names(p_changes,
+        array(select jsonb_object_keys(pubsub.default_settings())) || 'filter'::text);
+    perform pubsub.compile_filter(nullif(p_changes -> 'filter', 'null'));
+    v_changed := p_settings || (p_changes - 'filter');
+    perform pubsub.check_subscription_settings(v_changed);
+    return v_changed;
+end
+$$;
+
+comment on function pubsub.changed_settings is
+    'Settings of a subscription after a change, which must be right and right together.';
+
+/*
+ * save_settings — let a subscription have settings that were checked.
+ *
+ * In       p_settings: all but the filter; p_dead_letter_topic_key: of dead_letter_topic
+ */
+create function pubsub.save_settings(
+    p_topic_key bigint, p_subscription_key bigint, p_settings jsonb, p_filter json,
+    p_dead_letter_topic_key bigint
+)
+returns void
+language sql volatile
+as $$
+    update pubsub_data.subscriptions s
+    set filter = p_filter,
+        filter_path = pubsub.compile_filter(p_filter::jsonb),
+        attribute_filter_path = pubsub.compile_attribute_filter(p_filter::jsonb),
+        filter_values = pubsub.count_filter_values(p_filter::jsonb),
+        max_delivery_attempts = n.max_delivery_attempts,
+        backoff_min_seconds = n.backoff_min_seconds,
+        backoff_max_seconds = n.backoff_max_seconds,
+        ack_deadline_seconds = n.ack_deadline_seconds,
+        enable_ordering = n.enable_ordering,
+        ordering_failure = n.ordering_failure,
+        fairness_key = n.fairness_key,
+        max_in_flight = n.max_in_flight,
+        max_in_flight_per_consumer = n.max_in_flight_per_consumer,
+        max_rate = n.max_rate,
+        message_ttl_seconds = n.message_ttl_seconds,
+        dead_letter_expired = n.dead_letter_expired,
+        dead_letter_topic_key = p_dead_letter_topic_key
+    -- numeric: 10.0 is a whole number, too
+    from jsonb_to_record(p_settings) as n (
+        max_delivery_attempts numeric, backoff_min_seconds numeric, backoff_max_seconds numeric,
+        ack_deadline_seconds numeric, enable_ordering boolean, ordering_failure text,
+        fairness_key text, max_in_flight numeric, max_in_flight_per_consumer numeric,
+        max_rate numeric, message_ttl_seconds numeric, dead_letter_expired boolean)
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+$$;
+
+comment on function pubsub.save_settings is
+    'Let a subscription have settings that were checked, and its filter compiled.';

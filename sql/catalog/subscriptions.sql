@@ -26,19 +26,11 @@ language plpgsql volatile
 as $$
 declare
     v_changes constant jsonb := p_changes;
-    v_keys record;
+    v_keys constant record := pubsub.subscription_keys(p_subscription_id);
     v_old record;
     v_new jsonb;
-    v_filter json;
     v_dead_letter_topic_key bigint;
 begin
-    perform pubsub.check_changes(v_changes, array[
-        'filter', 'max_delivery_attempts', 'backoff_min_seconds', 'backoff_max_seconds',
-        'ack_deadline_seconds', 'enable_ordering', 'ordering_failure', 'fairness_key',
-        'max_in_flight', 'max_in_flight_per_consumer', 'max_rate', 'message_ttl_seconds',
-        'dead_letter_expired', 'dead_letter_topic_id'
-    ]);
-    v_keys := pubsub.subscription_keys(p_subscription_id);
     -- before the subscription: who deletes the topic locks it first
     if jsonb_typeof(v_changes -> 'dead_letter_topic_id') = 'string' then
         v_dead_letter_topic_key := pubsub.dead_letter_topic(
@@ -52,39 +44,14 @@ begin
     into v_old
     from pubsub.get_subscription(p_subscription_id) g
     join pubsub_data.subscriptions s on s.subscription_id = g.id;
-
-    v_new := v_old.settings || (v_changes - 'filter');
-    perform pubsub.check_subscription_settings(v_new);
-    v_filter := case
-        when not v_changes ? 'filter' then v_old.filter
-        when v_changes -> 'filter' <> 'null' then p_changes -> 'filter'
-    end;
-    if not v_changes ? 'dead_letter_topic_id' then
-        v_dead_letter_topic_key := v_old.dead_letter_topic_key;
-    end if;
-
-    update pubsub_data.subscriptions s
-    set filter = v_filter,
-        filter_path = case when v_changes ? 'filter'
-            then pubsub.compile_filter(v_filter::jsonb) else s.filter_path end,
-        attribute_filter_path = case when v_changes ? 'filter'
-            then pubsub.compile_attribute_filter(v_filter::jsonb) else s.attribute_filter_path end,
-        filter_values = case when v_changes ? 'filter'
-            then pubsub.count_filter_values(v_filter::jsonb) else s.filter_values end,
-        max_delivery_attempts = (v_new ->> 'max_delivery_attempts')::numeric,
-        backoff_min_seconds = (v_new ->> 'backoff_min_seconds')::numeric,
-        backoff_max_seconds = (v_new ->> 'backoff_max_seconds')::numeric,
-        ack_deadline_seconds = (v_new ->> 'ack_deadline_seconds')::numeric,
-        enable_ordering = (v_new ->> 'enable_ordering')::boolean,
-        ordering_failure = v_new ->> 'ordering_failure',
-        fairness_key = v_new ->> 'fairness_key',
-        max_in_flight = (v_new ->> 'max_in_flight')::numeric,
-        max_in_flight_per_consumer = (v_new ->> 'max_in_flight_per_consumer')::numeric,
-        max_rate = (v_new ->> 'max_rate')::numeric,
-        message_ttl_seconds = (v_new ->> 'message_ttl_seconds')::numeric,
-        dead_letter_expired = (v_new ->> 'dead_letter_expired')::boolean,
-        dead_letter_topic_key = v_dead_letter_topic_key
-    where s.topic_key = v_old.topic_key and s.subscription_key = v_old.subscription_key;
+    v_new := pubsub.changed_settings(v_old.settings, v_changes);
+    perform pubsub.save_settings(v_old.topic_key, v_old.subscription_key, v_new,
+        case
+            when not v_changes ? 'filter' then v_old.filter
+            when v_changes -> 'filter' <> 'null' then p_changes -> 'filter'
+        end,
+        case when v_changes ? 'dead_letter_topic_id' then v_dead_letter_topic_key
+            else v_old.dead_letter_topic_key end);
 
     -- what is leased now was counted by the old rule
     if v_old.counts_by_consumer

@@ -28,7 +28,7 @@ comment on function pubsub.check_message_retention is
  *
  * In       p_message_retention_seconds: how long messages are kept for replay; null: as long as the
  *          server keeps them
- * Errors   PS409 the id is taken · PS422 (id) bad characters or length,
+ * Errors   PS409 the id is taken · PS422 (id) its characters or length,
  *          (message_retention_seconds) not 0 to 31536000 · PS503 the sequences are behind
  */
 create function pubsub.create_topic(
@@ -40,10 +40,7 @@ as $$
 declare
     v_topic_key bigint;
 begin
-    if p_topic_id is null or p_topic_id !~ '^[a-zA-Z0-9._-]{1,128}$' then
-        perform pubsub.fail_validation('id',
-            'topic id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
-    end if;
+    perform pubsub.check_id('topic', p_topic_id);
     perform pubsub.check_message_retention(p_message_retention_seconds);
     insert into pubsub_data.topics as t (topic_id, message_retention_seconds)
     values (p_topic_id, p_message_retention_seconds)
@@ -125,7 +122,7 @@ declare
     v_changes constant jsonb := p_changes;
     v_retention constant jsonb := v_changes -> 'message_retention_seconds';
 begin
-    perform pubsub.check_changes(v_changes, array['message_retention_seconds']);
+    perform pubsub.check_setting_names(v_changes, array['message_retention_seconds']);
     if jsonb_typeof(v_retention) not in ('number', 'null') then
         perform pubsub.fail_validation('message_retention_seconds',
             'message_retention_seconds must be 0 to 31536000');

@@ -94,15 +94,16 @@ comment on function pubsub.dead_letter_deliveries is
     'End deliveries for good: keep, publish, park or skip them, as their subscription says.';
 
 /*
- * bury_deliveries — make deliveries dead letters, or publish them to the dead letter topic.
+ * publish_dead_letters — publish deliveries to the dead letter topic, if there is one.
  *
  * In       p_places: the ctids of the rows, which the caller has locked
+ * Out      the places of those that were not, and so are to be kept
  * Locks    the dead letter topic, so that it is not deleted before what it gets is committed
  */
-create function pubsub.bury_deliveries(
+create function pubsub.publish_dead_letters(
     p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text
 )
-returns void
+returns tid[]
 language plpgsql volatile
 set enable_seqscan = off
 as $$
@@ -110,7 +111,6 @@ declare
     v_dead_letter_topic_key bigint;
     v_marks jsonb;
     v_published record;
-    v_kept tid[] := p_places;
 begin
     select s.dead_letter_topic_key, jsonb_build_object(
         'dead_letter_subscription', s.subscription_id, 'dead_letter_topic', t.topic_id,
@@ -124,47 +124,69 @@ begin
     from pubsub_data.topics t
     where t.topic_key = v_dead_letter_topic_key
     for key share skip locked;
-
-    if v_dead_letter_topic_key is not null then
-        select array_agg(d.place) as places,
-            array_agg(m.payload order by d.message_id) as payloads,
-            array_agg(coalesce(m.attributes, '{}') || v_marks || jsonb_build_object(
-                'dead_letter_message_id', d.message_id,
-                'dead_letter_attempts', d.attempts::text) order by d.message_id) as attributes,
-            array_agg(m.ordering_key order by d.message_id) as ordering_keys,
-            array_agg(m.priority order by d.message_id) as priorities
-        into v_published
-        from unnest(p_places) as p (place)
-        cross join lateral (
-            select x.ctid as place, x.message_id, x.attempts
-            from pubsub_data.deliveries x
-            where x.ctid = p.place
-            limit 1
-        ) d
-        cross join lateral (
-            select x.payload, x.attributes, x.ordering_key, x.priority
-            from pubsub_data.messages x
-            where x.topic_key = p_topic_key and x.message_id = d.message_id
-            limit 1
-        ) m
-        where not coalesce(m.attributes, '{}') ? 'dead_letter_message_id';
-        if v_published.places is not null then
-            -- whoever holds a subscription there may wait for deliveries here
-            perform pubsub.publish_to_topic(v_dead_letter_topic_key, v_published.payloads,
-                v_published.attributes, null, null, v_published.ordering_keys,
-                v_published.priorities, p_waits => false);
-            perform pubsub.drop_deliveries(
-                p_topic_key, p_subscription_key, v_published.places);
-            v_kept := array(
-                select p.place from unnest(p_places) as p (place)
-                where p.place <> all(v_published.places)
-            );
-        end if;
+    if v_dead_letter_topic_key is null then
+        return p_places;
     end if;
+
+    select array_agg(d.place) as places,
+        array_agg(m.payload order by d.message_id) as payloads,
+        array_agg(coalesce(m.attributes, '{}') || v_marks || jsonb_build_object(
+            'dead_letter_message_id', d.message_id,
+            'dead_letter_attempts', d.attempts::text) order by d.message_id) as attributes,
+        array_agg(m.ordering_key order by d.message_id) as ordering_keys,
+        array_agg(m.priority order by d.message_id) as priorities
+    into v_published
+    from unnest(p_places) as p (place)
+    cross join lateral (
+        select x.ctid as place, x.message_id, x.attempts
+        from pubsub_data.deliveries x
+        where x.ctid = p.place
+        limit 1
+    ) d
+    cross join lateral (
+        select x.payload, x.attributes, x.ordering_key, x.priority
+        from pubsub_data.messages x
+        where x.topic_key = p_topic_key and x.message_id = d.message_id
+        limit 1
+    ) m
+    where not coalesce(m.attributes, '{}') ? 'dead_letter_message_id';
+    if v_published.places is null then
+        return p_places;
+    end if;
+    -- whoever holds a subscription there may wait for deliveries here
+    perform pubsub.insert_messages(v_dead_letter_topic_key, v_published.payloads,
+        v_published.attributes, null, null, v_published.ordering_keys, v_published.priorities,
+        p_waits => false);
+    perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_published.places);
+    return array(
+        select p.place from unnest(p_places) as p (place)
+        where p.place <> all(v_published.places)
+    );
+end
+$$;
+
+comment on function pubsub.publish_dead_letters is
+    'Publish deliveries to the dead letter topic, if there is one; returns the places of the others.';
+
+/*
+ * bury_deliveries — make deliveries dead letters, or publish them to the dead letter topic.
+ *
+ * In       p_places: the ctids of the rows, which the caller has locked
+ */
+create function pubsub.bury_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_reason text
+)
+returns void
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_kept constant tid[] := pubsub.publish_dead_letters(
+        p_topic_key, p_subscription_key, p_places, p_reason);
+begin
     if v_kept = '{}' then
         return;
     end if;
-
     with buried as (
         insert into pubsub_data.dead_letters (
             topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,

@@ -290,7 +290,6 @@ begin
     ) <= c_few then
         return p_payload @@ p_path;
     end if;
-    -- no object: it is going to be refused
     return jsonb_typeof(p_payload) = 'object' and (pubsub.match_objects(array[p_payload],
         case when jsonb_typeof(p_filter -> 'attributes') = 'object'
             then p_filter - 'attributes' else p_filter end))[1];
@@ -301,8 +300,8 @@ comment on function pubsub.match_long_filter is
     'Whether a payload matches a filter of many values, at a cost of their sum.';
 
 /*
- * payload_passes — whether a payload matches a compiled filter. Attributes need no choice: they are
- * few, and no arrays.
+ * payload_passes — whether a payload matches a compiled filter, which none does that is no object.
+ * Attributes need no choice: they are few, and no arrays.
  *
  * In       p_path: of compile_filter, not null · p_values: of count_filter_values
  */
@@ -320,8 +319,31 @@ begin atomic
                 and pg_column_compression(p_payload) is null
         then p_payload @@ p_path
         else pubsub.match_long_filter(p_payload, p_path, p_filter, p_values)
-    end;
+    end
+    -- a path looks into the elements of an array, too
+    and jsonb_typeof(p_payload) = 'object';
 end;
 
 comment on function pubsub.payload_passes is
     'Whether a payload matches a compiled filter; the cost is the sum of both, not the product.';
+
+/*
+ * passes_filter — whether a message matches a compiled filter.
+ *
+ * In       the columns of a subscription that has it, or what compile_filter, count_filter_values and
+ *          compile_attribute_filter say of one; a null path lets everything pass
+ */
+create function pubsub.passes_filter(
+    p_payload jsonb, p_attributes jsonb, p_path jsonpath, p_filter jsonb, p_values int,
+    p_attribute_path jsonpath
+)
+returns boolean
+-- no SET, no strict: it is inlined
+language sql stable parallel safe
+begin atomic
+    select (p_path is null or pubsub.payload_passes(p_payload, p_path, p_filter, p_values))
+        and (p_attribute_path is null or coalesce(p_attributes, '{}') @@ p_attribute_path);
+end;
+
+comment on function pubsub.passes_filter is
+    'Whether a message matches a compiled filter, payload and attributes.';

@@ -13,9 +13,8 @@ create function pubsub.matches_filter(
 returns boolean
 language sql immutable parallel safe
 begin atomic
-    select coalesce(pubsub.payload_passes(p_payload, f.path, p_filter,
-            pubsub.count_filter_values(p_filter)), f.path is null)
-        and coalesce(coalesce(p_attributes, '{}') @@ a.path, a.path is null)
+    select coalesce(pubsub.passes_filter(p_payload, p_attributes, f.path, p_filter,
+        pubsub.count_filter_values(p_filter), a.path), false)
     from pubsub.compile_filter(p_filter) as f (path),
         pubsub.compile_attribute_filter(p_filter) as a (path);
 end;
@@ -93,15 +92,17 @@ begin
     -- what is not a filter is refused, not explained
     perform pubsub.compile_filter(p_filter);
     return query
-        select e.path, e.matches
+        select e.path, e.matches and part.is_object
         from (
-            values (p_payload, case when v_of_attributes
+            values (p_payload, jsonb_typeof(p_payload) = 'object', case when v_of_attributes
                     then p_filter - 'attributes' else p_filter end),
-                (jsonb_build_object('attributes', coalesce(p_attributes, '{}')),
+                (jsonb_build_object('attributes', coalesce(p_attributes, '{}')), true,
                     case when v_of_attributes
                         then jsonb_build_object('attributes', p_filter -> 'attributes') end)
-        ) part (object, fields)
-        cross join lateral pubsub.explain_fields(array[part.object], false, part.fields, '{}') e
+        ) part (object, is_object, fields)
+        cross join lateral pubsub.explain_fields(
+            array[case when part.is_object then part.object else '{}' end], false, part.fields,
+            '{}') e
         order by e.path;
 end
 $$;

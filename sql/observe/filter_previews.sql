@@ -42,14 +42,10 @@ begin
         -- payloads may be large, so only ids are kept until the samples are known
         with looked_at as materialized (
             select m.message_id,
-                (v_path is null
-                    or pubsub.payload_passes(m.payload, v_path, p_filter::jsonb, v_values))
-                and (v_attribute_path is null
-                    or coalesce(m.attributes, '{}') @@ v_attribute_path)
-                and (v_own.filter_path is null or pubsub.payload_passes(m.payload,
-                    v_own.filter_path, v_own.filter, v_own.filter_values))
-                and (v_own.attribute_filter_path is null
-                    or coalesce(m.attributes, '{}') @@ v_own.attribute_filter_path) as matches
+                pubsub.passes_filter(m.payload, m.attributes, v_path, p_filter::jsonb, v_values,
+                    v_attribute_path)
+                and pubsub.passes_filter(m.payload, m.attributes, v_own.filter_path, v_own.filter,
+                    v_own.filter_values, v_own.attribute_filter_path) as matches
             from pubsub_data.messages m
             where m.topic_key = v_topic_key
             order by m.message_id desc

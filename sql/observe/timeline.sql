@@ -175,12 +175,9 @@ begin
                 case
                     when d.state is not null or last.event is not null then null
                     -- what compares a text with a number is neither true nor false
-                    when v_message.payload is not null and ((s.filter_path is null
-                            or pubsub.payload_passes(v_message.payload, s.filter_path,
-                                s.filter::jsonb, s.filter_values))
-                        and (s.attribute_filter_path is null or
-                            coalesce(v_message.attributes, '{}') @@ s.attribute_filter_path)
-                        ) is not true
+                    when v_message.payload is not null and pubsub.passes_filter(
+                        v_message.payload, v_message.attributes, s.filter_path, s.filter::jsonb,
+                        s.filter_values, s.attribute_filter_path) is not true
                     then (
                         select 'does not match the filter: '
                             || string_agg(array_to_string(x.path, '.'), ', ' order by x.path)

@@ -100,14 +100,20 @@ as $$
     ), woken as (
         -- a claim that has read past a waiting message finds it again only by its wake-up
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select p_topic_key, a.subscription_key, due.due_at,
-            array_agg(a.message_id order by a.message_id)
-        from added a
-        cross join lateral (
-            values (nullif(a.visible_at, '-infinity')), (a.expires_at)
-        ) as due (due_at)
-        where due.due_at is not null
-        group by a.subscription_key, due.due_at
+        select p_topic_key, w.subscription_key, w.due_at,
+            array_agg(w.message_id order by w.message_id)
+        from (
+            select a.subscription_key, a.message_id, due.due_at,
+                -- a claim takes a wake-up as a whole
+                row_number() over (
+                    partition by a.subscription_key, due.due_at order by a.message_id) / 1000 as part
+            from added a
+            cross join lateral (
+                values (nullif(a.visible_at, '-infinity')), (a.expires_at)
+            ) as due (due_at)
+            where due.due_at is not null
+        ) w
+        group by w.subscription_key, w.due_at, w.part
     ), lanes as materialized (
         select distinct s.subscription_key, s.fairness_key is not null as fair, s.has_priorities,
             a.lane
@@ -142,153 +148,80 @@ comment on function pubsub.note_deliveries is
     'Let claims know of new deliveries that wait, expire or have a lane.';
 
 /*
- * publish_to_topic — store and deliver messages whose extras were checked.
+ * insert_messages — store and deliver messages that were checked.
  *
  * In       the arrays: null, or one element per payload; p_message_ids: of new_message_ids; p_waits:
  *          as in note_deliveries
  * Out      message_ids: in the order of p_payloads; subscription_keys: who got any
- * Errors   PS422 (messages) not an object
  * Locks    nothing that another publish or claim waits for, but for what note_deliveries says
  */
-create function pubsub.publish_to_topic(
-    p_topic_key bigint,
-    p_payloads jsonb[],
-    p_attributes jsonb[] default null,
-    p_deliver_at timestamptz[] default null,
-    p_expires_at timestamptz[] default null,
-    p_ordering_keys text[] default null,
-    p_priorities smallint[] default null,
-    p_message_ids uuid[] default null,
-    p_waits boolean default true,
-    out message_ids uuid[],
-    out subscription_keys bigint[]
+create function pubsub.insert_messages(
+    p_topic_key bigint, p_payloads jsonb[], p_attributes jsonb[], p_deliver_at timestamptz[],
+    p_expires_at timestamptz[], p_ordering_keys text[], p_priorities smallint[],
+    p_message_ids uuid[] default null, p_waits boolean default true,
+    out message_ids uuid[], out subscription_keys bigint[]
 )
 language plpgsql volatile
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_now timestamptz := clock_timestamp();
-    -- the first 64 bits of a UUIDv7: milliseconds, version 7, twelve zero bits; a float
-    -- holds microseconds exactly and is faster than a numeric
-    v_prefix text := '0' || to_hex(
-        ((date_part('epoch', v_now) * 1000000)::bigint / 1000 << 16) | 28672);
-    v_objects bigint;
+    v_now constant timestamptz := clock_timestamp();
     v_to_note boolean;
 begin
-    -- twice the same, once for payloads alone: each array more costs ordinary publishes some percent
-    if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
-        p_message_ids) = 0
-    then
-        with fresh as materialized (
-            select (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid
-                    as message_id,
-                m.payload
-            from unnest(p_payloads) as m (payload)
-            where m.payload is not null
-        ), stored as (
-            insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
-            select p_topic_key, f.message_id, f.payload, v_now
-            from fresh f
-        ), delivered as (
-            insert into pubsub_data.deliveries (
-                topic_key, subscription_key, message_id, expires_at, lane, is_large
-            )
-            select p_topic_key, s.subscription_key, f.message_id,
-                v_now + make_interval(secs => s.message_ttl_seconds),
-                pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null),
-                nullif(pg_column_size(f.payload) > 512, false)
-            from pubsub_data.subscriptions s
-            join fresh f on (s.filter_path is null or pubsub.payload_passes(
-                    f.payload, s.filter_path, s.filter::jsonb, s.filter_values))
-                and (s.attribute_filter_path is null or '{}' @@ s.attribute_filter_path)
-            where s.topic_key = p_topic_key
-            returning subscription_key, expires_at, lane
-        ), counted as (
-            insert into pubsub_data.counters (topic_key, subscription_key, backlog)
-            select p_topic_key, d.subscription_key, count(*)
-            from delivered d
-            group by d.subscription_key
-            returning subscription_key
+    with fresh as materialized (
+        select m.*
+        from unnest(coalesce(p_message_ids, pubsub.new_message_ids(cardinality(p_payloads))),
+                p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities)
+            as m (message_id, payload, attributes, deliver_at, expires_at, ordering_key, priority)
+    ), stored as (
+        insert into pubsub_data.messages (
+            topic_key, message_id, payload, attributes, ordering_key, priority, published_at,
+            expires_at, deliver_at
         )
-        select coalesce(array_agg(f.message_id), '{}'),
-            count(*) filter (where jsonb_typeof(f.payload) = 'object'),
-            array(select c.subscription_key from counted c),
-            exists (
-                select from delivered d where d.lane is not null or d.expires_at is not null
-            )
-        into publish_to_topic.message_ids, v_objects, publish_to_topic.subscription_keys, v_to_note
-        from fresh f;
-    else
-        with fresh as materialized (
-            select coalesce(m.message_id,
-                    (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid)
-                    as message_id,
-                m.payload, m.attributes, m.deliver_at, m.expires_at, m.ordering_key, m.priority
-            from unnest(p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
-                    p_priorities, p_message_ids)
-                as m (payload, attributes, deliver_at, expires_at, ordering_key, priority,
-                    message_id)
-            where m.payload is not null
-        ), stored as (
-            insert into pubsub_data.messages (
-                topic_key, message_id, payload, attributes, ordering_key, priority, published_at,
-                expires_at, deliver_at
-            )
-            select p_topic_key, f.message_id, f.payload, f.attributes, f.ordering_key, f.priority,
-                v_now, f.expires_at, case when f.deliver_at > v_now then f.deliver_at end
-            from fresh f
-        ), delivered as (
-            insert into pubsub_data.deliveries (
-                topic_key, subscription_key, message_id, visible_at, expires_at, lane, is_large
-            )
-            select p_topic_key, s.subscription_key, f.message_id,
-                coalesce(f.deliver_at, '-infinity'),
-                least(f.expires_at, greatest(v_now, f.deliver_at)
-                    + make_interval(secs => s.message_ttl_seconds)),
-                pubsub.delivery_lane(
-                    s.enable_ordering, s.fairness_key, f.ordering_key, f.attributes, f.priority),
-                nullif(pg_column_size(f.payload) + coalesce(pg_column_size(f.attributes), 0) > 512,
-                    false)
-            from pubsub_data.subscriptions s
-            join fresh f on (s.filter_path is null or pubsub.payload_passes(
-                    f.payload, s.filter_path, s.filter::jsonb, s.filter_values))
-                and (s.attribute_filter_path is null
-                    or coalesce(f.attributes, '{}') @@ s.attribute_filter_path)
-            where s.topic_key = p_topic_key
-            returning subscription_key, visible_at, expires_at, lane
-        ), counted as (
-            insert into pubsub_data.counters (
-                topic_key, subscription_key, due_at, backlog, waiting
-            )
-            select p_topic_key, d.subscription_key, pubsub.counter_time(d.visible_at), count(*),
-                count(*) filter (where d.visible_at > v_now)
-            from delivered d
-            group by d.subscription_key, pubsub.counter_time(d.visible_at)
-            returning subscription_key
+        select p_topic_key, f.message_id, f.payload, f.attributes, f.ordering_key, f.priority,
+            v_now, f.expires_at, case when f.deliver_at > v_now then f.deliver_at end
+        from fresh f
+    ), delivered as (
+        insert into pubsub_data.deliveries (
+            topic_key, subscription_key, message_id, visible_at, expires_at, lane, is_large
         )
-        select coalesce(array_agg(f.message_id), '{}'),
-            count(*) filter (where jsonb_typeof(f.payload) = 'object'),
-            array(select distinct c.subscription_key from counted c),
-            exists (
-                select from delivered d
-                where d.lane is not null or d.expires_at is not null
-                    or d.visible_at > '-infinity'
-            )
-        into publish_to_topic.message_ids, v_objects, publish_to_topic.subscription_keys, v_to_note
-        from fresh f;
-    end if;
-
-    -- looked at last, in passing: nothing is kept of a publish that is refused
-    if v_objects <> cardinality(p_payloads) then
-        perform pubsub.check_payloads(p_payloads, null);
-    end if;
+        select p_topic_key, s.subscription_key, f.message_id, coalesce(f.deliver_at, '-infinity'),
+            least(f.expires_at, greatest(v_now, f.deliver_at)
+                + make_interval(secs => s.message_ttl_seconds)),
+            pubsub.delivery_lane(
+                s.enable_ordering, s.fairness_key, f.ordering_key, f.attributes, f.priority),
+            nullif(pg_column_size(f.payload) + coalesce(pg_column_size(f.attributes), 0) > 512,
+                false)
+        from pubsub_data.subscriptions s
+        join fresh f on pubsub.passes_filter(f.payload, f.attributes, s.filter_path,
+            s.filter::jsonb, s.filter_values, s.attribute_filter_path)
+        where s.topic_key = p_topic_key
+        returning subscription_key, visible_at, expires_at, lane
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, backlog, waiting
+        )
+        select p_topic_key, d.subscription_key, pubsub.counter_time(d.visible_at), count(*),
+            count(*) filter (where d.visible_at > v_now)
+        from delivered d
+        group by d.subscription_key, pubsub.counter_time(d.visible_at)
+        returning subscription_key
+    )
+    select coalesce(array_agg(f.message_id), '{}'),
+        array(select distinct c.subscription_key from counted c),
+        exists (
+            select from delivered d
+            where d.lane is not null or d.expires_at is not null or d.visible_at > '-infinity'
+        )
+    into insert_messages.message_ids, insert_messages.subscription_keys, v_to_note
+    from fresh f;
     if v_to_note then
         perform pubsub.note_deliveries(
-            p_topic_key, publish_to_topic.subscription_keys, publish_to_topic.message_ids, p_waits);
+            p_topic_key, insert_messages.subscription_keys, insert_messages.message_ids, p_waits);
     end if;
 end
 $$;
 
-comment on function pubsub.publish_to_topic is
-    'Publish checked messages by topic key: the form that can be routed to the node of a topic.';
+comment on function pubsub.insert_messages is
+    'Store checked messages, and deliver them to the subscriptions that they are for.';

@@ -6,6 +6,26 @@
  */
 
 /*
+ * check_idempotency_window
+ *
+ * Errors   PS422 (idempotency_window_seconds)
+ */
+create function pubsub.check_idempotency_window(p_seconds int)
+returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    if p_seconds is null or p_seconds not between 60 and 604800 then
+        perform pubsub.fail_validation('idempotency_window_seconds',
+            'idempotency_window_seconds must be 60 to 604800');
+    end if;
+end
+$$;
+
+comment on function pubsub.check_idempotency_window is
+    'Refuse a window of idempotency keys that is out of range.';
+
+/*
  * claim_message_keys — take the keys that are free for the messages that carry them.
  *
  * In       p_keys, p_message_ids: by position; a message without a key has a null one

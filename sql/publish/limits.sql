@@ -66,30 +66,29 @@ comment on function pubsub.check_messages is
     'Refuse what cannot be published: PS422 with the field and the position.';
 
 /*
- * check_payloads — refuse payloads that are not objects.
+ * check_payloads — refuse payloads that are not there. Any JSON value is one, null included.
  *
  * Errors   PS422 (messages) with the position as path
  */
-create function pubsub.check_payloads(p_payloads jsonb[], p_skipped boolean[])
+create function pubsub.check_payloads(p_payloads jsonb[], p_skipped boolean[] default null)
 returns void
 language plpgsql immutable parallel safe
 as $$
 declare
-    v_wrong bigint;
+    v_missing bigint;
 begin
-    select min(m.position) - 1 into v_wrong
+    select min(m.position) - 1 into v_missing
     from unnest(p_payloads, p_skipped) with ordinality as m (payload, skipped, position)
-    where m.skipped is not true
-        and (m.payload is null or jsonb_typeof(m.payload) <> 'object');
-    if v_wrong is not null then
-        perform pubsub.fail_validation('messages', 'every message must be a JSON object',
-            jsonb_build_array(v_wrong));
+    where m.payload is null and m.skipped is not true;
+    if v_missing is not null then
+        perform pubsub.fail_validation('messages', 'every message must be a JSON value',
+            jsonb_build_array(v_missing));
     end if;
 end
 $$;
 
 comment on function pubsub.check_payloads is
-    'Refuse payloads that are not objects: PS422 with the position.';
+    'Refuse payloads that are not there: PS422 with the position.';
 
 /*
  * check_attributes — refuse attributes that are not a small map of strings.

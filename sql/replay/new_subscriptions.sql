@@ -31,29 +31,16 @@ comment on function pubsub.start_subscription is
 /*
  * create_subscription
  *
- * In       p_start_from: also the retained messages that were published at or after it, as
+ * In       p_settings: an object of settings, named as get_subscription names them, {"filter": {...}}
+ *          among them; default_settings has the rest
+ *          p_start_from: also the retained messages that were published at or after it, as
  *          start_subscription brings them
- * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) a value out of range, or an
+ * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) unknown, out of range, or an
  *          unknown dead-letter topic · PS503 the sequences are behind
  * Locks    the topic and the dead-letter topic: who deletes one waits
  */
 create function pubsub.create_subscription(
-    p_subscription_id text,
-    p_topic_id text,
-    p_filter json default null,
-    p_max_delivery_attempts int default 5,
-    p_backoff_min_seconds int default 5,
-    p_backoff_max_seconds int default 300,
-    p_ack_deadline_seconds int default null,
-    p_enable_ordering boolean default false,
-    p_ordering_failure text default 'dead_letter',
-    p_fairness_key text default null,
-    p_max_in_flight int default null,
-    p_max_in_flight_per_consumer int default null,
-    p_max_rate int default null,
-    p_message_ttl_seconds int default null,
-    p_dead_letter_expired boolean default false,
-    p_dead_letter_topic_id text default null,
+    p_subscription_id text, p_topic_id text, p_settings json default '{}',
     p_start_from timestamptz default null
 )
 returns table (
@@ -66,32 +53,13 @@ returns table (
 language plpgsql volatile
 as $$
 declare
+    v_settings constant jsonb :=
+        pubsub.changed_settings(pubsub.default_settings(), p_settings::jsonb);
     v_topic_key bigint;
     v_subscription_key bigint;
     v_dead_letter_topic_key bigint;
-    v_filter_path jsonpath := pubsub.compile_filter(p_filter::jsonb);
-    v_attribute_filter_path jsonpath := pubsub.compile_attribute_filter(p_filter::jsonb);
 begin
-    if p_subscription_id is null or p_subscription_id !~ '^[a-zA-Z0-9._-]{1,128}$' then
-        perform pubsub.fail_validation('id',
-            'subscription id must be 1 to 128 characters of a-z, A-Z, 0-9, ".", "_" and "-"');
-    end if;
-    perform pubsub.check_subscription_settings(jsonb_build_object(
-        'max_delivery_attempts', p_max_delivery_attempts,
-        'backoff_min_seconds', p_backoff_min_seconds,
-        'backoff_max_seconds', p_backoff_max_seconds,
-        'ack_deadline_seconds', p_ack_deadline_seconds,
-        'enable_ordering', p_enable_ordering,
-        'ordering_failure', p_ordering_failure,
-        'fairness_key', p_fairness_key,
-        'max_in_flight', p_max_in_flight,
-        'max_in_flight_per_consumer', p_max_in_flight_per_consumer,
-        'max_rate', p_max_rate,
-        'message_ttl_seconds', p_message_ttl_seconds,
-        'dead_letter_expired', p_dead_letter_expired,
-        'dead_letter_topic_id', p_dead_letter_topic_id
-    ));
-
+    perform pubsub.check_id('subscription', p_subscription_id);
     -- a taken id is reported before a missing topic
     if exists (
         select 1 from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id
@@ -104,23 +72,14 @@ begin
     if not found then
         raise exception 'Topic not found' using errcode = 'PS404';
     end if;
-    v_dead_letter_topic_key := pubsub.dead_letter_topic(v_topic_key, p_dead_letter_topic_id);
+    v_dead_letter_topic_key := pubsub.dead_letter_topic(
+        v_topic_key, v_settings ->> 'dead_letter_topic_id');
 
+    -- the settings follow
     insert into pubsub_data.subscriptions as s (
-        topic_key, subscription_id, filter, filter_path, attribute_filter_path, filter_values,
-        max_delivery_attempts, backoff_min_seconds, backoff_max_seconds, ack_deadline_seconds,
-        enable_ordering, ordering_failure, fairness_key, max_in_flight,
-        max_in_flight_per_consumer, max_rate, message_ttl_seconds, dead_letter_expired,
-        dead_letter_topic_key
+        topic_key, subscription_id, max_delivery_attempts, backoff_min_seconds, backoff_max_seconds
     )
-    values (
-        v_topic_key, p_subscription_id, p_filter, v_filter_path, v_attribute_filter_path,
-        pubsub.count_filter_values(p_filter::jsonb),
-        p_max_delivery_attempts, p_backoff_min_seconds, p_backoff_max_seconds,
-        p_ack_deadline_seconds, p_enable_ordering, p_ordering_failure, p_fairness_key,
-        p_max_in_flight, p_max_in_flight_per_consumer, p_max_rate, p_message_ttl_seconds,
-        p_dead_letter_expired, v_dead_letter_topic_key
-    )
+    values (v_topic_key, p_subscription_id, 1, 1, 1)
     on conflict do nothing
     returning s.subscription_key into v_subscription_key;
     if v_subscription_key is null then
@@ -134,6 +93,9 @@ begin
         raise exception 'This subscription already exists' using errcode = 'PS409';
     end if;
     perform pubsub.check_subscription_key(v_topic_key, v_subscription_key);
+    perform pubsub.save_settings(v_topic_key, v_subscription_key, v_settings,
+        case when p_settings::jsonb -> 'filter' <> 'null' then p_settings -> 'filter' end,
+        v_dead_letter_topic_key);
     if p_start_from is not null then
         perform pubsub.start_subscription(p_subscription_id, p_start_from);
     end if;

@@ -79,8 +79,6 @@ declare
     v_attribute_filter_path constant jsonpath := pubsub.compile_attribute_filter(p_filter);
     v_ids uuid[];
     v_dues timestamptz[];
-    v_expiries timestamptz[];
-    v_lanes text[];
     v_dead uuid[];
 begin
     perform 1
@@ -112,23 +110,17 @@ begin
             select x.* from pubsub_data.subscriptions x
             where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
         ) s
-        where (s.filter_path is null or pubsub.payload_passes(
-                m.payload, s.filter_path, s.filter::jsonb, s.filter_values))
-            and (s.attribute_filter_path is null
-                or coalesce(m.attributes, '{}') @@ s.attribute_filter_path)
-            and (v_filter_path is null
-                or pubsub.payload_passes(m.payload, v_filter_path, p_filter, v_filter_values))
-            and (v_attribute_filter_path is null
-                or coalesce(m.attributes, '{}') @@ v_attribute_filter_path)
+        where pubsub.passes_filter(m.payload, m.attributes, s.filter_path, s.filter::jsonb,
+                s.filter_values, s.attribute_filter_path)
+            and pubsub.passes_filter(m.payload, m.attributes, v_filter_path, p_filter,
+                v_filter_values, v_attribute_filter_path)
             and (m.expires_at is null or m.expires_at > v_now)
         on conflict do nothing
-        returning message_id, visible_at, expires_at, lane
+        returning message_id, visible_at
     )
     select array_agg(b.message_id order by b.message_id),
-        array_agg(b.visible_at order by b.message_id),
-        array_agg(b.expires_at order by b.message_id),
-        array_agg(b.lane) filter (where b.lane is not null)
-    into v_ids, v_dues, v_expiries, v_lanes
+        array_agg(b.visible_at order by b.message_id)
+    into v_ids, v_dues
     from back b;
 
     -- dead letters, also those that became one since the statement above began
@@ -149,38 +141,13 @@ begin
         return 0;
     end if;
 
-    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-    select p_topic_key, p_subscription_key, e.due_at, array_agg(e.message_id)
-    from (
-        select d.message_id, w.due_at,
-            row_number() over (partition by w.due_at order by d.message_id) / 1000 as part
-        from unnest(v_ids, v_dues, v_expiries) as d (message_id, visible_at, expires_at)
-        cross join lateral (
-            values (nullif(d.visible_at, '-infinity')), (d.expires_at)
-        ) as w (due_at)
-        where w.due_at is not null
-    ) e
-    group by e.due_at, e.part;
     insert into pubsub_data.counters (topic_key, subscription_key, due_at, backlog, waiting)
     select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), count(*),
         count(*) filter (where d.visible_at > v_now)
     from unnest(v_ids, v_dues) as d (message_id, visible_at)
     where v_dead is null or d.message_id <> all(v_dead)
     group by pubsub.counter_time(d.visible_at);
-    if v_lanes is not null then
-        insert into pubsub_data.fair_lanes (topic_key, subscription_key, lane)
-        select distinct s.topic_key, s.subscription_key, l.lane
-        from unnest(v_lanes) as l (lane)
-        join pubsub_data.subscriptions s
-            on s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
-        where s.fairness_key is not null
-        order by l.lane
-        on conflict do nothing;
-        update pubsub_data.subscriptions s
-        set has_priorities = true
-        where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
-            and not s.has_priorities and not s.enable_ordering and s.fairness_key is null;
-    end if;
+    perform pubsub.note_deliveries(p_topic_key, array[p_subscription_key], v_ids);
     perform pubsub.rewind_subscription(p_topic_key, p_subscription_key, v_ids[1]);
     return cardinality(v_ids) - coalesce(cardinality(v_dead), 0);
 end

@@ -204,9 +204,8 @@ begin
             from pubsub_data.dead_letters l
             where l.topic_key = v_keys.topic_key
                 and l.subscription_key = v_keys.subscription_key
-                and (v_path is null
-                    or pubsub.payload_passes(l.payload, v_path, p_filter::jsonb, v_values))
-                and (v_attribute_path is null or coalesce(l.attributes, '{}') @@ v_attribute_path)
+                and pubsub.passes_filter(l.payload, l.attributes, v_path, p_filter::jsonb, v_values,
+                    v_attribute_path)
             order by l.message_id
             limit coalesce(p_limit, c_most)
             for update skip locked
@@ -215,9 +214,8 @@ begin
     from pubsub_data.dead_letters l
     where l.topic_key = v_keys.topic_key
         and l.subscription_key = v_keys.subscription_key
-        and (v_path is null
-            or pubsub.payload_passes(l.payload, v_path, p_filter::jsonb, v_values))
-        and (v_attribute_path is null or coalesce(l.attributes, '{}') @@ v_attribute_path);
+        and pubsub.passes_filter(l.payload, l.attributes, v_path, p_filter::jsonb, v_values,
+            v_attribute_path);
     return next;
 end
 $$;

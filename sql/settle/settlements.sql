@@ -76,6 +76,62 @@ comment on function pubsub.check_settlements is
     'Refuse what settle_messages cannot be asked for, with its position.';
 
 /*
+ * told_settlements — what settle_messages says of each delivery.
+ *
+ * In       p_positions and the arrays after it: the deliveries that were found, and what was done with
+ *          each since p_since
+ * Out      one row for each of p_message_ids, in order
+ */
+create function pubsub.told_settlements(
+    p_topic_key bigint, p_subscription_key bigint, p_enable_ordering boolean, p_message_ids uuid[],
+    p_positions bigint[], p_fates text[], p_attempts int[], p_lanes text[], p_since timestamptz
+)
+returns table ("position" int, status text, ack_deadline timestamptz)
+language sql stable parallel safe
+-- no SET: it is put into the statement of settle_messages
+begin atomic
+    select w.position::int,
+        case h.fate
+            when 'ack' then 'acked'
+            when 'nack' then 'nacked'
+            when 'extend' then 'extended'
+            when 'spent' then coalesce(f.outcome, 'dead_lettered')
+            when 'reject' then coalesce(f.outcome, 'dead_lettered')
+            else 'lease_lost'
+        end,
+        case when h.fate = 'extend' then (
+            select x.visible_at
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = w.message_id
+            limit 1
+        ) end
+    from unnest(p_message_ids) with ordinality as w (message_id, position)
+    left join unnest(p_positions, p_fates, p_attempts, p_lanes)
+        as h (position, fate, attempts, lane)
+        on h.position = w.position
+    -- the policy of an ordering key may have kept it from the dead letters
+    left join lateral (
+        select x.outcome
+        from pubsub_data.failures x
+        where p_enable_ordering
+            and h.lane is not null
+            and x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.message_id = w.message_id
+            and x.attempt = h.attempts
+            and x.ended_at >= p_since
+            and x.outcome in ('parked', 'skipped')
+        limit 1
+    ) f on h.fate in ('spent', 'reject')
+    order by w.position;
+end;
+
+comment on function pubsub.told_settlements is
+    'What settle_messages says of each delivery: what was done, or that its lease was lost.';
+
+/*
  * settle_messages — settle deliveries, each in its own way, in one go.
  *
  * In       one element per delivery: message and lease, p_actions: ack, nack, reject (to the dead
@@ -103,11 +159,10 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_subscription record;
     v_held record;
-    v_extended_ids uuid[];
-    v_deadlines timestamptz[];
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
-    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer into v_subscription
+    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
+    into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
@@ -176,46 +231,18 @@ begin
             v_held.reject_reasons);
     end if;
     if v_held.extended is not null then
-        select array_agg(e.message_id), array_agg(e.ack_deadline)
-        into v_extended_ids, v_deadlines
-        from pubsub.extend_deliveries(
+        perform pubsub.extend_deliveries(
             v_subscription.topic_key, v_subscription.subscription_key, v_held.extended,
-            v_held.extensions, v_subscription.per_consumer
-        ) e;
+            v_held.extensions, v_subscription.per_consumer);
     end if;
 
     return query
-        select w.position::int,
-            case h.fate
-                when 'ack' then 'acked'
-                when 'nack' then 'nacked'
-                when 'extend' then 'extended'
-                when 'spent' then coalesce(f.outcome, 'dead_lettered')
-                when 'reject' then coalesce(f.outcome, 'dead_lettered')
-                else 'lease_lost'
-            end,
-            case when h.fate = 'extend' then e.ack_deadline end
-        from unnest(p_message_ids) with ordinality as w (message_id, position)
-        left join unnest(v_held.positions, v_held.fates, v_held.attempts, v_held.lanes)
-            as h (position, fate, attempts, lane)
-            on h.position = w.position
-        left join unnest(v_extended_ids, v_deadlines) as e (message_id, ack_deadline)
-            on e.message_id = w.message_id
-        -- the policy of an ordering key may have kept it from the dead letters
-        left join lateral (
-            select x.outcome
-            from pubsub_data.failures x
-            where v_subscription.enable_ordering
-                and h.lane is not null
-                and x.topic_key = v_subscription.topic_key
-                and x.subscription_key = v_subscription.subscription_key
-                and x.message_id = w.message_id
-                and x.attempt = h.attempts
-                and x.ended_at >= v_now
-                and x.outcome in ('parked', 'skipped')
-            limit 1
-        ) f on h.fate in ('spent', 'reject')
-        order by w.position;
+        select t."position", t.status, t.ack_deadline
+        from pubsub.told_settlements(
+            v_subscription.topic_key, v_subscription.subscription_key,
+            v_subscription.enable_ordering, p_message_ids, v_held.positions, v_held.fates,
+            v_held.attempts, v_held.lanes, v_now
+        ) t;
 end
 $$;
 

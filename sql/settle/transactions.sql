@@ -115,6 +115,48 @@ comment on function pubsub.check_still_there is
     'Refuse when topics or subscriptions that were looked up are gone.';
 
 /*
+ * check_transaction — refuse what apply_transaction cannot be asked for.
+ *
+ * In       p_elements: how many each of the arrays has that go with the messages; null: none
+ * Errors   PS422 (acks, publishes)
+ */
+create function pubsub.check_transaction(
+    p_ack_subscription_ids text[], p_ack_message_ids uuid[], p_ack_leases bigint[],
+    p_topic_ids text[], p_messages int, p_elements int[]
+)
+returns void
+language plpgsql immutable parallel safe
+as $$
+declare
+    c_most constant int := 1000;
+    v_acks constant int := coalesce(cardinality(p_ack_message_ids), 0);
+begin
+    if coalesce(cardinality(p_ack_subscription_ids), 0) <> v_acks
+        or coalesce(cardinality(p_ack_leases), 0) <> v_acks
+        or array_position(p_ack_subscription_ids, null) is not null
+        or array_position(p_ack_message_ids, null) is not null
+    then
+        perform pubsub.fail_validation('acks',
+            'acks must have a subscription, a message and a lease each');
+    end if;
+    if coalesce(cardinality(p_topic_ids), 0) <> p_messages
+        or array_position(p_topic_ids, null) is not null
+        or p_messages <> any(p_elements)
+    then
+        perform pubsub.fail_validation('publishes',
+            'publishes must have a topic each, and one element per message in every array');
+    end if;
+    if v_acks + p_messages > c_most then
+        perform pubsub.fail_validation('publishes',
+            'a transaction has at most 1000 acks and messages in sum');
+    end if;
+end
+$$;
+
+comment on function pubsub.check_transaction is
+    'Refuse arrays of a transaction that do not fit each other, or hold too much.';
+
+/*
  * apply_transaction — ack these deliveries and publish these messages, all of it or nothing.
  *
  * In       p_ack_...: one element per delivery; a lease that is null stands for any ·
@@ -145,8 +187,6 @@ returns table (message_id uuid, duplicate boolean)
 language plpgsql volatile rows 100
 as $$
 declare
-    c_most constant int := 1000;
-    v_acks constant int := coalesce(cardinality(p_ack_message_ids), 0);
     v_messages constant int := coalesce(cardinality(p_payloads), 0);
     v_topic_keys bigint[];
     v_locked record;
@@ -156,32 +196,10 @@ declare
     v_duplicates boolean[] := array_fill(null::boolean, array[v_messages]);
     v_published record;
 begin
-    if coalesce(cardinality(p_ack_subscription_ids), 0) <> v_acks
-        or coalesce(cardinality(p_ack_leases), 0) <> v_acks
-        or array_position(p_ack_subscription_ids, null) is not null
-        or array_position(p_ack_message_ids, null) is not null
-    then
-        perform pubsub.fail_validation('acks',
-            'acks must have a subscription, a message and a lease each');
-    end if;
-    if coalesce(cardinality(p_topic_ids), 0) <> v_messages
-        or array_position(p_topic_ids, null) is not null
-        or exists (
-            select from (
-                values (cardinality(p_attributes)), (cardinality(p_deliver_at)),
-                    (cardinality(p_expires_at)), (cardinality(p_ordering_keys)),
-                    (cardinality(p_priorities)), (cardinality(p_idempotency_keys))
-            ) as a (elements)
-            where a.elements <> v_messages
-        )
-    then
-        perform pubsub.fail_validation('publishes',
-            'publishes must have a topic each, and one element per message in every array');
-    end if;
-    if v_acks + v_messages > c_most then
-        perform pubsub.fail_validation('publishes',
-            'a transaction has at most 1000 acks and messages in sum');
-    end if;
+    perform pubsub.check_transaction(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases,
+        p_topic_ids, v_messages, array[cardinality(p_attributes), cardinality(p_deliver_at),
+            cardinality(p_expires_at), cardinality(p_ordering_keys), cardinality(p_priorities),
+            cardinality(p_idempotency_keys)]);
     select array_agg(t.topic_key order by i.position) into v_topic_keys
     from unnest(p_topic_ids) with ordinality as i (topic_id, position)
     left join pubsub_data.topics t on t.topic_id = i.topic_id;
@@ -231,7 +249,7 @@ begin
     loop
         for v_published in
             select p.message_id, coalesce(p.duplicate, false) as duplicate, p.position
-            from pubsub.publish_batch(
+            from pubsub.publish_to_topic(
                 v_topic.topic_key, v_topic.payloads, v_topic.attributes, v_topic.deliver_at,
                 v_topic.expires_at, v_topic.ordering_keys, v_topic.priorities,
                 v_topic.idempotency_keys, null, null, p_idempotency_window_seconds

@@ -19,8 +19,8 @@ begin
         where p.pronamespace = 'pubsub'::regnamespace
             and p.prosqlbody is null
             and p.proname <> all(array[
-                'publish_to_topic', 'claim_deliveries', 'take_due', 'ack_deliveries', 'lock_leases',
-                'wait_for_commit'
+                'publish_to_topic', 'insert_messages', 'claim_deliveries', 'take_due',
+                'ack_deliveries', 'lock_leases', 'wait_for_commit'
             ])
     loop
         execute v_alter;

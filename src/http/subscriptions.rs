@@ -10,17 +10,17 @@ use utoipa::ToSchema;
 
 use super::extract::{JsonBytes, PageParams, PathId, QueryValues, narrowed_by};
 use super::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
-use super::settings::more_settings;
+use super::settings::optional_settings;
 use super::tree::{parse_json, raw_field};
 use super::validation::Fields;
-use super::{body, filters};
+use super::{body, filters, times};
 use crate::app::App;
 use crate::auth::caller::{
     Caller, CallerOnSome, Grants, SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead,
     TopicsPublish, TopicsSubscribe,
 };
 use crate::config::Settings;
-use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
+use crate::db::subscriptions::{NewSettings, NewSubscription, Subscription, SubscriptionMetrics};
 use crate::db::{self, Page};
 use crate::error::Error;
 
@@ -121,7 +121,8 @@ pub async fn create_subscription(
         grants.allow::<TopicsSubscribe>(&new.topic_id)?;
     }
     // whoever rejects a message of it publishes there
-    if let Some(topic_id) = &new.more.dead_letter_topic_id {
+    let dead_letter_topic_id = new.settings.others.get("dead_letter_topic_id");
+    if let Some(topic_id) = dead_letter_topic_id.and_then(Value::as_str) {
         grants.allow::<TopicsPublish>(topic_id)?;
     }
     let created = db::subscriptions::create(&app.pool, &new).await;
@@ -218,20 +219,20 @@ fn new_subscription(
         let ctx = Some(json!({"ge": backoff_min_seconds}));
         fields.refuse("backoff_max_seconds", "greater_than_equal", &msg, ctx);
     }
-    let ack_deadline_seconds = fields
-        .optional("ack_deadline_seconds")
-        .is_some()
-        .then(|| fields.int("ack_deadline_seconds", 1, 1, 43200));
-    let more = more_settings(&mut fields);
+    let mut others = optional_settings(&mut fields);
+    let start_from = times::optional(&mut fields, "start_from");
     fields.finish()?;
+    for (name, value) in [
+        ("max_delivery_attempts", max_delivery_attempts),
+        ("backoff_min_seconds", backoff_min_seconds),
+        ("backoff_max_seconds", backoff_max_seconds),
+    ] {
+        others.insert(name.to_owned(), json!(value));
+    }
     Ok(NewSubscription {
         id,
         topic_id,
-        filter,
-        max_delivery_attempts,
-        backoff_min_seconds,
-        backoff_max_seconds,
-        ack_deadline_seconds,
-        more,
+        settings: NewSettings { filter, others },
+        start_from,
     })
 }

@@ -61,8 +61,7 @@ async fn world(seed: u64) -> World {
         let (shortest, longest) = BACKOFF;
         write!(
             setup,
-            "select pubsub.create_subscription('{name}', 't', null, {MAX_ATTEMPTS}, {shortest}, \
-             {longest}, p_enable_ordering => {ordered}, p_ordering_failure => '{spent}');"
+            "select pubsub.create_subscription('{name}', 't', json_build_object('max_delivery_attempts', {MAX_ATTEMPTS}, 'backoff_min_seconds', {shortest}, 'backoff_max_seconds', {longest}, 'enable_ordering', {ordered}, 'ordering_failure', '{spent}'));"
         )
         .unwrap();
         let spent = match spent {

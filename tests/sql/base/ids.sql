@@ -91,3 +91,16 @@ begin
     assert pubsub.oldest_open_id() > pubsub.id_at(clock_timestamp() - interval '1 hour'), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'an id has 1 to 600 characters, none of them space or control';
+begin
+    assert pg_temp.refusal($q$select pubsub.check_id('topic', repeat('x', 601))$q$)
+        = 'PS422(id) topic id must be 1 to 600 characters without space or control characters',
+        c_proves;
+    assert pg_temp.refusal($q$select pubsub.check_id('topic', e'a\tb')$q$) is not null, c_proves;
+    assert pg_temp.refusal($q$select pubsub.check_id('topic', 'persistent://a/b/c')$q$) is null,
+        c_proves;
+end
+$$;

@@ -136,7 +136,7 @@ declare
 begin
     perform pubsub.create_topic('folded-holders');
     perform pubsub.create_subscription('folded-holders', 'folded-holders',
-        p_max_in_flight_per_consumer => 10);
+        '{"max_in_flight_per_consumer": 10}');
     perform pg_temp.publish('folded-holders', 3);
     perform pubsub.consume_messages('folded-holders', 'first', 2);
     perform pubsub.consume_messages('folded-holders', 'second', 1);

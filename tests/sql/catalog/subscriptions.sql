@@ -89,7 +89,7 @@ begin
     for v_case in
         select *
         from (values
-            ('changes', '[]'), ('changes', 'null'), ('changes', '1'),
+            ('settings', '[]'), ('settings', 'null'), ('settings', '1'),
             ('id', '{"id": "other"}'), ('topic_id', '{"topic_id": "t"}'),
             ('max_attempts', '{"max_rate": 1, "max_attempts": 1}'),
             ('max_delivery_attempts', '{"max_delivery_attempts": 0}'),
@@ -210,7 +210,7 @@ declare
     v_ids uuid[];
 begin
     perform pubsub.create_topic('was-ordered');
-    perform pubsub.create_subscription('was-ordered', 'was-ordered', p_enable_ordering => true);
+    perform pubsub.create_subscription('was-ordered', 'was-ordered', '{"enable_ordering": true}');
     select array_agg(p.message_id) into v_ids from pubsub.publish_messages('was-ordered',
         array['{"n": 1}', '{"n": 2}']::jsonb[], p_ordering_keys => array['key', 'key']) p;
     assert pg_temp.claim('was-ordered', 1) = v_ids[1:1], c_proves;

@@ -9,8 +9,9 @@ declare
     v_ids uuid[];
 begin
     perform pubsub.create_topic(p_name);
-    perform pubsub.create_subscription(p_name, p_name, p_max_delivery_attempts => p_max_attempts,
-        p_enable_ordering => true, p_ordering_failure => p_failure);
+    perform pubsub.create_subscription(p_name, p_name,
+        json_build_object('max_delivery_attempts', p_max_attempts, 'enable_ordering', true,
+            'ordering_failure', p_failure));
     v_ids := pg_temp.publish(p_name, p_messages);
     update pubsub_data.messages m set ordering_key = 'key' where m.message_id = any(v_ids);
     update pubsub_data.deliveries d set lane = 'key' where d.message_id = any(v_ids);
@@ -157,8 +158,8 @@ declare
 begin
     perform pg_temp.stock('undertaker');
     perform pubsub.create_topic('source');
-    perform pubsub.create_subscription('source', 'source', p_max_delivery_attempts => 1,
-        p_dead_letter_topic_id => 'undertaker');
+    perform pubsub.create_subscription('source', 'source',
+        '{"max_delivery_attempts": 1, "dead_letter_topic_id": "undertaker"}');
     select array_agg(p.message_id) into v_ids from pubsub.publish_messages('source',
         array['{"a": 1}', '{"a": 2}']::jsonb[], array['{"region": "eu"}', null]::jsonb[]) p;
 
@@ -189,10 +190,10 @@ declare
 begin
     perform pubsub.create_topic('ping');
     perform pubsub.create_topic('pong');
-    perform pubsub.create_subscription('ping', 'ping', p_max_delivery_attempts => 1,
-        p_dead_letter_topic_id => 'pong');
-    perform pubsub.create_subscription('pong', 'pong', p_max_delivery_attempts => 1,
-        p_dead_letter_topic_id => 'ping');
+    perform pubsub.create_subscription('ping', 'ping',
+        '{"max_delivery_attempts": 1, "dead_letter_topic_id": "pong"}');
+    perform pubsub.create_subscription('pong', 'pong',
+        '{"max_delivery_attempts": 1, "dead_letter_topic_id": "ping"}');
     perform pg_temp.publish('ping', 1);
 
     for v_round in 1 .. 3 loop
@@ -216,8 +217,8 @@ declare
 begin
     perform pubsub.create_topic('short-lived');
     perform pubsub.create_topic('bereft');
-    perform pubsub.create_subscription('bereft', 'bereft', p_max_delivery_attempts => 1,
-        p_dead_letter_topic_id => 'short-lived');
+    perform pubsub.create_subscription('bereft', 'bereft',
+        '{"max_delivery_attempts": 1, "dead_letter_topic_id": "short-lived"}');
     perform pg_temp.publish('bereft', 1);
     perform pubsub.delete_topic('short-lived');
 
@@ -234,8 +235,8 @@ declare
 begin
     perform pg_temp.stock('shelf');
     perform pubsub.create_topic('hollow');
-    perform pubsub.create_subscription('hollow', 'hollow', p_max_delivery_attempts => 1,
-        p_dead_letter_topic_id => 'shelf');
+    perform pubsub.create_subscription('hollow', 'hollow',
+        '{"max_delivery_attempts": 1, "dead_letter_topic_id": "shelf"}');
     v_ids := pg_temp.publish('hollow', 2);
     perform pg_temp.claim('hollow');
     delete from pubsub_data.messages m where m.message_id = v_ids[1];
@@ -356,8 +357,8 @@ declare
     v_action text;
 begin
     perform pubsub.create_topic('limited');
-    perform pubsub.create_subscription('limited', 'limited', p_enable_ordering => true,
-        p_ordering_failure => 'park', p_max_in_flight_per_consumer => 10);
+    perform pubsub.create_subscription('limited', 'limited',
+        '{"enable_ordering": true, "ordering_failure": "park", "max_in_flight_per_consumer": 10}');
     v_keys := pubsub.subscription_keys('limited');
     v_ids := pg_temp.publish('limited', 3);
     perform pubsub.consume_messages('limited', 'first', 2);
@@ -423,5 +424,21 @@ begin
     ) = v_ids[3:3], c_proves;
     assert not exists (select from pubsub_data.deliveries d where d.message_id = v_ids[2]), c_proves;
     assert pubsub.recount_messages('direct') = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'without a dead letter topic, all places are to be kept';
+    v_places tid[];
+    v_keys record;
+begin
+    perform pg_temp.stock('unpublished', 2);
+    v_keys := pubsub.subscription_keys('unpublished');
+    v_places := array(select d.ctid from pubsub_data.deliveries d
+        where d.topic_key = v_keys.topic_key order by d.message_id);
+
+    assert pubsub.publish_dead_letters(v_keys.topic_key, v_keys.subscription_key, v_places, 'attempts')
+        = v_places, c_proves;
 end
 $$;

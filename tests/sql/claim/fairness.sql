@@ -7,7 +7,7 @@ language plpgsql volatile
 as $$
 begin
     perform pubsub.create_topic(p_name);
-    perform pubsub.create_subscription(p_name, p_name, p_fairness_key => 'tenant');
+    perform pubsub.create_subscription(p_name, p_name, '{"fairness_key": "tenant"}');
 end
 $$;
 

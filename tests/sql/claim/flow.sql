@@ -10,8 +10,9 @@ language plpgsql volatile
 as $$
 begin
     perform pubsub.create_topic(p_name);
-    perform pubsub.create_subscription(p_name, p_name, p_max_in_flight => p_max_in_flight,
-        p_max_in_flight_per_consumer => p_max_in_flight_per_consumer, p_max_rate => p_max_rate);
+    perform pubsub.create_subscription(p_name, p_name,
+        json_build_object('max_in_flight', p_max_in_flight,
+            'max_in_flight_per_consumer', p_max_in_flight_per_consumer, 'max_rate', p_max_rate));
     return pg_temp.publish(p_name, p_messages);
 end
 $$;

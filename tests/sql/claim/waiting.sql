@@ -102,9 +102,9 @@ declare
     c_proves constant text := 'subscriptions whose acks make room say so';
 begin
     perform pubsub.create_topic('room');
-    perform pubsub.create_subscription('ordered', 'room', p_enable_ordering => true);
-    perform pubsub.create_subscription('bounded', 'room', p_max_in_flight => 5);
-    perform pubsub.create_subscription('each', 'room', p_max_in_flight_per_consumer => 5);
+    perform pubsub.create_subscription('ordered', 'room', '{"enable_ordering": true}');
+    perform pubsub.create_subscription('bounded', 'room', '{"max_in_flight": 5}');
+    perform pubsub.create_subscription('each', 'room', '{"max_in_flight_per_consumer": 5}');
 
     assert array(
         select r.subscription_id || ' ' || r.frees || ' ' || r.by_consumer
@@ -121,7 +121,7 @@ declare
     v_look record;
 begin
     perform pubsub.create_topic('held-back');
-    perform pubsub.create_subscription('held-back', 'held-back', p_max_in_flight => 1);
+    perform pubsub.create_subscription('held-back', 'held-back', '{"max_in_flight": 1}');
     perform pg_temp.publish('held-back', 2);
 
     select r.* into v_look from pubsub.ready_subscriptions(array['held-back'], null, null) r;

@@ -83,7 +83,7 @@ declare
 begin
     perform pubsub.create_topic('unclaimed');
     perform pubsub.create_subscription('unclaimed', 'unclaimed');
-    perform pubsub.create_subscription('undead', 'unclaimed', p_dead_letter_expired => true);
+    perform pubsub.create_subscription('undead', 'unclaimed', '{"dead_letter_expired": true}');
     perform pubsub.publish_messages('unclaimed', array['{"n": 1}']::jsonb[],
         p_expires_at => array[clock_timestamp() + interval '1 minute']);
     perform pg_temp.later('unclaimed', '2 minutes');

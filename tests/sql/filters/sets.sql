@@ -109,7 +109,8 @@ declare
     v_ids uuid[];
 begin
     perform pubsub.create_topic('long');
-    perform pubsub.create_subscription('long-' || n, 'long', v_filter) from generate_series(1, 5) n;
+    perform pubsub.create_subscription('long-' || n,
+        'long', json_build_object('filter', v_filter)) from generate_series(1, 5) n;
     perform pubsub.create_subscription('long-all', 'long');
     v_ids := array(select p.message_id from pubsub.publish_messages('long',
         array[v_payload, v_payload || '{"a": ["v7"]}', v_payload || '{"b": 1}']) p);
@@ -120,8 +121,8 @@ begin
         where s.subscription_id like 'long-_'
     ), c_proves;
     -- what was stored is compressed
-    perform pubsub.create_subscription('long-late', 'long', v_filter,
-        p_start_from => now() - interval '1 hour');
+    perform pubsub.create_subscription('long-late', 'long',
+        json_build_object('filter', v_filter), now() - interval '1 hour');
     perform pubsub.advance_jobs();
     assert (select m.available = 1 from pubsub.subscription_metrics('long-late') m), c_proves;
     assert (
@@ -159,5 +160,22 @@ begin
         select array_agg(e.path::text || e.matches order by e.path)
         from pubsub.explain_fields(array['{"a": 1}']::jsonb[], false, '{"a": [1], "b": [2]}', '{}') e
     ) = array['{a}true', '{b}false'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a message passes a filter by payload and attributes; no filter lets all pass';
+    c_filter constant jsonb := '{"n": [1], "attributes": {"region": ["eu"]}}';
+begin
+    assert (
+        select array_agg(pubsub.passes_filter(m.payload, m.attributes, pubsub.compile_filter(c_filter),
+            c_filter, 2, pubsub.compile_attribute_filter(c_filter)) order by m.position)
+        from (values
+            (1, '{"n": 1}'::jsonb, '{"region": "eu"}'::jsonb), (2, '{"n": 1}', null),
+            (3, '{"n": 2}', '{"region": "eu"}'), (4, '[{"n": 1}]', '{"region": "eu"}')
+        ) m (position, payload, attributes)
+    ) = array[true, false, false, false], c_proves;
+    assert pubsub.passes_filter('[]', null, null, null, null, null), c_proves;
 end
 $$;

@@ -8,7 +8,7 @@ declare
     v_ids uuid[] := pg_temp.stock('preview', 30);
     v_rows record;
 begin
-    perform pubsub.create_subscription('preview-late', 'preview', '{"n": [0]}');
+    perform pubsub.create_subscription('preview-late', 'preview', '{"filter": {"n": [0]}}');
 
     select array_agg(p.message_id order by p.message_id desc) as ids, min(p.scanned) as scanned,
         max(p.scanned) as same, max(p.matched) as matched, array_agg(p.payload ->> 'n') as numbers
@@ -94,7 +94,7 @@ declare
     c_proves constant text := 'a preview that may not go past the filter counts and shows what that lets pass';
 begin
     perform pubsub.create_topic('narrow');
-    perform pubsub.create_subscription('narrow', 'narrow', '{"k": ["a"]}');
+    perform pubsub.create_subscription('narrow', 'narrow', '{"filter": {"k": ["a"]}}');
     perform pubsub.publish_messages('narrow', array['{"k": "a"}', '{"k": "b"}', '{"k": "b"}']::jsonb[]);
 
     assert (

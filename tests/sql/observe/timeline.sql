@@ -113,8 +113,9 @@ declare
 begin
     perform pg_temp.stock('why');
     perform pubsub.create_subscription('why-filter', 'why',
-        '{"total": [{"numeric": [">", 100]}], "customer": {"country": ["DE"]}, "n": [1]}');
-    perform pubsub.create_subscription('why-attributes', 'why', '{"attributes": {"region": ["eu"]}}');
+        '{"filter": {"total": [{"numeric": [">", 100]}], "customer": {"country": ["DE"]}, "n": [1]}}');
+    perform pubsub.create_subscription('why-attributes', 'why',
+        '{"filter": {"attributes": {"region": ["eu"]}}}');
     select p.message_id into v_id from pubsub.publish_messages('why',
         array['{"total": 50, "customer": {"country": "BR"}, "n": 1}'::jsonb]) p;
     perform pubsub.create_subscription('why-late', 'why');

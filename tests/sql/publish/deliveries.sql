@@ -65,8 +65,8 @@ begin
     perform pg_temp.stock('keyed');
     select t.topic_key into v_topic_key from pubsub_data.topics t where t.topic_id = 'keyed';
 
-    v_published := pubsub.publish_to_topic(v_topic_key, array['{}', '{}']::jsonb[],
-        p_message_ids => v_ids);
+    v_published := pubsub.insert_messages(v_topic_key, array['{}', '{}']::jsonb[],
+        null, null, null, null, null, v_ids);
 
     assert v_published.message_ids = v_ids, c_proves;
     assert v_published.subscription_keys = array(
@@ -83,8 +83,8 @@ declare
 begin
     perform pubsub.create_topic('lanes');
     perform pubsub.create_subscription('lanes-1-none', 'lanes');
-    perform pubsub.create_subscription('lanes-2-ordered', 'lanes', p_enable_ordering => true);
-    perform pubsub.create_subscription('lanes-3-fair', 'lanes', p_fairness_key => 'tenant');
+    perform pubsub.create_subscription('lanes-2-ordered', 'lanes', '{"enable_ordering": true}');
+    perform pubsub.create_subscription('lanes-3-fair', 'lanes', '{"fairness_key": "tenant"}');
     perform pubsub.publish_messages('lanes', array['{}', '{}']::jsonb[],
         array['{"tenant": "a"}', null]::jsonb[], p_ordering_keys => array['k', null],
         p_priorities => array[null, 3]::smallint[]);
@@ -108,10 +108,10 @@ declare
     c_proves constant text := 'the first priority above 0 is noted in the subscriptions it reaches';
 begin
     perform pubsub.create_topic('ranked');
-    perform pubsub.create_subscription('ranked-1-yes', 'ranked', '{"n": [1]}');
-    perform pubsub.create_subscription('ranked-2-unmatched', 'ranked', '{"n": [2]}');
-    perform pubsub.create_subscription('ranked-3-ordered', 'ranked', p_enable_ordering => true);
-    perform pubsub.create_subscription('ranked-4-fair', 'ranked', p_fairness_key => 'n');
+    perform pubsub.create_subscription('ranked-1-yes', 'ranked', '{"filter": {"n": [1]}}');
+    perform pubsub.create_subscription('ranked-2-unmatched', 'ranked', '{"filter": {"n": [2]}}');
+    perform pubsub.create_subscription('ranked-3-ordered', 'ranked', '{"enable_ordering": true}');
+    perform pubsub.create_subscription('ranked-4-fair', 'ranked', '{"fairness_key": "n"}');
 
     perform pubsub.publish_messages('ranked', array['{"n": 1}']::jsonb[],
         p_priorities => array[0]::smallint[]);
@@ -154,7 +154,7 @@ declare
     c_proves constant text := 'the values of a fairness key are noted once each';
 begin
     perform pubsub.create_topic('tenants');
-    perform pubsub.create_subscription('tenants', 'tenants', p_fairness_key => 'tenant');
+    perform pubsub.create_subscription('tenants', 'tenants', '{"fairness_key": "tenant"}');
     perform pg_temp.publish('tenants', 2);
     perform pubsub.publish_messages('tenants', array['{}', '{}', '{}']::jsonb[],
         array['{"tenant": "a"}', '{"tenant": "b"}', '{"tenant": "a"}']::jsonb[]);
@@ -177,7 +177,7 @@ declare
         'message_ttl_seconds counts from when a message can be consumed; its own expiry may be earlier';
 begin
     perform pubsub.create_topic('short');
-    perform pubsub.create_subscription('short', 'short', p_message_ttl_seconds => 60);
+    perform pubsub.create_subscription('short', 'short', '{"message_ttl_seconds": 60}');
     perform pubsub.publish_messages('short', array['{"n": 1}', '{"n": 2}', '{"n": 3}']::jsonb[],
         p_deliver_at => array[clock_timestamp() + interval '1 hour', null, null],
         p_expires_at => array[null, clock_timestamp() + interval '10 s',
@@ -201,7 +201,7 @@ declare
     c_proves constant text := 'a plain message leaves a subscription at its message_ttl_seconds';
 begin
     perform pubsub.create_topic('leaving');
-    perform pubsub.create_subscription('leaving', 'leaving', p_message_ttl_seconds => 60);
+    perform pubsub.create_subscription('leaving', 'leaving', '{"message_ttl_seconds": 60}');
     perform pubsub.create_subscription('leaving-not', 'leaving');
     perform pg_temp.publish('leaving', 2);
     assert cardinality(pg_temp.claim('leaving', 1)) = 1, c_proves;
@@ -214,5 +214,26 @@ begin
     assert (
         select s.backlog from pubsub.subscriptions s where s.subscription_id = 'leaving'
     ) = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'payloads alone are stored, delivered and told of, and one that is missing refuses all';
+    v_topic_key bigint;
+    v_published record;
+begin
+    perform pg_temp.stock('alone');
+    select t.topic_key into v_topic_key from pubsub_data.topics t where t.topic_id = 'alone';
+
+    v_published := pubsub.publish_to_topic(v_topic_key, array['{}', '7']::jsonb[],
+        null, null, null, null, null, null, null, null, null);
+
+    assert pg_temp.claim('alone') = v_published.message_ids, c_proves;
+    assert cardinality(v_published.subscription_keys) = 1, c_proves;
+    assert pg_temp.refusal(format(
+        $q$select pubsub.publish_to_topic(%s, array['{}', null]::jsonb[],
+            null, null, null, null, null, null, null, null, null)$q$, v_topic_key))
+        like 'PS422(messages) %', c_proves;
 end
 $$;

@@ -151,7 +151,7 @@ declare
     c_proves constant text := 'a publish that is refused leaves its key free';
 begin
     perform pg_temp.stock('refused');
-    assert pg_temp.refusal($q$select pubsub.publish_messages('refused', array['[]']::jsonb[],
+    assert pg_temp.refusal($q$select pubsub.publish_messages('refused', array[null]::jsonb[],
         p_idempotency_keys => '{a}')$q$) like 'PS422(messages)%', c_proves;
 
     assert (
@@ -306,5 +306,39 @@ begin
         = 'PS422(older_than_seconds) older_than_seconds must be 60 to 604800', c_proves;
     assert pg_temp.refusal('select pubsub.cleanup_idempotency_keys(60, 0)')
         = 'PS422(limit) limit must be 1 to 1000000', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a window is a minute to a week';
+begin
+    assert pg_temp.refusal('select pubsub.check_idempotency_window(59)')
+        like 'PS422(idempotency_window_seconds) %', c_proves;
+    assert pg_temp.refusal('select pubsub.check_idempotency_window(null)') is not null, c_proves;
+    assert pg_temp.refusal('select pubsub.check_idempotency_window(604800)') is null, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'publish_once stores what has no key, or a free one, and tells the rest by its first id';
+    v_topic_key bigint;
+    v_first record;
+    v_second record;
+begin
+    perform pg_temp.stock('some');
+    select t.topic_key into v_topic_key from pubsub_data.topics t where t.topic_id = 'some';
+
+    v_first := pubsub.publish_once(v_topic_key, array['1', '2']::jsonb[], null, null, null, null,
+        null, array['a', null], null, null, 60);
+    v_second := pubsub.publish_once(v_topic_key, array['1', '3']::jsonb[], null, null, null, null,
+        null, array['a', null], 'request', null, 60);
+
+    assert v_first.duplicates = array[false, false] and v_second.duplicates = array[true, false]
+        and v_second.message_ids[1] = v_first.message_ids[1], c_proves;
+    assert pg_temp.claim('some') = v_first.message_ids || v_second.message_ids[2], c_proves;
+    assert (select i.message_ids = v_second.message_ids from pubsub_data.idempotency_keys i
+        where i.topic_key = v_topic_key and i.scope = 'request'), c_proves;
 end
 $$;

@@ -21,8 +21,8 @@ begin
     select string_agg(chr(65536 + (random() * 60000)::int), '') into v_key
     from generate_series(1, 1023);
     perform pubsub.create_topic('long');
-    perform pubsub.create_subscription('long-ordered', 'long', p_enable_ordering => true);
-    perform pubsub.create_subscription('long-fair', 'long', p_fairness_key => 'k');
+    perform pubsub.create_subscription('long-ordered', 'long', '{"enable_ordering": true}');
+    perform pubsub.create_subscription('long-fair', 'long', '{"fairness_key": "k"}');
 
     perform pubsub.publish_messages('long', array_fill('{}'::jsonb, array[3]),
         array[jsonb_build_object('k', v_key || 'a'), jsonb_build_object('k', v_key || 'b'),

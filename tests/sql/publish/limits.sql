@@ -127,11 +127,11 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a payload is an object, whether or not the message has more';
+    c_proves constant text := 'a payload is there, whether or not the message has more';
 begin
-    assert pg_temp.fault('', '[]') = 'messages [2] every message must be a JSON object', c_proves;
-    assert pg_temp.fault(', p_priorities => array[1, 1, 1]::smallint[]', '1')
-        = 'messages [2] every message must be a JSON object', c_proves;
+    assert pg_temp.fault('', null) = 'messages [2] every message must be a JSON value', c_proves;
+    assert pg_temp.fault(', p_priorities => array[1, 1, 1]::smallint[]', null)
+        = 'messages [2] every message must be a JSON value', c_proves;
 end
 $$;
 
@@ -154,13 +154,13 @@ do $$
 declare
     c_proves constant text := 'a message that is skipped may be anything';
 begin
-    perform pubsub.check_messages(now(), array['{}', '[]']::jsonb[], array[null, '1']::jsonb[],
+    perform pubsub.check_messages(now(), array['{}', null]::jsonb[], array[null, '1']::jsonb[],
         array[null, 'infinity']::timestamptz[], array[null, '-infinity']::timestamptz[],
         array[null, ''], array[null, 10]::smallint[], array[false, true]);
     perform pubsub.check_payloads(array['{}', null]::jsonb[], array[null, true]);
     perform pubsub.check_attributes(array['{}', '1']::jsonb[], array[null, true]);
     assert pg_temp.refusal(
-        $q$select pubsub.check_messages(now(), array['[]']::jsonb[], null, null, null, null, null)$q$
+        $q$select pubsub.check_messages(now(), array[null]::jsonb[], null, null, null, null, null)$q$
     ) like 'PS422(messages) %', c_proves;
 end
 $$;

@@ -7,8 +7,9 @@ language plpgsql volatile
 as $$
 begin
     perform pubsub.create_topic(p_name);
-    perform pubsub.create_subscription(p_name, p_name, p_max_delivery_attempts => 1,
-        p_enable_ordering => true, p_ordering_failure => p_failure);
+    perform pubsub.create_subscription(p_name, p_name,
+        json_build_object('max_delivery_attempts', 1, 'enable_ordering', true,
+            'ordering_failure', p_failure));
     return array(
         select p.message_id
         from pubsub.publish_messages(p_name, array_fill('{}'::jsonb, array[cardinality(p_keys)]),
@@ -130,8 +131,8 @@ declare
 begin
     perform pg_temp.stock('grave');
     perform pubsub.create_topic('keyed');
-    perform pubsub.create_subscription('keyed', 'keyed', p_max_delivery_attempts => 1,
-        p_dead_letter_topic_id => 'grave');
+    perform pubsub.create_subscription('keyed', 'keyed',
+        '{"max_delivery_attempts": 1, "dead_letter_topic_id": "grave"}');
     perform pubsub.publish_messages('keyed', array['{}']::jsonb[], p_ordering_keys => array['k'],
         p_priorities => array[4]::smallint[]);
 
@@ -150,8 +151,8 @@ declare
     v_ids uuid[];
 begin
     perform pubsub.create_topic('fair');
-    perform pubsub.create_subscription('fair', 'fair', p_max_delivery_attempts => 1,
-        p_fairness_key => 'tenant');
+    perform pubsub.create_subscription('fair', 'fair',
+        '{"max_delivery_attempts": 1, "fairness_key": "tenant"}');
     select array_agg(p.message_id) into v_ids from pubsub.publish_messages('fair',
         array['{}', '{}']::jsonb[], array['{"tenant": "x"}', '{"tenant": "y"}']::jsonb[]) p;
     perform pubsub.nack_messages('fair', pg_temp.claim('fair'));

@@ -8,8 +8,8 @@ declare
 begin
     perform pg_temp.stock('old');
     v_ids := pg_temp.publish_apart('old', 3);
-    perform pubsub.create_subscription('young', 'old', '{"n": [1]}',
-        p_start_from => pubsub.id_time(v_ids[2]));
+    perform pubsub.create_subscription('young', 'old',
+        '{"filter": {"n": [1]}}', pubsub.id_time(v_ids[2]));
 
     assert pg_temp.claim('young') = v_ids[2:3], c_proves;
     select l.* into v_job from pubsub.list_jobs('young') l;
@@ -25,8 +25,6 @@ begin
 end
 $$;
 
-/* Subscriptions: create, get, list, delete. */
-
 do $$
 declare
     c_proves constant text := 'a created subscription is returned, found and listed alike';
@@ -37,8 +35,9 @@ declare
 begin
     perform pubsub.create_topic('fields');
     select * into v_created
-    from pubsub.create_subscription('fields-s', 'fields', '{"b": [1.0],  "a": ["<&>"]}',
-        7, 2, 9, 33);
+    from pubsub.create_subscription('fields-s', 'fields',
+        '{"filter": {"b": [1.0],  "a": ["<&>"]}, "max_delivery_attempts": 7,
+            "backoff_min_seconds": 2, "backoff_max_seconds": 9, "ack_deadline_seconds": 33}');
     select * into v_got from pubsub.get_subscription('fields-s');
     select * into v_listed from pubsub.list_subscriptions() l where l.id = 'fields-s';
 
@@ -62,7 +61,8 @@ begin
     ] loop
         assert (
             select c.filter::text
-            from pubsub.create_subscription('echo', 'echo', v_filter::json) c
+            from pubsub.create_subscription('echo', 'echo',
+                json_build_object('filter', v_filter::json)) c
         ) = v_filter, c_proves || ': ' || v_filter;
         assert (select g.filter::text from pubsub.get_subscription('echo') g) = v_filter,
             c_proves || ': ' || v_filter;
@@ -99,20 +99,24 @@ begin
             ('id', $q$null, 'ranges'$q$),
             ('id', $q$'a b', 'ranges'$q$),
             ('id', $q$e'a\n', 'ranges'$q$),
-            ('id', $q$repeat('a', 129), 'ranges'$q$),
-            ('filter', $q$'s', 'ranges', '{"a": "b"}'$q$),
-            ('filter', $q$'s', 'ranges', '[]'$q$),
-            ('max_delivery_attempts', $q$'s', 'ranges', null, 0$q$),
-            ('max_delivery_attempts', $q$'s', 'ranges', null, -1$q$),
-            ('max_delivery_attempts', $q$'s', 'ranges', null, null$q$),
-            ('backoff_min_seconds', $q$'s', 'ranges', null, 1, 0$q$),
-            ('backoff_min_seconds', $q$'s', 'ranges', null, 1, null$q$),
-            ('backoff_max_seconds', $q$'s', 'ranges', null, 1, 10, 9$q$),
-            ('backoff_max_seconds', $q$'s', 'ranges', null, 1, 10, null$q$),
-            ('ack_deadline_seconds', $q$'s', 'ranges', null, 1, 1, 1, 0$q$),
-            ('ack_deadline_seconds', $q$'s', 'ranges', null, 1, 1, 1, 43201$q$),
+            ('id', $q$repeat('a', 601), 'ranges'$q$),
+            ('settings', $q$'s', 'ranges', '[]'$q$),
+            ('settings', $q$'s', 'ranges', null$q$),
+            ('country', $q$'s', 'ranges', '{"country": ["BR"]}'$q$),
+            ('filter', $q$'s', 'ranges', '{"filter": {"a": "b"}}'$q$),
+            ('filter', $q$'s', 'ranges', '{"filter": []}'$q$),
+            ('max_delivery_attempts', $q$'s', 'ranges', '{"max_delivery_attempts": 0}'$q$),
+            ('max_delivery_attempts', $q$'s', 'ranges', '{"max_delivery_attempts": -1}'$q$),
+            ('max_delivery_attempts', $q$'s', 'ranges', '{"max_delivery_attempts": null}'$q$),
+            ('backoff_min_seconds', $q$'s', 'ranges', '{"backoff_min_seconds": 0}'$q$),
+            ('backoff_min_seconds', $q$'s', 'ranges', '{"backoff_min_seconds": null}'$q$),
+            -- against the default of the other one
+            ('backoff_max_seconds', $q$'s', 'ranges', '{"backoff_max_seconds": 4}'$q$),
+            ('backoff_max_seconds', $q$'s', 'ranges', '{"backoff_max_seconds": null}'$q$),
+            ('ack_deadline_seconds', $q$'s', 'ranges', '{"ack_deadline_seconds": 0}'$q$),
+            ('ack_deadline_seconds', $q$'s', 'ranges', '{"ack_deadline_seconds": 43201}'$q$),
             -- before the topic is looked for
-            ('max_delivery_attempts', $q$'s', 'none', null, 0$q$)
+            ('max_delivery_attempts', $q$'s', 'none', '{"max_delivery_attempts": 0}'$q$)
         ) c (field, arguments)
     loop
         assert pg_temp.refusal(format('select pubsub.create_subscription(%s)', v_case.arguments))
@@ -127,9 +131,11 @@ declare
     v_arguments text;
 begin
     foreach v_arguments in array array[
-        $q$repeat('a', 128), 'ranges'$q$,
-        $q$'lowest', 'ranges', null, 1, 1, 1, 1$q$,
-        $q$'highest', 'ranges', null, 2147483647, 2147483647, 2147483647, 43200$q$
+        $q$repeat('a', 600), 'ranges'$q$,
+        $q$'lowest', 'ranges', '{"max_delivery_attempts": 1, "backoff_min_seconds": 1,
+            "backoff_max_seconds": 1, "ack_deadline_seconds": 1}'$q$,
+        $q$'highest', 'ranges', '{"max_delivery_attempts": 2147483647, "ack_deadline_seconds": 43200,
+            "backoff_min_seconds": 2147483647, "backoff_max_seconds": 2147483647.0}'$q$
     ] loop
         assert pg_temp.refusal(format('select pubsub.create_subscription(%s)', v_arguments))
             is null, c_proves || ': ' || v_arguments;
@@ -180,8 +186,6 @@ begin
 end
 $$;
 
-/* Settings of subscriptions: what they may be, and changing them. */
-
 do $$
 declare
     c_proves constant text := 'every setting that is given to create_subscription is shown';
@@ -190,16 +194,17 @@ begin
     perform pubsub.create_topic('all');
     perform pubsub.create_topic('all-dead');
     select * into v_created from pubsub.create_subscription('all', 'all',
-        p_enable_ordering => true, p_ordering_failure => 'park', p_max_in_flight => 1000000,
-        p_max_in_flight_per_consumer => 10, p_max_rate => 100, p_message_ttl_seconds => 31536000,
-        p_dead_letter_expired => true, p_dead_letter_topic_id => 'all-dead');
+        '{"enable_ordering": true, "ordering_failure": "park", "max_in_flight": 1000000,
+            "max_in_flight_per_consumer": 10, "max_rate": 100, "message_ttl_seconds": 31536000,
+            "dead_letter_expired": true, "dead_letter_topic_id": "all-dead"}');
 
     assert to_jsonb(v_created) @> '{"enable_ordering": true, "ordering_failure": "park",
         "fairness_key": null, "max_in_flight": 1000000, "max_in_flight_per_consumer": 10,
         "max_rate": 100, "message_ttl_seconds": 31536000, "dead_letter_expired": true,
         "dead_letter_topic_id": "all-dead"}', c_proves;
     assert (select g.fairness_key = repeat('k', 256) and not g.enable_ordering
-        from pubsub.create_subscription('fair', 'all', p_fairness_key => repeat('k', 256)) g), c_proves;
+        from pubsub.create_subscription('fair', 'all',
+            json_build_object('fairness_key', repeat('k', 256))) g), c_proves;
     assert (select l::text = v_created::text from pubsub.list_subscriptions() l where l.id = 'all'),
         c_proves;
 end
@@ -213,29 +218,42 @@ begin
     for v_case in
         select *
         from (values
-            ('enable_ordering', 'p_enable_ordering => null'),
-            ('ordering_failure', $q$p_ordering_failure => 'drop'$q$),
-            ('ordering_failure', 'p_ordering_failure => null'),
-            ('fairness_key', $q$p_fairness_key => ''$q$),
-            ('fairness_key', $q$p_fairness_key => repeat('k', 257)$q$),
-            ('fairness_key', $q$p_fairness_key => 'k', p_enable_ordering => true$q$),
-            ('max_in_flight', 'p_max_in_flight => 0'),
-            ('max_in_flight', 'p_max_in_flight => 1000001'),
-            ('max_in_flight_per_consumer', 'p_max_in_flight_per_consumer => 0'),
-            ('max_in_flight_per_consumer', 'p_max_in_flight_per_consumer => 1000001'),
-            ('max_rate', 'p_max_rate => 0'),
-            ('max_rate', 'p_max_rate => 1000001'),
-            ('message_ttl_seconds', 'p_message_ttl_seconds => 0'),
-            ('message_ttl_seconds', 'p_message_ttl_seconds => 31536001'),
-            ('dead_letter_expired', 'p_dead_letter_expired => null'),
-            ('dead_letter_topic_id', $q$p_dead_letter_topic_id => 'none'$q$),
-            ('dead_letter_topic_id', $q$p_dead_letter_topic_id => 'all'$q$)
-        ) c (field, arguments)
+            ('enable_ordering', '{"enable_ordering": null}'),
+            ('ordering_failure', '{"ordering_failure": "drop"}'),
+            ('ordering_failure', '{"ordering_failure": null}'),
+            ('fairness_key', '{"fairness_key": ""}'),
+            ('fairness_key', json_build_object('fairness_key', repeat('k', 257))::text),
+            ('fairness_key', '{"fairness_key": "k", "enable_ordering": true}'),
+            ('max_in_flight', '{"max_in_flight": 0}'),
+            ('max_in_flight', '{"max_in_flight": 1000001}'),
+            ('max_in_flight_per_consumer', '{"max_in_flight_per_consumer": 0}'),
+            ('max_in_flight_per_consumer', '{"max_in_flight_per_consumer": 1000001}'),
+            ('max_rate', '{"max_rate": 0}'),
+            ('max_rate', '{"max_rate": 1000001}'),
+            ('message_ttl_seconds', '{"message_ttl_seconds": 0}'),
+            ('message_ttl_seconds', '{"message_ttl_seconds": 31536001}'),
+            ('dead_letter_expired', '{"dead_letter_expired": null}'),
+            ('dead_letter_topic_id', '{"dead_letter_topic_id": "none"}'),
+            ('dead_letter_topic_id', '{"dead_letter_topic_id": "all"}')
+        ) c (field, settings)
     loop
-        assert pg_temp.refusal(format($q$select pubsub.create_subscription('s', 'all', %s)$q$,
-            v_case.arguments)) like format('PS422(%s) %s%%', v_case.field, v_case.field),
-            c_proves || ': ' || v_case.arguments;
+        assert pg_temp.refusal(format($q$select pubsub.create_subscription('s', 'all', %L)$q$,
+            v_case.settings)) like format('PS422(%s) %s%%', v_case.field, v_case.field),
+            c_proves || ': ' || v_case.settings;
     end loop;
     assert not exists (select from pubsub_data.subscriptions s where s.subscription_id = 's'), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a subscription that says nothing has the default settings';
+begin
+    perform pubsub.create_topic('silent');
+
+    assert (
+        select to_jsonb(c) - array['id', 'topic_id', 'filter', 'created_at']
+        from pubsub.create_subscription('silent', 'silent') c
+    ) = pubsub.default_settings(), c_proves;
 end
 $$;

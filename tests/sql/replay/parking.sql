@@ -10,8 +10,8 @@ declare
     v_keys record;
 begin
     perform pubsub.create_topic(p_name);
-    perform pubsub.create_subscription(p_name, p_name, p_max_delivery_attempts => 1,
-        p_enable_ordering => true, p_ordering_failure => 'park');
+    perform pubsub.create_subscription(p_name, p_name,
+        '{"max_delivery_attempts": 1, "enable_ordering": true, "ordering_failure": "park"}');
     v_keys := pubsub.subscription_keys(p_name);
     v_ids := pg_temp.publish(p_name, p_messages);
     update pubsub_data.messages m set ordering_key = 'key' where m.message_id = any(v_ids);

@@ -205,7 +205,7 @@ declare
     v_keys record;
 begin
     perform pubsub.create_topic('ordered');
-    perform pubsub.create_subscription('ordered', 'ordered', p_enable_ordering => true);
+    perform pubsub.create_subscription('ordered', 'ordered', '{"enable_ordering": true}');
     v_keys := pubsub.subscription_keys('ordered');
     v_ids := array(
         select p.message_id from pubsub.publish_messages('ordered', array['{}', '{}', '{}']::jsonb[],
@@ -246,8 +246,8 @@ begin
         $q$select pubsub.replay_messages('delayed', '{}')$q$,
         $q$select pubsub.seek_subscription_to_snapshot('delayed', 'delayed')$q$,
         $q$select pubsub.delete_subscription('delayed');
-            select pubsub.create_subscription('delayed', 'delayed', p_message_ttl_seconds => 60,
-                p_start_from => '2020-01-01')$q$
+            select pubsub.create_subscription('delayed', 'delayed',
+                '{"message_ttl_seconds": 60}', '2020-01-01')$q$
     ] loop
         perform pubsub.seek_subscription_to_end('delayed');
         assert pg_temp.counts('delayed') like '0 available, 0 delivered, 0 scheduled%', c_proves;

@@ -85,7 +85,7 @@ begin
     assert (select m.dlq from pubsub.subscription_metrics('foreign') m) = 2, c_proves;
     assert pg_temp.claim('own') = v_own, c_proves;
 
-    perform pubsub.create_subscription('own-2', 'own', p_max_delivery_attempts => 1);
+    perform pubsub.create_subscription('own-2', 'own', '{"max_delivery_attempts": 1}');
     v_shared := pg_temp.publish('own');
     perform pubsub.nack_messages('own', pg_temp.claim('own'));
     perform pubsub.nack_messages('own-2', pg_temp.claim('own-2'));

@@ -182,8 +182,8 @@ declare
     v_leases bigint[];
 begin
     perform pubsub.create_topic('each');
-    perform pubsub.create_subscription('each', 'each', p_max_in_flight_per_consumer => 100,
-        p_backoff_min_seconds => 5);
+    perform pubsub.create_subscription('each', 'each',
+        '{"max_in_flight_per_consumer": 100, "backoff_min_seconds": 5}');
     v_keys := pubsub.subscription_keys('each');
     v_ids := pg_temp.publish('each', 5);
     v_leases := array(select c.lease from pubsub.consume_messages('each', 'one') c);

@@ -207,3 +207,16 @@ begin
     ) = array['nacked', 'nacked'], c_proves || ': the limits themselves are not';
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'what was not found has lost its lease; the rest is told in the order asked for';
+    c_ids constant uuid[] := array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()];
+begin
+    assert (
+        select array_agg(t."position" || ' ' || t.status order by t."position")
+        from pubsub.told_settlements(0, 0, false, c_ids, array[3, 1], array['ack', 'reject'],
+            array[1, 1], array[null, null], now()) t
+    ) = array['1 dead_lettered', '2 lease_lost', '3 acked'], c_proves;
+end
+$$;

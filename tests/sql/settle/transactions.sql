@@ -182,7 +182,7 @@ begin
             || pg_temp.refusal(format('select pubsub.apply_transaction(%s)', v_case.arguments));
     end loop;
     assert pg_temp.refusal(format($q$select pubsub.apply_transaction(array['refused'], %L, %L,
-        array['refused'], array['[]']::jsonb[])$q$, v_ids, v_leases)) like 'PS422(%', c_proves;
+        array['refused'], array[null]::jsonb[])$q$, v_ids, v_leases)) like 'PS422(%', c_proves;
     assert (
         select m.acked = 0 and m.delivered = 1 from pubsub.subscription_metrics('refused') m
     ), c_proves || ': a bad message undoes the acks';
@@ -209,5 +209,16 @@ begin
         c_proves;
     assert pg_temp.refusal(format('select pubsub.lock_subscription(%L, %L)', v_keys.topic_key,
         v_keys.subscription_key)) = 'PS404 Subscription not found', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'arrays that do not fit each other are refused, null ones are not looked at';
+begin
+    assert pg_temp.refusal($q$select pubsub.check_transaction('{}', '{}', '{}', '{t}', 1, '{2}')$q$)
+        like 'PS422(publishes) %', c_proves;
+    assert pg_temp.refusal($q$select pubsub.check_transaction('{}', '{}', '{}', '{t}', 1, '{1,null}')$q$)
+        is null, c_proves;
 end
 $$;
