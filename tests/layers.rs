@@ -1,15 +1,18 @@
 //! Rules about the code itself: who may speak SQL, who may know whom, how long a file may be.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use fastpubsub::db::schema::ROUTINES;
 
 /// Longest file, in lines.
 const MAX_LINES: usize = 500;
 
-struct Source {
+pub struct Source {
     /// Relative to the project, such as `src/db/mod.rs`.
-    path: String,
-    text: String,
+    pub path: String,
+    pub text: String,
 }
 
 impl Source {
@@ -25,7 +28,7 @@ impl Source {
 }
 
 /// The files below a folder with one of these endings.
-fn sources(folder: &str, endings: &[&str]) -> Vec<Source> {
+pub fn sources(folder: &str, endings: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<PathBuf> = vec![root.join(folder)];
     let mut found = Vec::new();
@@ -359,6 +362,109 @@ fn nothing_but_tests_panics_on_purpose() {
             assert!(!code.contains(panic), "{} has {panic}", source.path);
         }
     }
+}
+
+/// Code of a file of `sql/`, without comments.
+fn sql_code(text: &str) -> String {
+    let mut code = String::new();
+    for (at, part) in text.split("/*").enumerate() {
+        let part = if at == 0 {
+            part
+        } else {
+            part.split_once("*/").unwrap().1
+        };
+        for line in part.lines() {
+            code.push_str(line.split("--").next().unwrap());
+            code.push('\n');
+        }
+    }
+    code
+}
+
+/// What follows `pubsub.` wherever it is named.
+fn routines_named(code: &str) -> impl Iterator<Item = &str> {
+    code.split("pubsub.").skip(1).map(|rest| {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        rest.split(|c| !is_name(c)).next().unwrap()
+    })
+}
+
+/// So there is no circle, and no folder knows of a later one: the list of files is in their order.
+#[test]
+fn a_file_of_routines_uses_only_itself_and_those_before_it() {
+    let files: Vec<(&str, String)> = ROUTINES
+        .iter()
+        .map(|(name, text)| (*name, sql_code(text)))
+        .collect();
+    let defined = |code: &str| -> Vec<String> {
+        let starts = ["function ", "procedure ", "view ", "type "];
+        code.lines()
+            .filter_map(|line| line.strip_prefix("create "))
+            .filter_map(|rest| starts.iter().find_map(|kind| rest.strip_prefix(kind)))
+            .flat_map(|rest| routines_named(rest).take(1).map(str::to_owned))
+            .collect()
+    };
+    let homes: HashMap<String, usize> = files
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (_, code))| defined(code).into_iter().map(move |name| (name, at)))
+        .collect();
+    assert!(homes.len() > 100, "{homes:?}");
+
+    for (at, (name, code)) in files.iter().enumerate() {
+        for used in routines_named(code) {
+            if let Some(&home) = homes.get(used) {
+                assert!(home <= at, "{name} uses {used} of {}", files[home].0);
+            }
+        }
+    }
+}
+
+/// The routines of a file, with how many lines each has from `create` to its end.
+fn routine_lengths(text: &str) -> Vec<(&str, usize)> {
+    let mut lengths = Vec::new();
+    let mut begun: Option<(&str, usize)> = None;
+    for (at, line) in text.lines().enumerate() {
+        for kind in ["create function ", "create procedure "] {
+            if let Some(rest) = line.strip_prefix(kind) {
+                begun = Some((routines_named(rest).next().unwrap(), at));
+            }
+        }
+        if matches!(line, "$$;" | "end;")
+            && let Some((name, from)) = begun.take()
+        {
+            lengths.push((name, at - from + 1));
+        }
+    }
+    lengths
+}
+
+#[test]
+fn routines_are_short() {
+    const MAX_ROUTINE_LINES: usize = 100;
+    /// Longer ones, with their length: the list and the numbers may only shrink.
+    const LONG: [(&str, usize); 7] = [
+        ("choose_fair", 212),
+        ("choose_ordered", 207),
+        ("claim_deliveries", 361),
+        ("consume_messages_for", 122),
+        ("take_due", 118),
+        ("take_from_lanes", 135),
+        ("take_runs", 172),
+    ];
+
+    let lengths: Vec<(&str, usize)> = ROUTINES
+        .iter()
+        .flat_map(|(_, text)| routine_lengths(text))
+        .collect();
+    assert!(lengths.len() > 100, "{lengths:?}");
+
+    let mut long: Vec<_> = lengths
+        .into_iter()
+        .filter(|(_, lines)| *lines > MAX_ROUTINE_LINES)
+        .collect();
+    long.sort_unstable();
+    assert_eq!(long, LONG);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::golden;
+use crate::layers::sources;
 use crate::support::database::TestDatabase;
 
 /// Stamps of other releases.
@@ -291,7 +292,7 @@ async fn messages_survive_a_migration_in_every_state() {
         &mut connection,
         "select pubsub.make_partitions('messages', 3600); \
          select pubsub.create_topic('t'); \
-         select pubsub.create_subscription('s', 't', '{\"a\": [1]}', 1); \
+         select pubsub.create_subscription('s', 't', '{\"filter\": {\"a\": [1]}, \"max_delivery_attempts\": 1}'); \
          select pubsub.publish_messages('t', array_fill('{\"a\": 1}'::jsonb, array[4])); \
          select pubsub.consume_messages('s', 'c', 3); \
          select pubsub.ack_messages('s', array(select message_id \
@@ -361,12 +362,11 @@ async fn a_table_file_that_was_edited_after_its_release_is_refused() {
     assert_eq!(versions(&mut connection).await, before);
 }
 
-/// The names of the files of a folder of the project.
+/// The files of a folder of the project, by their place in it.
 fn files(folder: &str) -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+    sources(folder, &["sql"])
+        .iter()
+        .map(|file| file.path[folder.len() + 1..].to_owned())
         .collect()
 }
 
@@ -387,8 +387,8 @@ fn every_file_of_routines_is_embedded_as_it_is() {
 
 #[test]
 fn routines_are_dropped_first_and_closed_to_the_public_last() {
-    assert_eq!(ROUTINES.first().unwrap().0, "reset.sql");
-    assert_eq!(ROUTINES.last().unwrap().0, "grants.sql");
+    assert_eq!(ROUTINES.first().unwrap().0, "base/reset.sql");
+    assert_eq!(ROUTINES.last().unwrap().0, "upkeep/grants.sql");
 }
 
 #[tokio::test]

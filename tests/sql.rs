@@ -174,7 +174,6 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "ack_deliveries",
         "choose_ordered",
         "claim_deliveries",
-        "claim_in_turn",
         "nack_deliveries",
         "note_priorities",
         "take_runs",

@@ -33,10 +33,22 @@ pub(crate) async fn create_subscription(
     topic: &str,
     filter: Option<&str>,
 ) {
-    let filter = filter.map_or_else(|| "null".to_owned(), |filter| format!("'{filter}'"));
+    let settings = filter.map_or_else(String::new, |filter| format!("\"filter\": {filter}"));
+    create_subscription_with(database, name, topic, &settings).await;
+}
+
+/// Create a subscription with settings, the fields of a JSON object: in two steps, as releases before
+/// settings were one argument can do it, too.
+pub(crate) async fn create_subscription_with(
+    database: &Database,
+    name: &str,
+    topic: &str,
+    settings: &str,
+) {
     database
         .execute(&format!(
-            "select pubsub.create_subscription('{name}', '{topic}', {filter})"
+            "select pubsub.create_subscription('{name}', '{topic}'); \
+             select pubsub.update_subscription('{name}', '{{{settings}}}')"
         ))
         .await;
 }

@@ -21,79 +21,31 @@ mod tables {
 }
 pub(super) use tables::migrations;
 
-/// The files of `sql/`, in the order in which they are applied.
-pub const ROUTINES: &[(&str, &str)] = &[
-    ("reset.sql", include_str!("../../sql/reset.sql")),
-    ("ids.sql", include_str!("../../sql/ids.sql")),
-    ("hints.sql", include_str!("../../sql/hints.sql")),
-    ("allowed.sql", include_str!("../../sql/allowed.sql")),
-    (
-        "filter_operators.sql",
-        include_str!("../../sql/filter_operators.sql"),
-    ),
-    ("filters.sql", include_str!("../../sql/filters.sql")),
-    ("filter_sets.sql", include_str!("../../sql/filter_sets.sql")),
-    ("states.sql", include_str!("../../sql/states.sql")),
-    ("sequences.sql", include_str!("../../sql/sequences.sql")),
-    ("topics.sql", include_str!("../../sql/topics.sql")),
-    (
-        "subscription_settings.sql",
-        include_str!("../../sql/subscription_settings.sql"),
-    ),
-    (
-        "subscriptions.sql",
-        include_str!("../../sql/subscriptions.sql"),
-    ),
-    (
-        "filter_trials.sql",
-        include_str!("../../sql/filter_trials.sql"),
-    ),
-    ("lanes.sql", include_str!("../../sql/lanes.sql")),
-    (
-        "message_limits.sql",
-        include_str!("../../sql/message_limits.sql"),
-    ),
-    ("idempotency.sql", include_str!("../../sql/idempotency.sql")),
-    ("deliveries.sql", include_str!("../../sql/deliveries.sql")),
-    ("publish.sql", include_str!("../../sql/publish.sql")),
-    ("wakeups.sql", include_str!("../../sql/wakeups.sql")),
-    ("ordering.sql", include_str!("../../sql/ordering.sql")),
-    ("priorities.sql", include_str!("../../sql/priorities.sql")),
-    ("fairness.sql", include_str!("../../sql/fairness.sql")),
-    ("flow.sql", include_str!("../../sql/flow.sql")),
-    ("claims.sql", include_str!("../../sql/claims.sql")),
-    ("answers.sql", include_str!("../../sql/answers.sql")),
-    ("consume.sql", include_str!("../../sql/consume.sql")),
-    ("settle.sql", include_str!("../../sql/settle.sql")),
-    ("extend.sql", include_str!("../../sql/extend.sql")),
-    ("settlements.sql", include_str!("../../sql/settlements.sql")),
-    ("waiting.sql", include_str!("../../sql/waiting.sql")),
-    (
-        "dead_letters.sql",
-        include_str!("../../sql/dead_letters.sql"),
-    ),
-    ("reprocess.sql", include_str!("../../sql/reprocess.sql")),
-    ("parking.sql", include_str!("../../sql/parking.sql")),
-    ("replay.sql", include_str!("../../sql/replay.sql")),
-    ("seek.sql", include_str!("../../sql/seek.sql")),
-    ("snapshots.sql", include_str!("../../sql/snapshots.sql")),
-    ("jobs.sql", include_str!("../../sql/jobs.sql")),
-    ("partitions.sql", include_str!("../../sql/partitions.sql")),
-    (
-        "transactions.sql",
-        include_str!("../../sql/transactions.sql"),
-    ),
-    ("timeline.sql", include_str!("../../sql/timeline.sql")),
-    ("cleanup.sql", include_str!("../../sql/cleanup.sql")),
-    ("metrics.sql", include_str!("../../sql/metrics.sql")),
-    ("clients.sql", include_str!("../../sql/clients.sql")),
-    ("leadership.sql", include_str!("../../sql/leadership.sql")),
-    ("clock.sql", include_str!("../../sql/clock.sql")),
-    ("views.sql", include_str!("../../sql/views.sql")),
-    ("health.sql", include_str!("../../sql/health.sql")),
-    ("search_path.sql", include_str!("../../sql/search_path.sql")),
-    ("grants.sql", include_str!("../../sql/grants.sql")),
-];
+/// The text of every file of the folders, under its name, such as `base/ids.sql`.
+macro_rules! files {
+    ($($folder:ident { $($file:ident),* $(,)? })*) => {
+        &[$($((
+            concat!(stringify!($folder), "/", stringify!($file), ".sql"),
+            include_str!(concat!("../../sql/", stringify!($folder), "/", stringify!($file), ".sql")),
+        )),*),*]
+    };
+}
+
+/// The files of `sql/`, in the order in which they are applied: each folder builds on those before it.
+pub const ROUTINES: &[(&str, &str)] = files! {
+    base { reset, faults, ids, allowed, sequences }
+    filters { operators, filters, sets, trials }
+    catalog { keys, counters, rewinds, settings, topics, subscriptions, clients }
+    publish { lanes, limits, idempotency, deliveries, publish }
+    claim {
+        hints, departures, dead_letters, wakeups, ordering, priorities, fairness, answers, claims,
+        turns, flow, consume, waiting,
+    }
+    settle { settle, extend, settlements, transactions }
+    replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }
+    observe { states, metrics, filter_previews, timeline, views, health }
+    upkeep { partitions, cleanup, clock, leadership, search_path, grants }
+};
 
 /// "fpubsub" in bytes: the advisory lock that migrators queue on.
 const MIGRATION_LOCK: i64 = 0x66_70_75_62_73_75_62;

@@ -5,6 +5,7 @@ use super::database::Database;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use sqlx::FromRow;
 use sqlx::types::Json;
 use utoipa::ToSchema;
@@ -78,43 +79,20 @@ pub struct NewSubscription {
     pub id: String,
     /// The topic it receives from.
     pub topic_id: String,
-    /// Which messages it receives.
-    pub filter: Option<Box<RawValue>>,
-    /// Deliveries of a message before it is dead-lettered.
-    pub max_delivery_attempts: i32,
-    /// First wait before a retry.
-    pub backoff_min_seconds: i32,
-    /// Longest wait before a retry.
-    pub backoff_max_seconds: i32,
-    /// How long a delivery is leased; the default if none.
-    pub ack_deadline_seconds: Option<i32>,
-    /// The rest.
-    pub more: MoreSettings,
-}
-
-/// Settings of a new subscription that it need not have.
-#[derive(Debug)]
-pub struct MoreSettings {
-    /// Hand messages of one ordering key out one after the other.
-    pub enable_ordering: bool,
-    /// What happens to a key whose message is spent; `dead_letter` if none.
-    pub ordering_failure: Option<String>,
-    /// The attribute whose values share deliveries evenly.
-    pub fairness_key: Option<String>,
-    /// Most messages that are leased at a time.
-    pub max_in_flight: Option<i32>,
-    /// Most messages that one consumer holds at a time.
-    pub max_in_flight_per_consumer: Option<i32>,
-    /// Most messages handed out a second.
-    pub max_rate: Option<i32>,
-    /// After how long unconsumed messages expire.
-    pub message_ttl_seconds: Option<i32>,
-    /// Keep expired messages as dead letters.
-    pub dead_letter_expired: bool,
-    /// Where spent messages are published to.
-    pub dead_letter_topic_id: Option<String>,
+    /// Its settings; those left out have their defaults.
+    pub settings: NewSettings,
     /// Receive the retained messages published at or after it, too.
     pub start_from: Option<DateTime<Utc>>,
+}
+
+/// Settings, as `create_subscription` takes them.
+#[derive(Debug, Serialize)]
+pub struct NewSettings {
+    /// Which messages it receives.
+    pub filter: Option<Box<RawValue>>,
+    /// The others, by name.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 fn is_dead_letter(failure: &str) -> bool {
@@ -147,29 +125,15 @@ pub struct SubscriptionMetrics {
 /// # Errors
 /// 409 when the id is taken, 404 for an unknown topic, 422 for a bad value.
 pub async fn create(database: &Database, new: &NewSubscription) -> Result<Subscription, Error> {
-    let query = sqlx::query_as(
-        "select * from pubsub.create_subscription($1, $2, $3::json, $4, $5, $6, $7, $8, \
-         coalesce($9, 'dead_letter'), $10, $11, $12, $13, $14, $15, $16, $17)",
-    );
+    // text: the type jsonb, which a Json parameter has, would change the filter that was given
+    let settings = serde_json::to_string(&new.settings)
+        .map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
+    let query = sqlx::query_as("select * from pubsub.create_subscription($1, $2, $3::json, $4)");
     Ok(query
         .bind(&new.id)
         .bind(&new.topic_id)
-        // text: the type jsonb, which a Json parameter has, would change what was given
-        .bind(new.filter.as_deref().map(RawValue::get))
-        .bind(new.max_delivery_attempts)
-        .bind(new.backoff_min_seconds)
-        .bind(new.backoff_max_seconds)
-        .bind(new.ack_deadline_seconds)
-        .bind(new.more.enable_ordering)
-        .bind(&new.more.ordering_failure)
-        .bind(&new.more.fairness_key)
-        .bind(new.more.max_in_flight)
-        .bind(new.more.max_in_flight_per_consumer)
-        .bind(new.more.max_rate)
-        .bind(new.more.message_ttl_seconds)
-        .bind(new.more.dead_letter_expired)
-        .bind(&new.more.dead_letter_topic_id)
-        .bind(new.more.start_from)
+        .bind(settings)
+        .bind(new.start_from)
         .fetch_one(database)
         .await?)
 }

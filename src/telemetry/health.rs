@@ -1,5 +1,5 @@
 //! The health of the database, as gauges and in the log. What is looked at, and past which bound it is
-//! warned of, stands in `sql/health.sql`.
+//! warned of, stands in `sql/observe/health.sql`.
 
 use std::collections::BTreeSet;
 

@@ -216,7 +216,7 @@ async fn whoever_waits_for_a_delete_is_told_that_there_is_nothing_any_more() {
     for (call, code) in [
         ("select pubsub.create_subscription('new', 't')", "PS404"),
         (
-            "select pubsub.create_subscription('new', 'kept', p_dead_letter_topic_id => 't')",
+            "select pubsub.create_subscription('new', 'kept', '{\"dead_letter_topic_id\": \"t\"}')",
             "PS422",
         ),
         (

@@ -14,10 +14,10 @@ use super::{database, execute};
 const MAKE: &[&str] = &[
     "select pubsub.create_topic('t')",
     "select pubsub.create_topic('dead')",
-    "select pubsub.create_subscription('s', 't', null, 2, 1, 2)",
-    "select pubsub.create_subscription('s', 't', null, 2, 1, 2, p_start_from => now() - interval '3 s')",
-    "select pubsub.create_subscription('s2', 't', null, 2, 1, 2, p_dead_letter_topic_id => 'dead')",
-    "select pubsub.create_subscription('d', 'dead', null, 2, 1, 2, p_dead_letter_topic_id => 't')",
+    "select pubsub.create_subscription('s', 't', '{\"max_delivery_attempts\": 2, \"backoff_min_seconds\": 1, \"backoff_max_seconds\": 2}')",
+    "select pubsub.create_subscription('s', 't', '{\"max_delivery_attempts\": 2, \"backoff_min_seconds\": 1, \"backoff_max_seconds\": 2}', now() - interval '3 s')",
+    "select pubsub.create_subscription('s2', 't', '{\"max_delivery_attempts\": 2, \"backoff_min_seconds\": 1, \"backoff_max_seconds\": 2, \"dead_letter_topic_id\": \"dead\"}')",
+    "select pubsub.create_subscription('d', 'dead', '{\"max_delivery_attempts\": 2, \"backoff_min_seconds\": 1, \"backoff_max_seconds\": 2, \"dead_letter_topic_id\": \"t\"}')",
 ];
 
 /// What is done again and again; $ stands for `s` or `s2`, # for a small number.

@@ -40,7 +40,7 @@ async fn database() -> (TestDatabase, PgConnection) {
     let mut connection = database.connect().await;
     sqlx::raw_sql(
         "select pubsub.create_topic('t'); \
-         select pubsub.create_subscription('s', 't', null, 3, 10, 40)",
+         select pubsub.create_subscription('s', 't', '{\"max_delivery_attempts\": 3, \"backoff_min_seconds\": 10, \"backoff_max_seconds\": 40}')",
     )
     .execute(&mut connection)
     .await

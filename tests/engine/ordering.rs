@@ -22,8 +22,7 @@ pub(super) async fn ordered_database() -> (TestDatabase, PgConnection) {
     execute(
         &mut connection,
         "select pubsub.delete_subscription('s'); \
-         select pubsub.create_subscription('ordered', 't', p_max_delivery_attempts => 1000000, \
-             p_ack_deadline_seconds => 600, p_enable_ordering => true)",
+         select pubsub.create_subscription('ordered', 't', '{\"max_delivery_attempts\": 1000000, \"ack_deadline_seconds\": 600, \"enable_ordering\": true}')",
     )
     .await;
     (database, connection)

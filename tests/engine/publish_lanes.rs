@@ -9,7 +9,7 @@ async fn first_priorities_and_fairness_values_at_once_are_noted_once() {
     let (database, mut observer) = database().await;
     execute(
         &mut observer,
-        "select pubsub.create_subscription('fair', 't', p_fairness_key => 'tenant'); \
+        "select pubsub.create_subscription('fair', 't', '{\"fairness_key\": \"tenant\"}'); \
          select pubsub.create_subscription('ranked', 't')",
     )
     .await;

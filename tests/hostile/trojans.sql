@@ -30,7 +30,8 @@ begin
     limit 1;
     if v_frame is not null and v_frame <> all(array[
         -- parts of the routines that people call
-        'publish_to_topic', 'claim_deliveries', 'take_due', 'ack_deliveries', 'lock_leases'
+        'publish_to_topic', 'insert_messages', 'claim_deliveries', 'take_due', 'ack_deliveries',
+        'lock_leases'
     ]) then
         raise 'a trojan ran in %', v_stack;
     end if;

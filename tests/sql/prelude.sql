@@ -33,8 +33,8 @@ as $$
 begin
     perform pubsub.create_topic(p_name);
     perform pubsub.create_subscription(p_name, p_name,
-        p_max_delivery_attempts => p_max_attempts,
-        p_ack_deadline_seconds => p_ack_deadline_seconds);
+        json_build_object('max_delivery_attempts', p_max_attempts,
+            'ack_deadline_seconds', p_ack_deadline_seconds));
     return pg_temp.publish(p_name, p_messages);
 end
 $$;

@@ -11,7 +11,7 @@ use crate::{fill, loads};
 /// A subscription's settings, and what its messages carry.
 struct Feature {
     name: &'static str,
-    /// More arguments of `create_subscription`.
+    /// Fields of its settings.
     settings: &'static str,
     /// More arguments of `publish_messages`, over `$3` messages.
     messages: &'static str,
@@ -33,12 +33,12 @@ const FEATURES: [Feature; 9] = [
     },
     Feature {
         name: "ordering, messages without a key",
-        settings: "p_enable_ordering => true",
+        settings: "\"enable_ordering\": true",
         messages: "null",
     },
     Feature {
         name: "ordering, 1,000 keys",
-        settings: "p_enable_ordering => true",
+        settings: "\"enable_ordering\": true",
         messages: ONE_OF_A_THOUSAND,
     },
     Feature {
@@ -54,17 +54,17 @@ const FEATURES: [Feature; 9] = [
     },
     Feature {
         name: "fairness, ten tenants",
-        settings: "p_fairness_key => 'tenant'",
+        settings: "\"fairness_key\": \"tenant\"",
         messages: "array(select jsonb_build_object('tenant', (n % 10)::text) from generate_series(1, $3) n)",
     },
     Feature {
         name: "max_in_flight, never reached",
-        settings: "p_max_in_flight => 1000000",
+        settings: "\"max_in_flight\": 1000000",
         messages: "null",
     },
     Feature {
         name: "max_rate, never reached",
-        settings: "p_max_rate => 1000000",
+        settings: "\"max_rate\": 1000000",
         messages: "null",
     },
 ];
@@ -101,15 +101,7 @@ async fn drain(bench: &Bench, feature: &Feature) -> Sample {
     let messages = bench.flags.size(200_000, 50_000);
     let database = bench.cluster.database().await;
     fill::create_topic(&database, "main").await;
-    let settings = match feature.settings {
-        "" => String::new(),
-        settings => format!(", {settings}"),
-    };
-    database
-        .execute(&format!(
-            "select pubsub.create_subscription('main', 'main'{settings})"
-        ))
-        .await;
+    fill::create_subscription_with(&database, "main", "main", feature.settings).await;
     fill::publish_with(&database, "main", messages, feature.messages).await;
     fill::settle(&database).await;
     let server = Server::start(bench, &database).await;

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster::Bench;
-use crate::fill::{backlog, create};
+use crate::fill::{backlog, create, create_subscription_with};
 use crate::http::Client;
 use crate::loads::Consumer;
 use crate::message::{attempts, times};
@@ -90,12 +90,8 @@ fn summary(run: &Run) -> String {
 async fn run(bench: &Bench, pinned: bool) -> Run {
     let database = bench.cluster.database().await;
     create(&database, "main").await;
-    database
-        .execute(
-            "select pubsub.create_subscription('leaving', 'main', '{\"leave\": [1]}', \
-             p_ack_deadline_seconds => 1)",
-        )
-        .await;
+    let settings = "\"filter\": {\"leave\": [1]}, \"ack_deadline_seconds\": 1";
+    create_subscription_with(&database, "leaving", "main", settings).await;
     let server = Server::start(bench, &database).await;
     let mut snapshot = database.connect().await;
     if pinned {

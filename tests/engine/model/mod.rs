@@ -76,7 +76,9 @@ async fn world(seed: u64) -> World {
     let (shortest, longest) = BACKOFF;
     let setup = format!(
         "select pubsub.create_topic('t'); \
-         select pubsub.create_subscription('s', 't', null, {MAX_ATTEMPTS}, {shortest}, {longest}{})",
+         select pubsub.create_subscription('s', 't', json_build_object( \
+             'max_delivery_attempts', {MAX_ATTEMPTS}, 'backoff_min_seconds', {shortest}, \
+             'backoff_max_seconds', {longest}{}))",
         mode.settings()
     );
     sqlx::raw_sql(AssertSqlSafe(setup))

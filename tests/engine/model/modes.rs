@@ -58,14 +58,14 @@ impl Mode {
                     Spent::Park => "park",
                     Spent::Skip => "skip",
                 };
-                format!(", p_enable_ordering => true, p_ordering_failure => '{policy}'")
+                format!(", 'enable_ordering', true, 'ordering_failure', '{policy}'")
             }
-            Manner::Fair => format!(", p_fairness_key => '{FAIRNESS_KEY}'"),
+            Manner::Fair => format!(", 'fairness_key', '{FAIRNESS_KEY}'"),
         };
         if self.limited {
             settings += &format!(
-                ", p_max_in_flight => {MAX_IN_FLIGHT}, p_max_rate => {MAX_RATE}, \
-                 p_max_in_flight_per_consumer => {MAX_IN_FLIGHT_PER_CONSUMER}"
+                ", 'max_in_flight', {MAX_IN_FLIGHT}, 'max_rate', {MAX_RATE}, \
+                 'max_in_flight_per_consumer', {MAX_IN_FLIGHT_PER_CONSUMER}"
             );
         }
         settings

@@ -210,3 +210,33 @@ async fn two_servers_never_hand_out_one_message_twice() {
     );
     assert_eq!(counts(&apps[0]).await, [0, 600, 0, 0, 0]);
 }
+
+/// The door takes objects only, but SQL and other doors publish any JSON value.
+#[tokio::test]
+async fn payloads_that_are_no_objects_are_handed_out_as_they_are() {
+    let app = app_with(json!({})).await;
+    let mut connection = app.database.connect().await;
+    sqlx::raw_sql(
+        "select pubsub.publish_messages('t', array['null', '[1]', '\"x\"', '2.50', 'true']::jsonb[])",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+
+    // by hand: the document knows objects only
+    let path = "/subscriptions/s/messages?consumer_id=c&batch_size=10";
+    let response = app.request("GET", path).send().await.unwrap();
+    let list: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+
+    let payloads: Vec<&Value> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| &message["payload"])
+        .collect();
+    assert_eq!(
+        json!(payloads),
+        json!([null, [1], "x", 2.50, true]),
+        "{list}"
+    );
+}

@@ -33,9 +33,7 @@ async fn app_with_lists() -> TestApp {
     let app = TestApp::start().await;
     execute(
         &app,
-        "select pubsub.create_topic('t' || n), pubsub.create_subscription('s' || n, 't' || n,
-            p_max_delivery_attempts => 1, p_enable_ordering => n = 1,
-            p_ordering_failure => 'park') from generate_series(0, 6) n;
+        "select pubsub.create_topic('t' || n), pubsub.create_subscription('s' || n, 't' || n, json_build_object('max_delivery_attempts', 1, 'enable_ordering', n = 1, 'ordering_failure', 'park')) from generate_series(0, 6) n;
         select pubsub.create_snapshot('n' || n, 's' || n % 2) from generate_series(0, 6) n;
         do $$ begin for n in 0 .. 6 loop
             perform pubsub.seek_subscription_to_end('s' || n % 2);

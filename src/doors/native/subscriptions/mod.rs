@@ -10,8 +10,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -19,7 +19,7 @@ use crate::auth::scopes::{
     SubscriptionsCreate, SubscriptionsDelete, SubscriptionsRead, TopicsPublish, TopicsSubscribe,
 };
 use crate::config::Settings;
-use crate::db::subscriptions::{NewSubscription, Subscription, SubscriptionMetrics};
+use crate::db::subscriptions::{NewSettings, NewSubscription, Subscription, SubscriptionMetrics};
 use crate::db::{self, Page};
 use crate::doors::body;
 use crate::doors::caller::{Caller, CallerOnSome, Grants};
@@ -28,7 +28,8 @@ use crate::doors::native::extract::{JsonBytes, PageParams, PathId, QueryValues, 
 use crate::doors::native::fields::Fields;
 use crate::doors::native::filters;
 use crate::doors::native::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
-use crate::doors::native::subscriptions::settings::more_settings;
+use crate::doors::native::subscriptions::settings::optional_settings;
+use crate::doors::native::times;
 use crate::doors::tree::{parse_json, raw_field};
 use crate::error::{Error, Rule};
 
@@ -128,7 +129,8 @@ pub async fn create_subscription(
         grants.allow::<TopicsSubscribe>(&new.topic_id)?;
     }
     // whoever rejects a message of it publishes there
-    if let Some(topic_id) = &new.more.dead_letter_topic_id {
+    let dead_letter_topic_id = new.settings.others.get("dead_letter_topic_id");
+    if let Some(topic_id) = dead_letter_topic_id.and_then(Value::as_str) {
         grants.allow::<TopicsPublish>(topic_id)?;
     }
     let created = db::subscriptions::create(&app.database, &new).await;
@@ -221,20 +223,20 @@ fn new_subscription(
         let rule = Rule::From(backoff_min_seconds.into());
         fields.refuse("backoff_max_seconds", rule);
     }
-    let ack_deadline_seconds = fields
-        .optional("ack_deadline_seconds")
-        .is_some()
-        .then(|| fields.int("ack_deadline_seconds", 1, 1, 43200));
-    let more = more_settings(&mut fields);
+    let mut others = optional_settings(&mut fields);
+    let start_from = times::optional(&mut fields, "start_from");
     fields.finish()?;
+    for (name, value) in [
+        ("max_delivery_attempts", max_delivery_attempts),
+        ("backoff_min_seconds", backoff_min_seconds),
+        ("backoff_max_seconds", backoff_max_seconds),
+    ] {
+        others.insert(name.to_owned(), json!(value));
+    }
     Ok(NewSubscription {
         id,
         topic_id,
-        filter,
-        max_delivery_attempts,
-        backoff_min_seconds,
-        backoff_max_seconds,
-        ack_deadline_seconds,
-        more,
+        settings: NewSettings { filter, others },
+        start_from,
     })
 }

@@ -6,13 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::auth::scopes::{SubscriptionsUpdate, TopicsPublish, TopicsUpdate};
 use crate::db;
-use crate::db::subscriptions::{MoreSettings, Subscription};
+use crate::db::subscriptions::Subscription;
 use crate::db::topics::Topic;
 use crate::doors::body;
 use crate::doors::caller::{Caller, Grants};
@@ -21,7 +21,6 @@ use crate::doors::native::extract::{JsonBytes, PathId};
 use crate::doors::native::fields::Fields;
 use crate::doors::native::filters;
 use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
-use crate::doors::native::times;
 use crate::doors::tree::{parse_json, raw_field};
 use crate::error::Error;
 
@@ -88,32 +87,53 @@ pub struct UpdateSubscription {
     dead_letter_topic_id: Option<String>,
 }
 
-/// What a new subscription has beside the retry policy; a fault is noted in `fields`.
-pub fn more_settings(fields: &mut Fields<'_>) -> MoreSettings {
-    let given = |fields: &mut Fields<'_>, name: &'static str| fields.optional(name).is_some();
-    let int = |fields: &mut Fields<'_>, name: &'static str, max| {
-        given(fields, name).then(|| fields.int(name, 1, 1, max))
-    };
-    let flag = |fields: &mut Fields<'_>, name: &'static str| {
-        given(fields, name)
-            .then(|| fields.boolean(name))
-            .flatten()
-            .unwrap_or_default()
-    };
-    MoreSettings {
-        enable_ordering: flag(fields, "enable_ordering"),
-        ordering_failure: given(fields, "ordering_failure")
-            .then(|| fields.text("ordering_failure", 0, 1024)),
-        fairness_key: given(fields, "fairness_key").then(|| fields.text("fairness_key", 1, 256)),
-        max_in_flight: int(fields, "max_in_flight", MOST_IN_FLIGHT),
-        max_in_flight_per_consumer: int(fields, "max_in_flight_per_consumer", MOST_IN_FLIGHT),
-        max_rate: int(fields, "max_rate", MOST_A_SECOND),
-        message_ttl_seconds: int(fields, "message_ttl_seconds", YEAR_SECONDS),
-        dead_letter_expired: flag(fields, "dead_letter_expired"),
-        dead_letter_topic_id: given(fields, "dead_letter_topic_id")
-            .then(|| fields.id("dead_letter_topic_id")),
-        start_from: times::optional(fields, "start_from"),
+/// How a setting is read from the body of a new subscription.
+enum Kind {
+    /// A whole number from 1.
+    UpTo(i32),
+    Flag,
+    /// Text of so many characters.
+    Text(usize, usize),
+    TopicId,
+}
+
+/// The settings of a subscription that it need not have, beside its filter.
+const OPTIONAL: [(&str, Kind); 10] = [
+    ("ack_deadline_seconds", Kind::UpTo(43200)),
+    ("enable_ordering", Kind::Flag),
+    ("ordering_failure", Kind::Text(0, 1024)),
+    ("fairness_key", Kind::Text(1, 256)),
+    ("max_in_flight", Kind::UpTo(MOST_IN_FLIGHT)),
+    ("max_in_flight_per_consumer", Kind::UpTo(MOST_IN_FLIGHT)),
+    ("max_rate", Kind::UpTo(MOST_A_SECOND)),
+    ("message_ttl_seconds", Kind::UpTo(YEAR_SECONDS)),
+    ("dead_letter_expired", Kind::Flag),
+    ("dead_letter_topic_id", Kind::TopicId),
+];
+
+/// The settings of a subscription that it always has; a new one has the server's.
+const RETRY_POLICY: [&str; 3] = [
+    "max_delivery_attempts",
+    "backoff_min_seconds",
+    "backoff_max_seconds",
+];
+
+/// Those settings of a new subscription that it need not have, if given; a fault is noted in `fields`.
+pub fn optional_settings(fields: &mut Fields<'_>) -> Map<String, Value> {
+    let mut settings = Map::new();
+    for (name, kind) in OPTIONAL {
+        if fields.optional(name).is_none() {
+            continue;
+        }
+        let value = match kind {
+            Kind::UpTo(max) => json!(fields.int(name, 1, 1, max)),
+            Kind::Flag => json!(fields.boolean(name).unwrap_or_default()),
+            Kind::Text(min, max) => json!(fields.text(name, min, max)),
+            Kind::TopicId => json!(fields.id(name)),
+        };
+        settings.insert(name.to_owned(), value);
     }
+    settings
 }
 
 /// Change settings of a topic
@@ -152,22 +172,8 @@ pub async fn update_subscription(
     if let Some(topic_id) = values.get("dead_letter_topic_id").and_then(Value::as_str) {
         grants.allow::<TopicsPublish>(topic_id)?;
     }
-    let known = [
-        "filter",
-        "max_delivery_attempts",
-        "backoff_min_seconds",
-        "backoff_max_seconds",
-        "ack_deadline_seconds",
-        "enable_ordering",
-        "ordering_failure",
-        "fairness_key",
-        "max_in_flight",
-        "max_in_flight_per_consumer",
-        "max_rate",
-        "message_ttl_seconds",
-        "dead_letter_expired",
-        "dead_letter_topic_id",
-    ];
+    let optional = OPTIONAL.iter().map(|(name, _)| *name);
+    let known: Vec<_> = optional.chain(RETRY_POLICY).chain(["filter"]).collect();
     let changes = changes(&body, &values, &known)?;
     let updated = db::subscriptions::update(&app.database, &id, changes).await;
     Ok(Json(

@@ -1,0 +1,250 @@
+/*
+ * Settling many deliveries at once, each in its own way and with its own result. Each is named by its
+ * message and its lease number, so that only that very delivery is settled.
+ */
+
+/*
+ * check_settlements — refuse what settle_messages cannot be asked for.
+ *
+ * Errors   PS422, with the position of the first fault
+ */
+create function pubsub.check_settlements(
+    p_message_ids uuid[], p_leases bigint[], p_actions text[], p_seconds int[], p_reasons text[]
+)
+returns void
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_count constant int := coalesce(cardinality(p_message_ids), 0);
+    v_fault record;
+begin
+    select c.field, c.message into v_fault
+    from (values
+        ('leases', 'leases must have one element per message id', cardinality(p_leases)),
+        ('actions', 'actions must have one element per message id', cardinality(p_actions)),
+        ('seconds', 'seconds must have one element per message id',
+            coalesce(cardinality(p_seconds), v_count)),
+        ('reasons', 'reasons must have one element per message id',
+            coalesce(cardinality(p_reasons), v_count))
+    ) c (field, message, elements)
+    where coalesce(c.elements, 0) <> v_count
+    limit 1;
+    if found then
+        perform pubsub.fail_validation(v_fault.field, v_fault.message);
+    end if;
+
+    select f.fault[1] as field, f.fault[2] as message, f.position into v_fault
+    from (
+        select w.position,
+            case
+                when w.message_id is null
+                    then array['message_ids', 'a message id is required']
+                when w.lease is null
+                    then array['leases', 'a lease is required']
+                when w.action is null or w.action not in ('ack', 'nack', 'reject', 'extend')
+                    then array['actions', 'an action must be ack, nack, reject or extend']
+                when w.action = 'extend' and coalesce(w.seconds, 0) not between 1 and 43200
+                    then array['seconds', 'seconds of an extend must be 1 to 43200']
+                when w.action = 'nack' and w.seconds not between 0 and 43200
+                    then array['seconds', 'seconds of a nack must be 0 to 43200']
+                when w.action in ('ack', 'reject') and w.seconds is not null
+                    then array['seconds', 'seconds are of a nack or an extend']
+                when w.action in ('ack', 'extend') and w.reason is not null
+                    then array['reasons', 'a reason is of a nack or a reject']
+                when char_length(w.reason) > 1024
+                    then array['reasons', 'a reason must have at most 1024 characters']
+                when w.named > 1
+                    then array['message_ids', 'a delivery is named twice']
+            end as fault
+        from (
+            select x.*, count(*) over (partition by x.message_id, x.lease) as named
+            from unnest(p_message_ids, p_leases, p_actions, p_seconds, p_reasons)
+                with ordinality as x (message_id, lease, action, seconds, reason, position)
+        ) w
+    ) f
+    where f.fault is not null
+    order by f.position
+    limit 1;
+    if found then
+        perform pubsub.fail_validation(
+            v_fault.field, v_fault.message, jsonb_build_array(v_fault.position - 1));
+    end if;
+end
+$$;
+
+comment on function pubsub.check_settlements is
+    'Refuse what settle_messages cannot be asked for, with its position.';
+
+/*
+ * told_settlements — what settle_messages says of each delivery.
+ *
+ * In       p_positions and the arrays after it: the deliveries that were found, and what was done with
+ *          each since p_since
+ * Out      one row for each of p_message_ids, in order
+ */
+create function pubsub.told_settlements(
+    p_topic_key bigint, p_subscription_key bigint, p_enable_ordering boolean, p_message_ids uuid[],
+    p_positions bigint[], p_fates text[], p_attempts int[], p_lanes text[], p_since timestamptz
+)
+returns table ("position" int, status text, ack_deadline timestamptz)
+language sql stable parallel safe
+-- no SET: it is put into the statement of settle_messages
+begin atomic
+    select w.position::int,
+        case h.fate
+            when 'ack' then 'acked'
+            when 'nack' then 'nacked'
+            when 'extend' then 'extended'
+            when 'spent' then coalesce(f.outcome, 'dead_lettered')
+            when 'reject' then coalesce(f.outcome, 'dead_lettered')
+            else 'lease_lost'
+        end,
+        case when h.fate = 'extend' then (
+            select x.visible_at
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = w.message_id
+            limit 1
+        ) end
+    from unnest(p_message_ids) with ordinality as w (message_id, position)
+    left join unnest(p_positions, p_fates, p_attempts, p_lanes)
+        as h (position, fate, attempts, lane)
+        on h.position = w.position
+    -- the policy of an ordering key may have kept it from the dead letters
+    left join lateral (
+        select x.outcome
+        from pubsub_data.failures x
+        where p_enable_ordering
+            and h.lane is not null
+            and x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.message_id = w.message_id
+            and x.attempt = h.attempts
+            and x.ended_at >= p_since
+            and x.outcome in ('parked', 'skipped')
+        limit 1
+    ) f on h.fate in ('spent', 'reject')
+    order by w.position;
+end;
+
+comment on function pubsub.told_settlements is
+    'What settle_messages says of each delivery: what was done, or that its lease was lost.';
+
+/*
+ * settle_messages — settle deliveries, each in its own way, in one go.
+ *
+ * In       one element per delivery: message and lease, p_actions: ack, nack, reject (to the dead
+ *          letters at once) or extend. p_seconds: until a nacked message returns (0 to 43200; null:
+ *          the backoff), or by how much to extend (1 to 43200). p_reasons: what the consumer says of
+ *          a nack or reject, at most 1024 characters. Both may be null as a whole
+ * Out      in the order given, by position: acked, nacked, dead_lettered (parked or skipped where the
+ *          subscription orders and says so), extended with the new deadline, or lease_lost: the
+ *          message was settled, or its lease ended and, but for extend, it was given away
+ * Errors   PS404 · PS422 (message_ids: one is null or a delivery is named twice; leases; actions;
+ *          seconds; reasons)
+ * Locks    the deliveries, in id order
+ */
+create function pubsub.settle_messages(
+    p_subscription_id text, p_message_ids uuid[], p_leases bigint[], p_actions text[],
+    p_seconds int[] default null, p_reasons text[] default null
+)
+returns table ("position" int, status text, ack_deadline timestamptz)
+language plpgsql volatile
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_subscription record;
+    v_held record;
+begin
+    perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
+    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
+    into v_subscription
+    from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+
+    with held as materialized (
+        select w.position, w.message_id, w.lease, w.seconds, w.reason, d.place, d.attempts, d.lane,
+            case
+                when w.action = 'nack' and d.attempts >= v_subscription.max_delivery_attempts
+                    then 'spent'
+                when w.action = 'extend' and d.visible_at <= v_now then null
+                else w.action
+            end as fate
+        from (
+            select x.position, x.message_id, x.lease, x.action, x.seconds, x.reason
+            from unnest(p_message_ids, p_leases, p_actions, p_seconds, p_reasons)
+                with ordinality as x (message_id, lease, action, seconds, reason, position)
+            order by x.message_id
+        ) w
+        cross join lateral (
+            select x.ctid as place, x.attempts, x.visible_at, x.lane
+            from pubsub_data.deliveries x
+            where x.topic_key = v_subscription.topic_key
+                and x.subscription_key = v_subscription.subscription_key
+                and x.message_id = w.message_id
+                and x.lease = w.lease
+            limit 1
+            for update
+        ) d
+    )
+    select array_agg(h.position) as positions, array_agg(h.fate) as fates,
+        array_agg(h.attempts) as attempts, array_agg(h.lane) as lanes,
+        array_agg(h.message_id) filter (where h.fate = 'ack') as acked_ids,
+        array_agg(h.lease) filter (where h.fate = 'ack') as acked_leases,
+        array_agg(h.place) filter (where h.fate = 'nack') as nacked,
+        array_agg(h.seconds) filter (where h.fate = 'nack') as delays,
+        array_agg(h.reason) filter (where h.fate = 'nack') as nack_reasons,
+        array_agg(h.place) filter (where h.fate = 'spent') as spent,
+        array_agg(h.reason) filter (where h.fate = 'spent') as spent_reasons,
+        array_agg(h.place) filter (where h.fate = 'reject') as rejected,
+        array_agg(h.reason) filter (where h.fate = 'reject') as reject_reasons,
+        array_agg(h.place) filter (where h.fate = 'extend') as extended,
+        array_agg(h.seconds) filter (where h.fate = 'extend') as extensions
+    into v_held
+    from held h;
+
+    if v_held.acked_ids is not null then
+        perform pubsub.ack_deliveries(
+            v_subscription.topic_key, v_subscription.subscription_key, v_held.acked_ids,
+            v_held.acked_leases, v_subscription.enable_ordering, v_subscription.per_consumer);
+    end if;
+    if v_held.nacked is not null then
+        perform pubsub.retry_deliveries(
+            v_subscription.topic_key, v_subscription.subscription_key, v_held.nacked, v_held.delays,
+            v_held.nack_reasons, v_subscription.backoff_min_seconds,
+            v_subscription.backoff_max_seconds, v_subscription.per_consumer);
+    end if;
+    if v_held.spent is not null then
+        perform pubsub.dead_letter_deliveries(
+            v_subscription.topic_key, v_subscription.subscription_key, v_held.spent, 'attempts',
+            v_held.spent_reasons);
+    end if;
+    if v_held.rejected is not null then
+        perform pubsub.dead_letter_deliveries(
+            v_subscription.topic_key, v_subscription.subscription_key, v_held.rejected, 'rejected',
+            v_held.reject_reasons);
+    end if;
+    if v_held.extended is not null then
+        perform pubsub.extend_deliveries(
+            v_subscription.topic_key, v_subscription.subscription_key, v_held.extended,
+            v_held.extensions, v_subscription.per_consumer);
+    end if;
+
+    return query
+        select t."position", t.status, t.ack_deadline
+        from pubsub.told_settlements(
+            v_subscription.topic_key, v_subscription.subscription_key,
+            v_subscription.enable_ordering, p_message_ids, v_held.positions, v_held.fates,
+            v_held.attempts, v_held.lanes, v_now
+        ) t;
+end
+$$;
+
+comment on function pubsub.settle_messages is
+    'Ack, nack, reject or extend deliveries, each with its own result, in the order given.';

@@ -1,0 +1,29 @@
+/*
+ * Whoever may create an operator or a function in a schema of a session's search_path could have it
+ * run with the rights of those who call ours. So no routine looks there:
+ *   sql functions that are put into the statements which call them are bound to what they mean when
+ *   they are created (begin atomic), as views are;
+ *   every other routine has a search_path of its own, given here, so that none is forgotten;
+ *   routines on the way of every message, which only routines with one call, have their callers':
+ *   switching it costs them some 3 % each;
+ *   wait_for_commit, which commits and so cannot have one, qualifies what it uses.
+ */
+do $$
+declare
+    v_alter text;
+begin
+    for v_alter in
+        select pg_catalog.format('alter routine %s set search_path = pg_catalog, pg_temp',
+            p.oid::regprocedure)
+        from pg_catalog.pg_proc p
+        where p.pronamespace = 'pubsub'::regnamespace
+            and p.prosqlbody is null
+            and p.proname <> all(array[
+                'publish_to_topic', 'insert_messages', 'claim_deliveries', 'take_due',
+                'ack_deliveries', 'lock_leases', 'wait_for_commit'
+            ])
+    loop
+        execute v_alter;
+    end loop;
+end
+$$;
