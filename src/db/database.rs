@@ -2,6 +2,7 @@
 //! session with known settings, and is made again when Postgres broke it off for others' sake.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -30,7 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub struct Database {
     room: Arc<Room>,
-    sessions: Sessions,
+    /// Whether sessions are a pooler's.
+    shared: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -56,7 +58,7 @@ impl Database {
         let pool = super::pool(settings, options, sessions, most_connections);
         Self {
             room: Arc::new(Room::new(pool)),
-            sessions,
+            shared: Arc::new(AtomicBool::new(sessions == Sessions::Shared)),
         }
     }
 
@@ -69,7 +71,21 @@ impl Database {
     /// Whether its sessions are those of a pooler.
     #[must_use]
     pub fn sessions(&self) -> Sessions {
-        self.sessions
+        if self.shared.load(Ordering::Relaxed) {
+            Sessions::Shared
+        } else {
+            Sessions::Own
+        }
+    }
+
+    /// A session is a pooler's, which was not so, or not to be seen, at the start.
+    fn share_sessions(&self) {
+        if !self.shared.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a pooler that shares sessions is in front of the database, unlike at the start: from \
+                 now on each call is made in an explicit transaction, without prepared statements"
+            );
+        }
     }
 
     /// A connection, which goes back when it is dropped.
@@ -99,6 +115,9 @@ impl Database {
             let (Some(refusal), Some(again)) = (Refusal::of(&error), kept) else {
                 return Err(error);
             };
+            if refusal == Refusal::ForeignSession {
+                self.share_sessions();
+            }
             tracing::info!(
                 cause = refusal.name(),
                 error = %error,
@@ -119,7 +138,7 @@ impl Database {
     ) -> Result<Vec<Row>, sqlx::Error> {
         let mut held = self.acquire().await?;
         let connection = held.connection()?;
-        let rows = match self.sessions {
+        let rows = match self.sessions() {
             Sessions::Own => collect(connection, sql, arguments, true).await,
             Sessions::Shared => {
                 let mut transaction = connection.begin_with(BEGIN).await?;

@@ -20,10 +20,12 @@ pub enum Sessions {
 const LOOKS: usize = 10;
 /// A pooler that lets the second of two connections wait longer has no session left for it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Several poolers may be behind one address: of so many connections some two meet at one of them.
+const CROWD: usize = 8;
 
-/// Find out, with two or three connections: while one of them holds a session by a transaction, a
-/// pooler gives another one the session that the first connection was just on, or the first
-/// connection another one.
+/// Find out: while one connection holds a session by a transaction, a pooler gives another one the
+/// session that the first connection was just on, or the first connection another one; and of several
+/// connections some are on one session, or on others than before.
 ///
 /// # Errors
 /// When the database fails, or a pooler in statement mode refuses a transaction.
@@ -52,7 +54,7 @@ pub async fn probe(options: &PgConnectOptions) -> Result<Sessions, sqlx::Error> 
         }
         // the second one gets the session that is left when the first took one of two
         if holders.len() == 2 {
-            break Sessions::Own;
+            break look_at_crowd(options).await?;
         }
     };
     // a goodbye that fails changes nothing; the transactions hold nothing but their sessions
@@ -60,6 +62,44 @@ pub async fn probe(options: &PgConnectOptions) -> Result<Sessions, sqlx::Error> 
         let _closed = holder.close().await;
     }
     let _closed = first.close().await;
+    Ok(found)
+}
+
+/// Whether none of several connections is on another's session, nor on another one than before.
+async fn look_at_crowd(options: &PgConnectOptions) -> Result<Sessions, sqlx::Error> {
+    let mut crowd = Vec::new();
+    let mut seen = Vec::new();
+    while crowd.len() < CROWD {
+        let arrives = async {
+            let mut connection = options.connect().await?;
+            let session = backend(&mut connection).await?;
+            Ok((connection, session))
+        };
+        match tokio::time::timeout(PATIENCE, arrives).await {
+            Ok(Ok((connection, session))) => {
+                crowd.push(connection);
+                seen.push(session);
+            }
+            Ok(Err(error)) if !is_too_many(&error) => return Err(error),
+            // those who are there have to do
+            _ => break,
+        }
+    }
+    let mut found = Sessions::Own;
+    for (connection, session) in crowd.iter_mut().zip(&seen) {
+        let again = tokio::time::timeout(PATIENCE, backend(connection)).await;
+        if !matches!(again, Ok(Ok(again)) if again == *session) {
+            found = Sessions::Shared;
+        }
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    if seen.len() < crowd.len() {
+        found = Sessions::Shared;
+    }
+    for connection in crowd {
+        let _closed = connection.close().await;
+    }
     Ok(found)
 }
 

@@ -10,6 +10,8 @@ pub(super) enum Refusal {
     SerializationFailure,
     /// A migration replaced what the session had planned with.
     StalePlan,
+    /// What the connection prepared is not there, or is another's: the session is a pooler's.
+    ForeignSession,
 }
 
 impl Refusal {
@@ -19,6 +21,7 @@ impl Refusal {
             Self::Deadlock => "deadlock_detected",
             Self::SerializationFailure => "serialization_failure",
             Self::StalePlan => "stale_plan",
+            Self::ForeignSession => "foreign_session",
         }
     }
 
@@ -32,6 +35,9 @@ impl Refusal {
             "0A000" if error.message().contains("cached plan must not change") => Self::StalePlan,
             // a routine that still runs calls one that was replaced
             "42804" | "42883" if is_within_a_routine(error) => Self::StalePlan,
+            // no such prepared statement; one of that name; one with other parameters
+            "26000" | "42P05" => Self::ForeignSession,
+            "08P01" if error.message().starts_with("bind message") => Self::ForeignSession,
             _ => return None,
         })
     }
