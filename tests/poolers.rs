@@ -6,7 +6,11 @@ use fastpubsub::db::database::Database;
 use fastpubsub::db::pooler::{Sessions, probe};
 use fastpubsub::db::schema::{self, Migrated};
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, Row};
+use tokio::io::copy_bidirectional;
+use tokio::net::{UnixListener, UnixStream};
+use uuid::Uuid;
 
 use crate::support::database::TestDatabase;
 use crate::support::pooler::Pooler;
@@ -61,6 +65,66 @@ async fn a_pooler_is_told_where_it_has_other_sessions_at_hand_and_takes_turns() 
             "{warm}"
         );
     }
+}
+
+/// An address behind which there are several poolers, in turn.
+async fn spread(poolers: &[Pooler]) -> (PgConnectOptions, tokio::task::JoinHandle<()>) {
+    let sockets: Vec<_> = poolers.iter().map(Pooler::socket).collect();
+    let dir = std::env::temp_dir().join(format!("fastpubsub-spread-{}", Uuid::now_v7().simple()));
+    std::fs::create_dir(&dir).unwrap();
+    let listener = UnixListener::bind(dir.join(".s.PGSQL.6432")).unwrap();
+    let proxy = tokio::spawn(async move {
+        for socket in sockets.iter().cycle() {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut upstream = UnixStream::connect(socket).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut upstream).await });
+        }
+    });
+    (poolers[0].options().socket(dir), proxy)
+}
+
+#[tokio::test]
+async fn several_poolers_behind_one_address_are_told() {
+    let database = TestDatabase::create().await;
+    let mut poolers = Vec::new();
+    for _ in 0..3 {
+        poolers.push(Pooler::start(&database, "transaction", FEW).await);
+    }
+    let (options, proxy) = spread(&poolers).await;
+
+    for _ in 0..3 {
+        assert_eq!(probe(&options).await.unwrap(), Sessions::Shared);
+    }
+    proxy.abort();
+}
+
+#[tokio::test]
+async fn a_pooler_that_was_not_there_at_the_start_is_noticed_at_the_first_foreign_session() {
+    let database = TestDatabase::create().await;
+    let pooler = Pooler::start(&database, "transaction", FEW).await;
+    let calls = Database::new(&settings(&[]), pooler.options(), Sessions::Own);
+
+    let call = |number: i32| {
+        let calls = calls.clone();
+        async move {
+            let text: (i32, String) = sqlx::query_as("select $1::int, $2::text")
+                .bind(number)
+                .bind("a")
+                .fetch_one(&calls)
+                .await
+                .unwrap();
+            assert_eq!(text, (number, "a".to_owned()));
+            let sum: i64 = sqlx::query_scalar("select $1::bigint + 1")
+                .bind(i64::from(number))
+                .fetch_one(&calls)
+                .await
+                .unwrap();
+            assert_eq!(sum, i64::from(number) + 1);
+        }
+    };
+    futures_util::future::join_all((0..200).map(call)).await;
+
+    assert_eq!(calls.sessions(), Sessions::Shared);
 }
 
 /// Its exit code and what it says.

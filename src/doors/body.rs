@@ -23,11 +23,6 @@ pub const PUBLISH: usize = usize::MAX;
 
 /// For a whole body to arrive.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Up to so many bytes, and for so long, a body that is refused is read and forgotten: a client that
-/// sends it to its end before it reads would never see the answer.
-const FORGOTTEN: usize = 32 * 1024 * 1024;
-const FORGETTING: Duration = Duration::from_secs(2);
-
 /// Read a body up to a limit; that of the settings holds too.
 ///
 /// # Errors
@@ -57,11 +52,7 @@ async fn collect(
     let most = limit.min(app.settings.api_max_body_bytes);
     let declared = body.size_hint().exact();
     let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    let begun = match begin(headers, declared, most, limit, &app.budget).await {
-        Ok(begun) => begun,
-        Err(error) => return Err(forget(headers, body, error).await),
-    };
-    let mut read = begun;
+    let mut read = begin(headers, declared, most, limit, &app.budget).await?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::Refused {
             status: 400,
@@ -72,15 +63,11 @@ async fn collect(
         };
         let length = read.bytes.len().saturating_add(data.len());
         if length > most {
-            drop(read);
-            return Err(forget(headers, body, too_long(most, limit)).await);
+            return Err(too_long(most, limit));
         }
         if length > read.share.bytes() {
             // of a length that was not declared
-            match app.budget.body(most).await {
-                Ok(share) => read.share = share,
-                Err(error) => return Err(forget(headers, body, error).await),
-            }
+            read.share = app.budget.body(most).await?;
         }
         read.bytes.extend_from_slice(data);
     }
@@ -122,27 +109,6 @@ fn too_long(most: usize, limit: usize) -> Error {
         status: 413,
         message: format!("the request body exceeds {most} bytes ({whose})"),
     }
-}
-
-/// Let a client send what it will not be heard with, so that it sees why.
-async fn forget(headers: &HeaderMap, mut body: Body, why: Error) -> Error {
-    // this one asked first, and has sent nothing
-    if headers.contains_key(header::EXPECT) {
-        return why;
-    }
-    let mut left = FORGOTTEN;
-    let forgetting = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            let Some(rest) = left.checked_sub(length) else {
-                break;
-            };
-            left = rest;
-        }
-    };
-    // however far that went, the answer is the same
-    let _done = tokio::time::timeout(FORGETTING, forgetting).await;
-    why
 }
 
 /// A body in memory with its share of the budget, which is free when the last part of it is dropped.

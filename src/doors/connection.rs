@@ -5,8 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, Version, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -21,6 +20,7 @@ use tower::ServiceExt;
 
 use super::activity::{Activity, Answer, Overdue};
 use super::envelope::{Envelope, said};
+use super::sent::Sent;
 use crate::doors::requests::PROBES;
 use crate::error::Error;
 
@@ -78,12 +78,22 @@ impl Service<Request<Incoming>> for Front {
         let refused = self.crowded && !PROBES.contains(&request.uri().path());
         let (router, envelope) = (self.router.clone(), self.envelope);
         Box::pin(async move {
-            let response = if refused {
+            // whoever asks first has sent nothing yet
+            let asks = request.headers().contains_key(header::EXPECT);
+            let can_go_on = request.version() >= Version::HTTP_2;
+            let (parts, incoming) = request.into_parts();
+            let sent = Sent::new(incoming);
+            let mut response = if refused {
                 let text = "too many connections (FASTPUBSUB_API_MAX_CONNECTIONS)";
                 said(envelope, Error::Busy(text).into_response())
             } else {
-                router.oneshot(request.map(Body::new)).await?
+                let request = Request::from_parts(parts, sent.body());
+                router.oneshot(request).await?
             };
+            if !sent.is_read() && (asks || !sent.forget().await) && !can_go_on {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok(response.map(|body| Answer::new(body, begun)))
         })
     }

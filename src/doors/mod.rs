@@ -12,6 +12,7 @@ pub mod mount;
 pub mod native;
 pub mod receipts;
 pub mod requests;
+pub mod sent;
 pub mod serve;
 pub mod tree;
 

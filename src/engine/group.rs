@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -18,6 +19,9 @@ use crate::error::Error;
 const MAX_WEIGHT: usize = 1000;
 /// So much weight does not wait for a running call: another one runs beside it.
 const FULL_WEIGHT: usize = 200;
+/// Nor does a request wait longer for calls that take their time, such as for a message that is
+/// expensive to filter.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Calls that can be merged.
 pub(super) trait Calls: Send + Sync + 'static {
@@ -107,22 +111,47 @@ impl<C: Calls> Group<C> {
             starts
         };
         if starts {
-            let running = Running {
-                group: Arc::clone(self),
-                key: key.clone(),
-                ended: false,
-            };
-            // not in the caller's task, which ends when its client goes away
-            tokio::spawn(running.work());
+            self.start(key.clone());
         }
         let mut expected = Expected {
             group: Arc::clone(self),
             key,
             answer,
         };
-        (&mut expected.answer)
-            .await
-            .unwrap_or_else(|_| Err(Error::Internal(Arc::new(Abandoned))))
+        let answer = match tokio::time::timeout(PATIENCE, &mut expected.answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.overtake(&expected.key);
+                (&mut expected.answer).await
+            }
+        };
+        answer.unwrap_or_else(|_| Err(Error::Internal(Arc::new(Abandoned))))
+    }
+
+    /// Start a series of calls: not in the caller's task, which ends when its client goes away.
+    fn start(self: &Arc<Self>, key: C::Key) {
+        let running = Running {
+            group: Arc::clone(self),
+            key,
+            ended: false,
+        };
+        tokio::spawn(running.work());
+    }
+
+    /// Start another one for what waits, if any does.
+    fn overtake(self: &Arc<Self>, key: &C::Key) {
+        let starts = {
+            let mut queues = self.lock();
+            let queue = queues.get_mut(key);
+            queue.is_some_and(|queue| {
+                let starts = !queue.waiting.is_empty() && queue.running < self.most_running;
+                queue.running += usize::from(starts);
+                starts
+            })
+        };
+        if starts {
+            self.start(key.clone());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<C::Key, Queue<C>>> {

@@ -1,5 +1,7 @@
 //! Clients that go away, how much goes into a call, and panics.
 
+use std::time::Duration;
+
 use super::tests::{End, Setup, internal, turns};
 
 #[tokio::test]
@@ -126,5 +128,20 @@ async fn after_a_panic_what_waits_is_called_by_the_call_beside_it() {
     assert_eq!(much.await.unwrap().unwrap(), 3);
     assert_eq!(more.await.unwrap().unwrap(), 4);
     assert_eq!(setup.most_running(), 2);
+    setup.ends_empty().await;
+}
+
+#[tokio::test]
+async fn what_waits_long_for_a_slow_call_is_called_beside_it() {
+    let setup = Setup::new(2);
+    let [slow, waits] = setup.ask_all([const { End::Answer }; 2]).await;
+    assert_eq!(setup.made(), [[0]]);
+
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(setup.made(), [[0], [1]]);
+
+    setup.release(9).await;
+    assert_eq!(slow.await.unwrap().unwrap(), 0);
+    assert_eq!(waits.await.unwrap().unwrap(), 1);
     setup.ends_empty().await;
 }

@@ -71,6 +71,11 @@ impl Pooler {
         self.options.clone()
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(format!(".s.PGSQL.{PORT}"))
+    }
+
     /// The same as a URL for the binary.
     pub fn url(&self) -> String {
         let database = self.options.get_database().unwrap();
@@ -79,7 +84,7 @@ impl Pooler {
     }
 
     async fn wait(&self) {
-        let socket = self.dir.join(format!(".s.PGSQL.{PORT}"));
+        let socket = self.socket();
         for _ in 0..500 {
             // it is there a moment before anybody listens
             if UnixStream::connect(&socket).is_ok() {

@@ -248,3 +248,42 @@ async fn requests_on_one_connection_are_answered_one_after_the_other() {
         .collect();
     assert!(bodies.iter().all(|topic| topic["id"] == "t"));
 }
+
+/// Refused before its body is read: no such token.
+#[tokio::test]
+async fn whoever_is_refused_before_the_body_is_read_can_go_on_with_the_connection() {
+    let app = TestApp::start_with_auth("*").await;
+    for length in [100, 100_000, 5_000_000] {
+        let mut stream = connect(&app).await;
+        let head = format!(
+            "POST /topics/t/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer none\r\n\
+             Content-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        stream.write_all(&vec![b' '; length]).await.unwrap();
+        let next = "GET /liveness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(next.as_bytes()).await.unwrap();
+
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+
+        assert!(text.starts_with("HTTP/1.1 401 "), "{length}: {text}");
+        assert!(text.contains("HTTP/1.1 200 OK"), "{length}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_first_and_is_refused_is_told_that_the_connection_ends() {
+    let app = TestApp::start_with_auth("*").await;
+    let mut stream = connect(&app).await;
+    let head = "POST /topics/t/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer none\r\n\
+        Expect: 100-continue\r\nContent-Length: 100\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+
+    assert!(text.starts_with("HTTP/1.1 401 "), "{text}");
+    assert!(text.contains("connection: close"), "{text}");
+}
