@@ -15,6 +15,7 @@ use crate::config::{Settings, boolean};
 use crate::db;
 use crate::db::clients::ClientSettings;
 use crate::db::schema::{self, Migrated};
+use crate::error::Error;
 use crate::shutdown::Signal;
 use crate::telemetry::logs;
 use database::{with_database, with_schema};
@@ -115,12 +116,24 @@ impl From<Signal> for Failed {
 
 impl<E: std::error::Error + 'static> From<E> for Failed {
     fn from(error: E) -> Self {
-        let mut text = db::errors::describe(&error);
+        let mut text = db::errors::describe(reason(&error));
         // pgbouncer's, which has no code of its own
         if text.contains("statement pooling mode") {
             text.push_str(": set pool_mode of the pooler to transaction or session");
         }
         Self::new(text)
+    }
+}
+
+/// What there is to say: of a failure of the database the cause, which callers of the API are not told.
+fn reason<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Unavailable(_) | Error::Timeout(_) | Error::Internal(_)) => {
+            error.source().unwrap_or(error)
+        }
+        _ => error,
     }
 }
 

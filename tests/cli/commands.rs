@@ -233,6 +233,25 @@ async fn a_subcommand_on_a_database_without_the_schema_says_db_migrate() {
 }
 
 #[tokio::test]
+async fn a_subcommand_that_the_database_refuses_says_the_reason_alone() {
+    let database = TestDatabase::create().await;
+    let read_only = "do $$ begin execute format( \
+        'alter database %I set default_transaction_read_only = on', current_database()); end $$";
+    sqlx::raw_sql(read_only)
+        .execute(&mut database.connect().await)
+        .await
+        .unwrap();
+    let sandbox = Sandbox::over(&database.url());
+
+    let line = sandbox
+        .run(&["create_client", "a", "topics:read"])
+        .await
+        .fails(1);
+
+    assert_eq!(line, "cannot execute INSERT in a read-only transaction");
+}
+
+#[tokio::test]
 async fn help_and_version_go_to_stdout() {
     let sandbox = Sandbox::new();
 
