@@ -56,7 +56,8 @@ const MEANING: &str = "set local search_path = pg_catalog, pg_temp; \
     set local array_nulls = on; set local datestyle = 'ISO'; set local intervalstyle = 'postgres'; \
     set local timezone = 'UTC'; set local xmloption = 'content'; \
     set local quote_all_identifiers = off; set local check_function_bodies = on; \
-    set local plpgsql.extra_errors = 'none'; set local row_security = on";
+    set local plpgsql.extra_errors = 'none'; set local row_security = on; \
+    set local default_tablespace = ''";
 
 /// A migrator waits for others as long as they take, whatever the defaults of the database are.
 const NO_LIMITS: &str = "set local lock_timeout = 0; set local statement_timeout = 0; \

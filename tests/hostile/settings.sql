@@ -40,6 +40,8 @@ begin
             ('join_collapse_limit', '1'),
             ('geqo_threshold', '2'),
             ('work_mem', '64kB'),
+            -- no partitioned table may name it
+            ('default_tablespace', 'pg_default'),
             ('search_path', 'trojans, public, pg_catalog')
         ) as s (name, value)
         -- not every version has every setting
