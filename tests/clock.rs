@@ -169,3 +169,58 @@ async fn another_server_leads_at_once_when_the_clock_was_set_back_and_sessions_r
         .unwrap();
     assert_eq!(noticed, None);
 }
+
+/// Make a seek or replay, and wait for its job; how many messages it changed.
+async fn seek(app: &TestApp, subscription: &str, body: Value) -> i64 {
+    let path = format!("/subscriptions/{subscription}/seek");
+    let mut job = app.post(&path, body).await.json();
+    while job["state"] == "running" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let path = format!("/jobs/{}", job["id"].as_str().unwrap());
+        job = app.get(&path).await.expect(200).json();
+    }
+    assert_eq!(job["state"], "done", "{job}");
+    job["changed"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn what_was_published_before_the_clock_was_set_back_is_sought_to_and_replayed() {
+    let postgres = ClockedPostgres::start().await;
+    let database = TestDatabase::create_on(&postgres.options()).await;
+    let app = TestApp::start_on(database.share(), &[]).await;
+
+    let mut behind = 0;
+    for step in [30, 3600] {
+        let name = format!("s{step}");
+        app.topic_with_subscription(&name, &name, json!({})).await;
+        let old = publish(&app, &name, 3).await;
+        behind += step;
+        postgres.set_back(behind);
+        let when = format!("after a step of {step} s");
+        let long_ago = json!({"time": "2020-01-01T00:00:00Z"});
+
+        let snapshot = json!({"id": name, "subscription_id": name});
+        app.post("/snapshots", snapshot).await.expect(201);
+        let ended = seek(&app, &name, json!({"to": "end"})).await;
+        assert_eq!(ended, 3, "{when}");
+        assert_eq!(ids(&app.consume(&name).await).len(), 0, "{when}");
+        let ways = [
+            json!({"snapshot_id": name}),
+            long_ago,
+            json!({"filter": {}}),
+        ];
+        for way in ways {
+            let changed = seek(&app, &name, way.clone()).await;
+            assert_eq!(changed, 3, "{way} {when}");
+            let got = consume_soon(&app, &name, 3, &when).await;
+            assert_eq!(got, old, "{way} {when}");
+        }
+
+        let late = format!("late-{step}");
+        let settings = json!({
+            "id": late, "topic_id": name, "start_from": "2020-01-01T00:00:00Z",
+        });
+        app.post("/subscriptions", settings).await.expect(201);
+        assert_eq!(consume_soon(&app, &late, 3, &when).await, old, "{when}");
+    }
+}

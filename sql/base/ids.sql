@@ -38,16 +38,44 @@ end;
 comment on function pubsub.id_time is 'The publish time in a message id, to the millisecond.';
 
 /*
- * seek_end — the id up to which messages have been published by now.
+ * seek_end — the id up to which messages of a topic have been published by now.
+ *
+ * Out      that of now, or of the topic's newest message: those from before the clock was set back lie
+ *          ahead of it
  */
-create function pubsub.seek_end()
+create function pubsub.seek_end(p_topic_key bigint)
 returns uuid
-language sql stable parallel safe
-begin atomic
-    select pubsub.id_at(clock_timestamp() + interval '1 ms');
-end;
+language plpgsql stable parallel safe
+set enable_seqscan = off
+as $$
+begin
+    return pubsub.id_at(greatest(clock_timestamp(), (
+        select pubsub.id_time(m.message_id)
+        from pubsub_data.messages m
+        where m.topic_key = p_topic_key
+        order by m.message_id desc
+        limit 1
+    )) + interval '1 ms');
+end
+$$;
 
-comment on function pubsub.seek_end is 'A message id above all that were published by now.';
+comment on function pubsub.seek_end is
+    'A message id above all of a topic that were published by now.';
+
+/*
+ * new_message_number — the number up to which message ids were given by now: their last 16 digits.
+ *
+ * Out      later ids end in a higher one, also when the clock is set back
+ */
+create function pubsub.new_message_number()
+returns text
+language sql volatile
+as $$
+    select to_hex(nextval('pubsub_data.message_numbers'))
+$$;
+
+comment on function pubsub.new_message_number is
+    'A number in which no message id ends; later ids end in higher ones.';
 
 /*
  * oldest_open_id — an id below which every publish has committed or rolled back.

@@ -6,7 +6,7 @@
 /*
  * start_subscription — give a new subscription the retained messages from a time on.
  *
- * In       p_time: at or after it; one in the future is now
+ * In       p_time: at or after it; one after the end (seek_end) is the end
  * Effects  begins a job, which ends a few seconds after this transaction at the earliest
  */
 create function pubsub.start_subscription(p_subscription_id text, p_time timestamptz)
@@ -15,11 +15,12 @@ language plpgsql volatile
 as $$
 declare
     v_keys constant record := pubsub.subscription_keys(p_subscription_id);
-    v_from constant uuid := pubsub.id_at(least(p_time, clock_timestamp()));
+    v_end constant uuid := pubsub.seek_end(v_keys.topic_key);
+    v_from constant uuid := pubsub.id_at(least(p_time, pubsub.id_time(v_end)));
 begin
     perform pubsub.begin_job(v_keys.topic_key, v_keys.subscription_key, 'seek', jsonb_build_object(
         'request', jsonb_build_object('start_from', p_time),
-        'settle_upto', v_from, 'upto', pubsub.seek_end(),
+        'settle_upto', v_from, 'upto', v_end,
         'catch_up', jsonb_build_object('from', greatest(v_from, pubsub.oldest_open_id()),
             'begun_by', pg_current_xact_id()::text)), v_from);
 end

@@ -17,13 +17,14 @@
 /*
  * settle_range — take the deliveries of a range of ids away, the lowest first.
  *
- * In       p_after, p_upto: the range, without its begin; p_except: ids that stay
+ * In       p_after, p_upto: the range, without its begin; p_except: ids that stay; p_number_upto: so do
+ *          those that end in a higher one (new_message_number)
  * Out      settled: how many, at most p_limit; reached: p_upto, or the id after which to go on
  * Locks    the deliveries, in id order
  */
 create function pubsub.settle_range(
     p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int,
-    p_except uuid[], out settled bigint, out reached uuid
+    p_except uuid[], p_number_upto text default null, out settled bigint, out reached uuid
 )
 language plpgsql volatile
 set enable_seqscan = off
@@ -42,6 +43,8 @@ begin
             and x.message_id > p_after
             and x.message_id <= p_upto
             and x.message_id <> all(p_except)
+            and (p_number_upto is null
+                or right(translate(x.message_id::text, '-', ''), 16) collate "C" <= p_number_upto)
         order by x.message_id
         limit p_limit
         for update
@@ -159,12 +162,13 @@ comment on function pubsub.redeliver_messages is
 /*
  * settle_to_snapshot — bring a subscription, up to a snapshot's place, to what was unsettled then.
  *
- * In       p_part: the part of the snapshot to go on with; p_after: the id after which
+ * In       p_part: the part of the snapshot to go on with; p_after: the id after which; p_number_upto:
+ *          as of settle_range
  * Out      part, reached: where to go on; scanned, changed: how many messages
  */
 create function pubsub.settle_to_snapshot(
     p_topic_key bigint, p_subscription_key bigint, p_snapshot_id text, p_part int, p_after uuid,
-    p_upto uuid, p_limit int,
+    p_upto uuid, p_limit int, p_number_upto text default null,
     out part int, out reached uuid, out scanned bigint, out changed bigint
 )
 language plpgsql volatile
@@ -182,7 +186,7 @@ begin
     select s.settled, s.settled, s.reached
     into settle_to_snapshot.scanned, settle_to_snapshot.changed, settle_to_snapshot.reached
     from pubsub.settle_range(p_topic_key, p_subscription_key, p_after, v_upto, p_limit,
-        coalesce(v_listed, '{}')) s;
+        coalesce(v_listed, '{}'), p_number_upto) s;
     if v_listed is not null and settle_to_snapshot.reached = v_upto then
         settle_to_snapshot.part := p_part + 1;
         settle_to_snapshot.scanned := settle_to_snapshot.scanned + cardinality(v_listed);

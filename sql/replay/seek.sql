@@ -6,7 +6,7 @@
  * seek_subscription — go to a time: what was published at or after it and is retained is available
  * again, what is unsettled and was published before it is settled.
  *
- * In       p_time: to the millisecond; one in the future is now
+ * In       p_time: to the millisecond; one after the end (seek_end) is the end
  * Out      the job, whose first step is made; done when that was all
  * Errors   PS404 · PS409 another job of the subscription is running · PS422 (time) null
  */
@@ -20,6 +20,7 @@ language plpgsql volatile
 as $$
 declare
     v_keys constant record := pubsub.subscription_keys(p_subscription_id);
+    v_end constant uuid := pubsub.seek_end(v_keys.topic_key);
 begin
     if p_time is null then
         perform pubsub.fail_validation('time', 'time is required');
@@ -28,8 +29,8 @@ begin
         select b.*
         from pubsub.begin_job(v_keys.topic_key, v_keys.subscription_key, 'seek',
             jsonb_build_object('request', jsonb_build_object('time', p_time),
-                'settle_upto', pubsub.id_at(least(p_time, clock_timestamp())),
-                'upto', pubsub.seek_end())) b;
+                'settle_upto', pubsub.id_at(least(p_time, pubsub.id_time(v_end))),
+                'upto', v_end, 'number_upto', pubsub.new_message_number())) b;
 end
 $$;
 
@@ -52,13 +53,14 @@ language plpgsql volatile
 as $$
 declare
     v_keys constant record := pubsub.subscription_keys(p_subscription_id);
-    v_end constant uuid := pubsub.seek_end();
+    v_end constant uuid := pubsub.seek_end(v_keys.topic_key);
 begin
     return query
         select b.*
         from pubsub.begin_job(v_keys.topic_key, v_keys.subscription_key, 'seek',
             jsonb_build_object('request', jsonb_build_object('to', 'end'),
-                'settle_upto', v_end, 'upto', v_end)) b;
+                'settle_upto', v_end, 'upto', v_end,
+                'number_upto', pubsub.new_message_number())) b;
 end
 $$;
 
@@ -110,7 +112,9 @@ begin
         from pubsub.begin_job(v_keys.topic_key, v_keys.subscription_key, 'seek',
             jsonb_build_object('request', jsonb_build_object('snapshot_id', p_snapshot_id),
                 'snapshot_id', p_snapshot_id, 'part', 1,
-                'settle_upto', v_snapshot.position, 'upto', pubsub.seek_end())) b;
+                'settle_upto', v_snapshot.position,
+                'upto', pubsub.seek_end(v_keys.topic_key),
+                'number_upto', pubsub.new_message_number())) b;
 end
 $$;
 
@@ -139,9 +143,8 @@ language plpgsql volatile
 as $$
 declare
     v_keys constant record := pubsub.subscription_keys(p_subscription_id);
-    v_now constant timestamptz := clock_timestamp();
-    v_from constant uuid := pubsub.id_at(
-        least(coalesce(p_since, '-infinity'), v_now + interval '1 ms'));
+    v_end constant timestamptz := pubsub.id_time(pubsub.seek_end(v_keys.topic_key));
+    v_from constant uuid := pubsub.id_at(least(coalesce(p_since, '-infinity'), v_end));
 begin
     perform pubsub.compile_filter(p_filter::jsonb);
     if p_until < p_since then
@@ -153,7 +156,7 @@ begin
             jsonb_build_object('request', jsonb_strip_nulls(jsonb_build_object('since', p_since,
                     'until', p_until)) || jsonb_build_object('filter', p_filter),
                 'filter', coalesce(p_filter, '{}'), 'settle_upto', v_from,
-                'upto', pubsub.id_at(least(p_until, v_now + interval '1 ms'))), v_from) b;
+                'upto', pubsub.id_at(least(p_until, v_end))), v_from) b;
 end
 $$;
 

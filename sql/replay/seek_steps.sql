@@ -2,12 +2,14 @@
  * The steps of seeks and replays, which are jobs. The arguments of such a job:
  *   request          what was asked for
  *   settle_upto      deliveries up to this id are settled, or brought to the snapshot
+ *   number_upto      of them, those that end in a higher one are left (new_message_number)
  *   upto             messages after it, up to this id, are made available again
  *   snapshot_id, part  the snapshot, and how much of it is done
  *   filter           the messages to make available match it
  *   catch_up         of a new subscription, see catch_up_seek
  *
- * Messages published while the job runs are delivered by their publish, as ever, and lie after upto.
+ * Messages published while the job runs are delivered by their publish, as ever, and lie after upto; or
+ * before it, once the clock was set back, but then above number_upto.
  */
 
 /*
@@ -48,12 +50,12 @@ begin
             select s.reached, s.scanned, s.changed, s.part into v_step
             from pubsub.settle_to_snapshot(v_job.topic_key, v_job.subscription_key, v_snapshot_id,
                 (v_job.arguments ->> 'part')::int, v_job.position, v_settle_upto,
-                v_left::int) s;
+                v_left::int, v_job.arguments ->> 'number_upto') s;
             v_job.arguments := v_job.arguments || jsonb_build_object('part', v_step.part);
         else
             select s.reached, s.settled as scanned, s.settled as changed into v_step
             from pubsub.settle_range(v_job.topic_key, v_job.subscription_key, v_job.position,
-                v_settle_upto, v_left::int, '{}') s;
+                v_settle_upto, v_left::int, '{}', v_job.arguments ->> 'number_upto') s;
         end if;
         v_job.position := v_step.reached;
         v_job.scanned := v_job.scanned + v_step.scanned;
@@ -62,7 +64,7 @@ begin
     end loop;
 
     if v_job.position >= v_upto then
-        v_job.arguments := pubsub.catch_up_seek(v_job.arguments);
+        v_job.arguments := pubsub.catch_up_seek(v_job.topic_key, v_job.arguments);
         if v_job.arguments ? 'catching_up' and (v_job.arguments ->> 'upto')::uuid > v_upto then
             v_job.position := v_job.arguments ->> 'settle_upto';
         elsif not v_job.arguments ? 'catch_up' then
@@ -86,10 +88,10 @@ comment on function pubsub.advance_seek is 'Make the next step of a seek or repl
  * that was open then is over, and looks again from the oldest of their ids on; what came in between by
  * an ordinary publish and was acked is left out.
  *
- * In       the arguments of a job that has come to its end
+ * In       p_arguments: of a job that has come to its end
  * Out      the same, with a new stretch to go when it is time for it
  */
-create function pubsub.catch_up_seek(p_arguments jsonb)
+create function pubsub.catch_up_seek(p_topic_key bigint, p_arguments jsonb)
 returns jsonb
 language plpgsql stable parallel restricted
 as $$
@@ -105,7 +107,7 @@ begin
     if not v_catch_up ? 'horizon' then
         return jsonb_set(p_arguments, '{catch_up}', v_catch_up || jsonb_build_object(
             'horizon', pg_snapshot_xmax(pg_current_snapshot())::text,
-            'upto', pubsub.seek_end(),
+            'upto', pubsub.seek_end(p_topic_key),
             -- a statement that began without a transaction id has one by then
             'not_before', clock_timestamp() + interval '5 seconds'));
     end if;

@@ -70,13 +70,13 @@ begin
 end
 $$;
 
-/* an_hour_ago — these messages were published an hour ago; their ids. */
-create function pg_temp.an_hour_ago(p_ids uuid[])
+/* republish_at — these messages were published at another time; their ids. */
+create function pg_temp.republish_at(p_ids uuid[], p_time timestamptz)
 returns uuid[]
 language plpgsql volatile
 as $$
 declare
-    v_then text := left(pubsub.id_at(clock_timestamp() - interval '1 hour')::text, 13);
+    v_then text := left(pubsub.id_at(p_time)::text, 13);
 begin
     update pubsub_data.messages m
     set message_id = overlay(m.message_id::text placing v_then from 1)::uuid
@@ -90,6 +90,22 @@ begin
         order by i.position
     );
 end
+$$;
+
+/* an_hour_ago — these messages were published an hour ago; their ids. */
+create function pg_temp.an_hour_ago(p_ids uuid[])
+returns uuid[]
+language sql volatile
+as $$
+    select pg_temp.republish_at(p_ids, clock_timestamp() - interval '1 hour')
+$$;
+
+/* before_the_step — these messages were published before the clock was set back by an hour; their ids. */
+create function pg_temp.before_the_step(p_ids uuid[])
+returns uuid[]
+language sql volatile
+as $$
+    select pg_temp.republish_at(p_ids, clock_timestamp() + interval '1 hour')
 $$;
 
 /* claim — consume; the message ids, in the order in which they were handed out. */

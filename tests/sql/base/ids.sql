@@ -104,3 +104,29 @@ begin
         c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'all of a topic that were published by now lie below seek_end';
+    v_ids uuid[] := pg_temp.stock('sought', 2);
+    v_topic_key constant bigint := (select k.topic_key from pubsub.subscription_keys('sought') k);
+begin
+    assert v_ids[2] < pubsub.seek_end(v_topic_key), c_proves;
+    assert pubsub.seek_end(v_topic_key) <= pubsub.id_at(clock_timestamp() + interval '1 ms'), c_proves;
+    v_ids := pg_temp.before_the_step(v_ids);
+    assert v_ids[2] < pubsub.seek_end(v_topic_key), c_proves || ': also before the clock was set back';
+    assert pubsub.seek_end(v_topic_key) = pubsub.id_at(pubsub.id_time(v_ids[2]) + interval '1 ms'), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'new_message_number lies between the numbers of the ids before and after it';
+    v_before uuid := (pg_temp.stock('numbers', 1))[1];
+    v_number text := pubsub.new_message_number();
+    v_after uuid := (pg_temp.before_the_step(pg_temp.publish('numbers')))[1];
+begin
+    assert right(translate(v_before::text, '-', ''), 16) < v_number, c_proves;
+    assert right(translate(v_after::text, '-', ''), 16) > v_number, c_proves;
+end
+$$;

@@ -257,3 +257,13 @@ begin
     ) = pubsub.default_settings(), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'one that starts from a time has what was published before the clock was set back';
+    v_ids uuid[] := pg_temp.before_the_step(pg_temp.stock('step', 3));
+begin
+    perform pubsub.create_subscription('step-too', 'step', p_start_from => now() - interval '1 minute');
+    assert pg_temp.claim('step-too') = v_ids, c_proves;
+end
+$$;

@@ -116,3 +116,36 @@ begin
         = 'PS404 Subscription not found', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text :=
+        'what was published before the clock was set back is sought to, settled and replayed';
+    v_ids uuid[] := pg_temp.before_the_step(pg_temp.stock('step', 3));
+    v_time timestamptz := pubsub.id_time(v_ids[1]);
+    v_new uuid[];
+    v_case record;
+begin
+    assert (select s.changed from pubsub.seek_subscription_to_end('step') s) = 3, c_proves || ': to the end';
+    assert pg_temp.reread('step') = '{}', c_proves || ': to the end';
+    assert (select s.changed from pubsub.seek_subscription('step', now() - interval '1 hour') s) = 3,
+        c_proves || ': to a time before';
+    v_new := pg_temp.publish('step', 1);
+    assert (select s.changed from pubsub.seek_subscription('step', v_time) s) = 1,
+        c_proves || ': to their time';
+    assert pg_temp.reread('step') = v_ids, c_proves || ': to their time';
+    assert (select s.changed from pubsub.seek_subscription('step', 'infinity') s) = 3,
+        c_proves || ': to a time to come';
+    for v_case in
+        select *
+        from (values
+            (v_time + interval '1 ms', null, 0), (null, v_time, 1), (v_time, null, 3),
+            (null, null, 0)
+        ) c (since, until, changed)
+    loop
+        assert (select s.changed from pubsub.replay_messages('step', null, v_case.since, v_case.until) s)
+            = v_case.changed, format('%s: %s', c_proves, v_case);
+    end loop;
+    assert pg_temp.reread('step') = v_new || v_ids, c_proves || ': by a replay';
+end
+$$;
