@@ -16,6 +16,11 @@ use crate::error::Error;
 /// So many dead letters a call of `purge_dlq_messages` deletes, unless there are fewer.
 const PURGED_AT_ONCE: i64 = 10_000;
 
+/// Of a message beside its payload, attributes and deliveries, as it is answered.
+const OTHER_BYTES: usize = 1000;
+/// Of a failed delivery beside its texts.
+const DELIVERY_BYTES: usize = 200;
+
 /// A dead letter.
 #[derive(Debug, FromRow)]
 pub struct DeadLetter {
@@ -43,6 +48,15 @@ pub struct DeadLetter {
     pub deliveries: Json<Vec<FailedDelivery>>,
 }
 
+impl DeadLetter {
+    /// About how many bytes it has as an answer.
+    pub(crate) fn size(&self) -> usize {
+        let attributes = self.attributes.as_ref().map_or(0, JsonText::size);
+        let deliveries = self.deliveries.iter().map(FailedDelivery::size);
+        self.payload.size() + attributes + deliveries.sum::<usize>() + OTHER_BYTES
+    }
+}
+
 /// A delivery that did not end in an ack.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct FailedDelivery {
@@ -65,6 +79,13 @@ pub struct FailedDelivery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<String>,
+}
+
+impl FailedDelivery {
+    fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        text(&self.consumer_id) + text(&self.reason) + DELIVERY_BYTES
+    }
 }
 
 /// A message that holds its ordering key until an operator acts.
@@ -90,6 +111,14 @@ pub struct ParkedMessage {
     pub parked_at: Option<Timestamp>,
     /// How many messages of its key wait for it.
     pub behind: i64,
+}
+
+impl ParkedMessage {
+    /// About how many bytes it has as an answer.
+    pub(crate) fn size(&self) -> usize {
+        let json = |text: &Option<JsonText>| text.as_ref().map_or(0, JsonText::size);
+        json(&self.payload) + json(&self.attributes) + OTHER_BYTES
+    }
 }
 
 /// How many dead letters came back, and how many more would.

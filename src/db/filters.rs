@@ -14,6 +14,9 @@ use super::database::{BEGIN, Database};
 use super::json::JsonText;
 use crate::error::Error;
 
+/// Of a sample beside its payload and attributes, as it is answered.
+const OTHER_BYTES: usize = 1000;
+
 /// What a filter would let pass of the newest messages of a topic.
 #[derive(Debug)]
 pub struct Preview {
@@ -36,6 +39,14 @@ pub struct Sample {
     pub attributes: Option<JsonText>,
     /// When it was published.
     pub published_at: Timestamp,
+}
+
+impl Sample {
+    /// About how many bytes it has as an answer.
+    pub(crate) fn size(&self) -> usize {
+        let attributes = self.attributes.as_ref().map_or(0, JsonText::size);
+        self.payload.size() + attributes + OTHER_BYTES
+    }
 }
 
 /// The counts, beside a sample where there is one.

@@ -12,6 +12,9 @@ use super::database::Database;
 use super::{Page, Timestamp};
 use crate::error::Error;
 
+/// Of a job beside what was asked for, as it is answered.
+const OTHER_BYTES: usize = 1000;
+
 /// Work that goes over many messages in steps.
 #[derive(Debug, FromRow, Serialize, ToSchema)]
 pub struct Job {
@@ -54,6 +57,11 @@ impl Job {
     pub fn is_running(&self) -> bool {
         self.state == "running"
     }
+
+    /// About how many bytes it has as an answer.
+    pub(crate) fn size(&self) -> usize {
+        self.request.to_string().len() + OTHER_BYTES
+    }
 }
 
 /// One job of a subscription that may be seen; none for any.
@@ -65,7 +73,8 @@ pub async fn get(database: &Database, id: Uuid, allowed: Option<&[String]>) -> R
     Ok(query.bind(id).bind(allowed).fetch_one(database).await?)
 }
 
-/// A page of jobs of the subscriptions that may be seen; none for all. The newest come first.
+/// A page of jobs of the subscriptions that may be seen; none for all. The newest come first. It ends
+/// early where it would have more bytes.
 ///
 /// # Errors
 /// 422 when there is no job that it is to come after.
@@ -74,14 +83,22 @@ pub async fn list(
     subscription_id: Option<&str>,
     page: Page<Uuid>,
     allowed: Option<&[String]>,
+    max_bytes: usize,
 ) -> Result<Vec<Job>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_jobs($1, $2, $3, null, $4, $5)");
+    let query = sqlx::query_as(
+        "select p.* from ( \
+             select l.*, sum(1000 + octet_length(l.request::text)) over w as bytes \
+             from pubsub.list_jobs($1, $2, $3, null, $4, $5) with ordinality l \
+             window w as (order by l.ordinality) \
+         ) p where p.ordinality = 1 or p.bytes <= $6 order by p.ordinality",
+    );
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
         .bind(allowed)
+        .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
         .fetch_all(database)
         .await?)
 }

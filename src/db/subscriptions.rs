@@ -13,6 +13,9 @@ use utoipa::ToSchema;
 use super::{Page, Timestamp};
 use crate::error::Error;
 
+/// Of a subscription beside its filter, as it is answered.
+const OTHER_BYTES: usize = 1000;
+
 /// A subscription.
 #[derive(Debug, FromRow, Serialize, ToSchema)]
 pub struct Subscription {
@@ -70,6 +73,14 @@ pub struct Subscription {
     pub dead_letter_topic_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+impl Subscription {
+    /// About how many bytes it has as an answer.
+    pub(crate) fn size(&self) -> usize {
+        let filter = self.filter.as_ref().map_or(0, |json| json.get().len());
+        filter + OTHER_BYTES
+    }
 }
 
 /// What a new subscription is made of.
@@ -157,7 +168,8 @@ pub async fn get(database: &Database, id: &str) -> Result<Subscription, Error> {
     Ok(query.bind(id).fetch_one(database).await?)
 }
 
-/// A page of the subscriptions that may be seen, none for all; of one topic or all.
+/// A page of the subscriptions that may be seen, none for all; of one topic or all. It ends early where
+/// it would have more bytes.
 ///
 /// # Errors
 /// When the database fails.
@@ -166,14 +178,23 @@ pub async fn list(
     topic_id: Option<&str>,
     page: Page,
     allowed: Option<&[String]>,
+    max_bytes: usize,
 ) -> Result<Vec<Subscription>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_subscriptions($1, $2, $3, $4, $5)");
+    let query = sqlx::query_as(
+        "select p.* from ( \
+             select l.*, \
+                 sum(1000 + coalesce(octet_length(l.filter::text), 0)) over w as bytes \
+             from pubsub.list_subscriptions($1, $2, $3, $4, $5) with ordinality l \
+             window w as (order by l.ordinality) \
+         ) p where p.ordinality = 1 or p.bytes <= $6 order by p.ordinality",
+    );
     Ok(query
         .bind(page.offset)
         .bind(page.limit)
         .bind(page.after)
         .bind(topic_id)
         .bind(allowed)
+        .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
         .fetch_all(database)
         .await?)
 }

@@ -30,8 +30,19 @@ pub struct Event {
     pub reason: Option<String>,
 }
 
+/// Of an event beside its texts.
+const OTHER_BYTES: usize = 400;
+
+impl Event {
+    /// About how many bytes it has as an answer.
+    pub(crate) fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        text(&self.consumer_id) + text(&self.reason) + OTHER_BYTES
+    }
+}
+
 /// What became of a message in the subscriptions that may be seen, none for all; by subscription, then
-/// in the order of time; at least one row.
+/// in the order of time; at least one row, and no more than have so many bytes.
 ///
 /// # Errors
 /// 404 for a message that nothing remembers, or whose topic has none of these subscriptions.
@@ -39,11 +50,21 @@ pub async fn get(
     database: &Database,
     message_id: Uuid,
     allowed: Option<&[String]>,
+    max_bytes: usize,
 ) -> Result<Vec<Event>, Error> {
-    let query = sqlx::query_as("select * from pubsub.message_timeline($1, $2)");
+    let query = sqlx::query_as(
+        "select p.* from ( \
+             select t.*, \
+                 sum(400 + coalesce(octet_length(t.consumer_id), 0) \
+                     + coalesce(octet_length(t.reason), 0)) over w as bytes \
+             from pubsub.message_timeline($1, $2) with ordinality t \
+             window w as (order by t.ordinality) \
+         ) p where p.ordinality = 1 or p.bytes <= $3 order by p.ordinality",
+    );
     Ok(query
         .bind(message_id)
         .bind(allowed)
+        .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
         .fetch_all(database)
         .await?)
 }

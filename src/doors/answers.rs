@@ -1,5 +1,5 @@
-//! Answers that are lists of messages: item after item as the client takes them, so that a large one is
-//! in memory once and holds up nobody while it becomes text.
+//! Answers that are lists: item after item as the client takes them, so that a large one is in memory
+//! once and holds up nobody while it becomes text.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,19 +11,40 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Serialize;
 
+use crate::app::App;
 use crate::budget::Share;
 use crate::error::Error;
 
 /// Least bytes of a piece that is followed by another.
 const PIECE: usize = 64 * 1024;
 
-/// `{"NAME":[...]}` with what is shown of each item, of about so many bytes in all; its share of the
-/// budget is free when all is handed over.
+/// A share for an answer of as many bytes as any may have, to be taken before the database is asked for
+/// what it shows.
+///
+/// # Errors
+/// 503 when others have taken too much for too long.
+pub async fn share(app: &App) -> Result<Share, Error> {
+    app.budget.answer(app.settings.api_max_answer_bytes).await
+}
+
+/// The begin of an object whose last field is the list of this name.
+///
+/// # Errors
+/// 500 when the other fields are no JSON.
+pub fn begin(others: &impl Serialize, name: &str) -> Result<String, Error> {
+    let mut text = serde_json::to_string(others)
+        .map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
+    text.pop();
+    Ok(format!("{text},\"{name}\":["))
+}
+
+/// `BEGIN...]}` with what is shown of each item, of about so many bytes in all; its share of the budget is
+/// free when all is handed over.
 ///
 /// # Errors
 /// 500 when an item is no JSON.
 pub fn list<T, S>(
-    name: &'static str,
+    begin: impl Into<String>,
     items: Vec<T>,
     (bytes, share): (usize, Option<Share>),
     shown: impl FnMut(T) -> S + Send + Unpin + 'static,
@@ -33,7 +54,7 @@ where
     S: Serialize + 'static,
 {
     let mut list = List {
-        begin: Some(name),
+        begin: Some(begin.into()),
         items: items.into_iter(),
         shown,
         ended: false,
@@ -49,8 +70,27 @@ where
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
+/// A [`list`] whose share was taken before its size was known.
+///
+/// # Errors
+/// 500 when an item is no JSON.
+pub fn page<T, S>(
+    begin: impl Into<String>,
+    items: Vec<T>,
+    (mut share, size): (Share, fn(&T) -> usize),
+    shown: impl FnMut(T) -> S + Send + Unpin + 'static,
+) -> Result<Response, Error>
+where
+    T: Send + Unpin + 'static,
+    S: Serialize + 'static,
+{
+    let bytes = items.iter().map(size).sum();
+    share.fit(bytes);
+    list(begin, items, (bytes, Some(share)), shown)
+}
+
 struct List<T, F> {
-    begin: Option<&'static str>,
+    begin: Option<String>,
     items: IntoIter<T>,
     shown: F,
     ended: bool,
@@ -65,8 +105,8 @@ impl<T, S: Serialize, F: FnMut(T) -> S> List<T, F> {
         }
         let end = text.len() + PIECE;
         let mut separator = ",";
-        if let Some(name) = self.begin.take() {
-            text.extend(format!("{{\"{name}\":[").as_bytes());
+        if let Some(begin) = self.begin.take() {
+            text.extend(begin.as_bytes());
             separator = "";
         }
         while text.len() < end {

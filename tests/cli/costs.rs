@@ -17,6 +17,8 @@ use crate::support::database::TestDatabase;
 const MIB: usize = 1024 * 1024;
 /// Most memory that one request of at most 10 MiB may take.
 const MOST_OF_ONE: usize = 64 * MIB;
+/// Most bytes of answers on their way (FASTPUBSUB_API_MAX_ANSWER_BYTES_IN_FLIGHT).
+const ANSWERS: usize = 32 * MIB;
 /// The memory limit of deploy/kubernetes/deployment.yaml.
 const MANIFEST: usize = 256 * MIB;
 const OTHERS_WAIT: Duration = Duration::from_secs(3);
@@ -44,6 +46,19 @@ impl Watched<'_> {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.url.trim_start_matches("http://")).unwrap();
+        let limit = Some(Duration::from_secs(60));
+        stream.set_read_timeout(limit).unwrap();
+        stream
+    }
+
+    /// A connection that takes no answer in before it is read.
+    async fn connect_reluctantly(&self) -> TcpStream {
+        let address = self.server.url.trim_start_matches("http://");
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = socket.connect(address.parse().unwrap()).await.unwrap();
+        let stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
         let limit = Some(Duration::from_secs(60));
         stream.set_read_timeout(limit).unwrap();
         stream
@@ -336,6 +351,57 @@ fn at_once(watched: &Watched<'_>, request: &[u8], times: usize) -> Vec<u16> {
             .collect();
         sent.into_iter().map(|one| one.join().unwrap()).collect()
     })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_nobody_reads_take_no_more_than_their_share() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url()).with_auth();
+    let watched = watched(&sandbox).await;
+    let mut connection = database.connect().await;
+    for sql in [
+        "insert into pubsub_data.dead_letters (topic_key, subscription_key, message_id, payload,
+            published_at, attempts, reason)
+         select s.topic_key, s.subscription_key, gen_random_uuid(),
+            jsonb_build_object('a', repeat('x', 1000000)), clock_timestamp(), 1, 'rejected'
+         from pubsub_data.subscriptions s, generate_series(1, 54)",
+        "select pubsub.create_subscription('s' || n, 't',
+            json_build_object('filter', json_build_object('a', (
+                select json_agg(repeat('x', 240) || v) from generate_series(1, 1000) v))))
+         from generate_series(1, 100) n",
+    ] {
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+    }
+
+    for path in ["/subscriptions/s/dlq?limit=100", "/subscriptions?limit=100"] {
+        watched.reset_peak();
+        let request = watched.head("GET", path, "", 0);
+        let mut clients = Vec::new();
+        for _ in 0..30 {
+            let mut client = watched.connect_reluctantly().await;
+            client.write_all(&request).unwrap();
+            clients.push(client);
+        }
+        let statuses: Vec<u16> = clients.iter_mut().map(status).collect();
+        let peak = watched.status("VmHWM");
+
+        println!("{path}: {} MiB, {statuses:?}", peak / MIB);
+        let count = |status| statuses.iter().filter(|given| **given == status).count();
+        // as many as have 8 MiB of 32
+        assert_eq!((count(200), count(503)), (4, 26), "{path}: {statuses:?}");
+        assert!(
+            peak < watched.idle + 3 * ANSWERS,
+            "{path}: {} MiB",
+            peak / MIB
+        );
+    }
+}
+
+/// The status of an answer, of which no more is read.
+fn status(client: &mut TcpStream) -> u16 {
+    let mut start = [0; 12];
+    client.read_exact(&mut start).unwrap();
+    std::str::from_utf8(&start[9..]).unwrap().parse().unwrap()
 }
 
 /// With 256 file descriptors, of which Postgres needs some.

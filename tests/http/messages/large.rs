@@ -99,6 +99,91 @@ async fn pages_of_dead_letters_and_samples_of_a_preview_end_early_rather_than_ex
     assert_eq!(preview.json()["matched"], 10);
 }
 
+/// All items of a list, and how many pages they came in.
+async fn paged(app: &TestApp, path: &str) -> (Vec<Value>, usize) {
+    let (mut all, mut pages) = (Vec::new(), 0);
+    let mut after = String::new();
+    loop {
+        let page = app.get(&format!("{path}?limit=100{after}")).await;
+        let page = ids(page.expect(200).json()["data"].as_array().unwrap());
+        let Some(last) = page.last() else {
+            return (all, pages);
+        };
+        after = format!("&after={}", last.as_str().unwrap());
+        pages += 1;
+        all.extend(page);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_subscriptions_and_jobs_and_a_timeline_end_early_rather_than_exceed_the_bound() {
+    let app = TestApp::start_with(&["--api-max-answer-bytes", "1800"]).await;
+    app.topic_with_subscription("t", "s1", json!({})).await;
+    for n in 2..=5 {
+        let body =
+            json!({"id": format!("s{n}"), "topic_id": "t", "filter": {"n": ["x".repeat(500)]}});
+        app.post("/subscriptions", body).await.expect(201);
+    }
+    let published = app
+        .post("/topics/t/publish", json!({"messages": [{"payload": {}}]}))
+        .await;
+    let message = published.expect(201).json()["message_ids"][0].clone();
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let job = app
+            .post("/subscriptions/s1/seek", json!({"to": "end"}))
+            .await;
+        jobs.insert(0, job.expect(200).json()["id"].clone());
+    }
+
+    let subscriptions: Vec<Value> = (1..=5).map(|n| json!(format!("s{n}"))).collect();
+    assert_eq!(paged(&app, "/subscriptions").await, (subscriptions, 5));
+    assert_eq!(paged(&app, "/jobs").await, (jobs, 3));
+    let path = format!("/messages/{}", message.as_str().unwrap());
+    let timeline = app.get(&path).await.expect(200).json();
+    let told = timeline["subscriptions"].as_array().unwrap();
+    assert!((1..5).contains(&told.len()), "{told:?}");
+    assert_eq!(told[0]["subscription_id"], "s1");
+    assert_eq!(told[0]["events"][0]["event"], "published");
+}
+
+#[tokio::test]
+async fn whoever_asks_for_much_is_told_to_come_back_while_others_have_all_bytes_of_answers() {
+    let flags = ["--api-max-answer-bytes-in-flight", "1048576"];
+    let app = TestApp::start_with(&flags).await;
+    let settings = json!({"max_delivery_attempts": 1});
+    app.topic_with_subscription("t", "s", settings).await;
+    let published = publish_large(&app, 8).await;
+    let consumed = ids(&app.consume("s").await);
+    app.post("/subscriptions/s/nacks", json!(consumed))
+        .await
+        .expect(204);
+    // an answer that is begun, and not read
+    let unread = app.request("GET", "/subscriptions/s/dlq").send().await;
+    assert_eq!(unread.as_ref().unwrap().status(), 200);
+
+    let message = format!("/messages/{}", published[0].as_str().unwrap());
+    let mut asked = tokio::task::JoinSet::new();
+    for path in [
+        "/subscriptions",
+        "/subscriptions/s/dlq",
+        "/subscriptions/s/parked",
+        "/jobs",
+        &message,
+    ] {
+        asked.spawn(answer(app.request("GET", path)));
+    }
+    let preview = app.request("POST", "/subscriptions/s/filter-preview");
+    asked.spawn(answer(preview.json(&json!({"filter": null}))));
+    for refused in asked.join_all().await {
+        let refused = refused.expect(503);
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+
+    drop(unread);
+    app.get("/subscriptions/s/parked").await.expect(200);
+}
+
 #[tokio::test]
 async fn consumers_whose_calls_are_merged_all_get_what_is_there_and_nothing_twice() {
     let app = app_with(json!({})).await;

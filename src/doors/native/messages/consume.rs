@@ -91,7 +91,7 @@ pub async fn consume_messages(
     };
     let claimed = app.engine.consume(id.clone(), claim).await?;
     let room = (claimed.bytes, claimed.share);
-    let list = answers::list("data", claimed.deliveries, room, move |delivery| {
+    let list = answers::list(r#"{"data":["#, claimed.deliveries, room, move |delivery| {
         message(&id, delivery)
     })?;
     // a GET that leases must not be answered from a cache

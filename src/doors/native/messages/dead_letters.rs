@@ -15,6 +15,7 @@ use crate::auth::scopes::SubscriptionsConsume;
 use crate::db::dead_letters::{FailedDelivery, Reprocessed};
 use crate::db::json::JsonText;
 use crate::db::{self, Page, Timestamp};
+use crate::doors::answers;
 use crate::doors::body;
 use crate::doors::caller::Caller;
 use crate::doors::given;
@@ -67,7 +68,11 @@ pub struct DeadLetter {
 }
 
 /// Dead letters of a subscription.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the schema only; dead letters are answered one by one"
+)]
 pub struct DeadLetterList {
     /// In publish order.
     data: Vec<DeadLetter>,
@@ -118,10 +123,14 @@ pub async fn list_dlq_messages(
     State(app): State<App>,
     PathId(id): PathId,
     page: Page<Uuid>,
-) -> Result<Json<DeadLetterList>, Error> {
+) -> Result<Response, Error> {
+    let share = answers::share(&app).await?;
     let dead_letters =
         db::dead_letters::list(&app.database, &id, page, app.settings.api_max_answer_bytes).await?;
-    Ok(Json(shown(&id, dead_letters)))
+    let size = db::dead_letters::DeadLetter::size;
+    answers::page(r#"{"data":["#, dead_letters, (share, size), move |letter| {
+        shown(&id, letter)
+    })
 }
 
 /// Make dead letters available again, with no attempts spent
@@ -201,8 +210,8 @@ fn optional_int(fields: &mut Fields<'_>, name: &'static str, max: i32) -> Option
         .then(|| fields.int(name, 1, 1, max))
 }
 
-fn shown(subscription_id: &str, dead_letters: Vec<db::dead_letters::DeadLetter>) -> DeadLetterList {
-    let shown = |letter: db::dead_letters::DeadLetter| DeadLetter {
+fn shown(subscription_id: &str, letter: db::dead_letters::DeadLetter) -> DeadLetter {
+    DeadLetter {
         id: letter.message_id,
         subscription_id: subscription_id.to_owned(),
         payload: letter.payload,
@@ -215,8 +224,5 @@ fn shown(subscription_id: &str, dead_letters: Vec<db::dead_letters::DeadLetter>)
         last_error: letter.last_error,
         dead_at: letter.dead_at,
         deliveries: letter.deliveries.0,
-    };
-    DeadLetterList {
-        data: dead_letters.into_iter().map(shown).collect(),
     }
 }

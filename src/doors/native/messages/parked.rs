@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -11,6 +12,7 @@ use crate::app::App;
 use crate::auth::scopes::SubscriptionsConsume;
 use crate::db::json::JsonText;
 use crate::db::{self, Page, Timestamp};
+use crate::doors::answers;
 use crate::doors::body;
 use crate::doors::caller::Caller;
 use crate::doors::native::attributes::Attributes;
@@ -56,7 +58,11 @@ pub struct ParkedMessage {
 }
 
 /// Parked messages of a subscription.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the schema only; messages are answered one by one"
+)]
 pub struct ParkedMessageList {
     /// In publish order.
     data: Vec<ParkedMessage>,
@@ -94,11 +100,12 @@ pub async fn list_parked_messages(
     State(app): State<App>,
     PathId(id): PathId,
     page: Page<Uuid>,
-) -> Result<Json<ParkedMessageList>, Error> {
+) -> Result<Response, Error> {
+    let share = answers::share(&app).await?;
     let parked =
         db::dead_letters::list_parked(&app.database, &id, page, app.settings.api_max_answer_bytes)
             .await?;
-    let shown = |message: db::dead_letters::ParkedMessage| ParkedMessage {
+    let shown = move |message: db::dead_letters::ParkedMessage| ParkedMessage {
         id: message.message_id,
         subscription_id: id.clone(),
         payload: message.payload,
@@ -111,9 +118,8 @@ pub async fn list_parked_messages(
         parked_at: message.parked_at,
         behind: message.behind,
     };
-    Ok(Json(ParkedMessageList {
-        data: parked.into_iter().map(shown).collect(),
-    }))
+    let size = db::dead_letters::ParkedMessage::size;
+    answers::page(r#"{"data":["#, parked, (share, size), shown)
 }
 
 /// Let the ordering keys of parked messages go on

@@ -112,9 +112,12 @@ pub async fn pull_messages(
     let allowed = || token.check(&app);
     let claimed = app.engine.pull(id.clone(), claim, wait, allowed).await?;
     let room = (claimed.bytes, claimed.share);
-    answers::list("messages", claimed.deliveries, room, move |delivery| {
-        pulled(&id, delivery)
-    })
+    answers::list(
+        r#"{"messages":["#,
+        claimed.deliveries,
+        room,
+        move |delivery| pulled(&id, delivery),
+    )
 }
 
 fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {

@@ -1,7 +1,7 @@
 //! `/messages/{id}`: what became of a message.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,13 +10,18 @@ use crate::app::App;
 use crate::auth::scopes::SubscriptionsRead;
 use crate::db::timeline::Event;
 use crate::db::{self, Timestamp};
+use crate::doors::answers;
 use crate::doors::caller::CallerOnSome;
 use crate::doors::native::extract::PathUuid;
 use crate::doors::native::openapi::{CommonErrors, NotFound};
 use crate::error::Error;
 
 /// A message, and what became of it in each subscription of its topic.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the schema only; subscriptions are answered one by one"
+)]
 pub struct Timeline {
     /// Its id.
     id: Uuid,
@@ -64,34 +69,47 @@ pub struct TimelineEvent {
     reason: Option<String>,
 }
 
+/// What a timeline begins with.
+#[derive(Serialize)]
+struct Head<'a> {
+    id: Uuid,
+    topic_id: &'a str,
+    created_at: Timestamp,
+}
+
 /// Tell what became of a message
 ///
 /// A message is known as long as its topic retains it or a dead letter holds it. Acks and failed
-/// deliveries are forgotten by age, so the tale of an old message may have gaps.
+/// deliveries are forgotten by age, so the tale of an old message may have gaps. A tale
+/// ends early where it would have too many bytes (FASTPUBSUB_API_MAX_ANSWER_BYTES).
 #[utoipa::path(get, path = "/messages/{id}", tag = "messages", params(("id" = Uuid, Path)),
     responses((status = 200, body = Timeline), NotFound, CommonErrors))]
 pub async fn message_timeline(
     caller: CallerOnSome<SubscriptionsRead>,
     State(app): State<App>,
     PathUuid(id): PathUuid,
-) -> Result<Json<Timeline>, Error> {
-    let mut events = db::timeline::get(&app.database, id, caller.objects().as_deref())
-        .await?
-        .into_iter()
-        .peekable();
-    let Some(first) = events.peek() else {
+) -> Result<Response, Error> {
+    let mut share = answers::share(&app).await?;
+    let max_bytes = app.settings.api_max_answer_bytes;
+    let allowed = caller.objects();
+    let events = db::timeline::get(&app.database, id, allowed.as_deref(), max_bytes).await?;
+    let Some(first) = events.first() else {
         return Err(Error::from(sqlx::Error::RowNotFound));
     };
-    let mut timeline = Timeline {
+    let head = Head {
         id,
-        topic_id: first.topic_id.clone(),
+        topic_id: &first.topic_id,
         created_at: first.published_at,
-        subscriptions: Vec::new(),
     };
+    let begin = answers::begin(&head, "subscriptions")?;
+    let bytes = events.iter().map(Event::size).sum();
+    share.fit(bytes);
+    let mut subscriptions = Vec::new();
     for event in events {
-        add(&mut timeline.subscriptions, event);
+        add(&mut subscriptions, event);
     }
-    Ok(Json(timeline))
+    let room = (bytes, Some(share));
+    answers::list(begin, subscriptions, room, |subscription| subscription)
 }
 
 /// Add an event, which belongs to the last subscription or begins another one.

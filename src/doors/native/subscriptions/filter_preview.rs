@@ -1,7 +1,7 @@
 //! `/subscriptions/{id}/filter-preview`: a filter tried on messages that are there.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::scopes::{SubscriptionsConsume, SubscriptionsUpdate};
-use crate::db::filters::{Preview, Sample};
+use crate::db::filters::Sample;
 use crate::db::json::JsonText;
 use crate::db::{self, Timestamp};
+use crate::doors::answers;
 use crate::doors::body;
 use crate::doors::caller::{Caller, Grants};
 use crate::doors::given;
@@ -39,7 +40,8 @@ pub struct PreviewFilter {
 }
 
 /// What the filter lets pass.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the schema only; samples are answered one by one")]
 pub struct FilterPreview {
     /// How many messages were looked at.
     scanned: i64,
@@ -64,6 +66,13 @@ pub struct PreviewSample {
     created_at: Timestamp,
 }
 
+/// What a preview begins with.
+#[derive(Serialize)]
+struct Counts {
+    scanned: i64,
+    matched: i64,
+}
+
 /// Try a filter on the newest messages of a subscription's topic
 ///
 /// Looks at what the topic retains, whether or not it went to this subscription, for 5 seconds at most.
@@ -78,7 +87,7 @@ pub async fn preview_filter(
     State(app): State<App>,
     PathId(id): PathId,
     JsonBytes(body): JsonBytes<{ body::FILTER }>,
-) -> Result<Json<FilterPreview>, Error> {
+) -> Result<Response, Error> {
     let values = parse_json(&body)?;
     let filter = raw_field(&body, "filter");
     let mut fields = Fields::of_body(&values)?;
@@ -88,6 +97,7 @@ pub async fn preview_filter(
     fields.finish()?;
     // who may change the filter may have all messages
     let past_filter = grants.has::<SubscriptionsUpdate>(Some(&id));
+    let share = answers::share(&app).await?;
     let preview = db::filters::preview(
         &app.database,
         &id,
@@ -97,10 +107,13 @@ pub async fn preview_filter(
         past_filter,
     )
     .await
-    .map_err(too_long);
-    Ok(Json(shown(
-        preview.map_err(|error| given::in_body(error, &values))?,
-    )))
+    .map_err(|error| given::in_body(too_long(error), &values))?;
+    let counts = Counts {
+        scanned: preview.scanned,
+        matched: preview.matched,
+    };
+    let begin = answers::begin(&counts, "samples")?;
+    answers::page(begin, preview.samples, (share, Sample::size), shown)
 }
 
 fn too_long(error: Error) -> Error {
@@ -114,16 +127,11 @@ fn too_long(error: Error) -> Error {
     }
 }
 
-fn shown(preview: Preview) -> FilterPreview {
-    let sample = |sample: Sample| PreviewSample {
+fn shown(sample: Sample) -> PreviewSample {
+    PreviewSample {
         id: sample.message_id,
         payload: sample.payload,
         attributes: Attributes(sample.attributes),
         created_at: sample.published_at,
-    };
-    FilterPreview {
-        scanned: preview.scanned,
-        matched: preview.matched,
-        samples: preview.samples.into_iter().map(sample).collect(),
     }
 }

@@ -9,7 +9,8 @@ pub mod snapshots;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use axum::response::Response;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -21,6 +22,7 @@ use crate::auth::scopes::{
 use crate::config::Settings;
 use crate::db::subscriptions::{NewSettings, NewSubscription, Subscription, SubscriptionMetrics};
 use crate::db::{self, Page};
+use crate::doors::answers;
 use crate::doors::body;
 use crate::doors::caller::{Caller, CallerOnSome, Grants};
 use crate::doors::given;
@@ -102,7 +104,11 @@ pub struct CreateSubscription {
 }
 
 /// A page of subscriptions.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the schema only; subscriptions are answered one by one"
+)]
 pub struct SubscriptionList {
     /// The subscriptions, ordered by id.
     data: Vec<Subscription>,
@@ -153,6 +159,9 @@ pub async fn get_subscription(
 }
 
 /// List subscriptions
+///
+/// A page ends early where it would have too many bytes (FASTPUBSUB_API_MAX_ANSWER_BYTES): only an empty
+/// one is the end.
 #[utoipa::path(get, path = "/subscriptions", tag = "subscriptions",
     params(PageParams, ("topic_id" = Option<String>, Query,
         description = "Only those of this topic; none when there is no such topic")),
@@ -162,14 +171,20 @@ pub async fn list_subscriptions(
     State(app): State<App>,
     page: Page,
     QueryValues(query): QueryValues,
-) -> Result<Json<SubscriptionList>, Error> {
+) -> Result<Response, Error> {
     let topic_id = narrowed_by(&query, "topic_id")?;
     let allowed = caller.objects();
-    let listed =
-        db::subscriptions::list(&app.database, topic_id.as_deref(), page, allowed.as_deref());
-    Ok(Json(SubscriptionList {
-        data: listed.await?,
-    }))
+    let share = answers::share(&app).await?;
+    let listed = db::subscriptions::list(
+        &app.database,
+        topic_id.as_deref(),
+        page,
+        allowed.as_deref(),
+        app.settings.api_max_answer_bytes,
+    )
+    .await?;
+    let size = Subscription::size;
+    answers::page(r#"{"data":["#, listed, (share, size), |listed| listed)
 }
 
 /// Delete a subscription with its messages
