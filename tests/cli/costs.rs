@@ -354,6 +354,27 @@ fn at_once(watched: &Watched<'_>, request: &[u8], times: usize) -> Vec<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn faults_that_no_answer_lists_are_not_collected() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url()).with_auth();
+    let watched = watched(&sandbox).await;
+    let unknown: Vec<_> = (0..199).map(|n| format!("\"{n}\":0")).collect();
+    let unknown = unknown.join(",");
+    let message = format!("{{\"topic_id\":\"t\",\"messages\":[{{{unknown}}}]}}");
+    for (publish, times) in [(format!("{{{unknown}}}"), 1001), (message, 1000)] {
+        let body = format!("{{\"publishes\":[{}]}}", vec![publish; times].join(","));
+        let mut request = watched.head("POST", "/transactions", "", body.len());
+        request.extend(body.as_bytes());
+
+        let (status, cost) = watched.cost(&request);
+
+        println!("{} KiB, {status}", cost / 1024);
+        assert_eq!(status, 422);
+        assert!(cost < MOST_OF_ONE, "{} MiB", cost / MIB);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_that_nobody_reads_take_no_more_than_their_share() {
     let database = TestDatabase::create().await;
     let sandbox = Sandbox::over(&database.url()).with_auth();

@@ -65,7 +65,8 @@ impl<'a> Fields<'a> {
             let others = values
                 .keys()
                 .filter(|name| !self.known.contains(&name.as_str()));
-            for name in others.take(MAX_FAULTS).collect::<Vec<_>>() {
+            let room = MAX_FAULTS.saturating_sub(self.faults.len());
+            for name in others.take(room).collect::<Vec<_>>() {
                 self.faults.push(self.unknown(name));
             }
         }

@@ -82,29 +82,28 @@ pub async fn apply_transaction(
     JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<(StatusCode, Json<TransactionApplied>), Error> {
     let (text, length) = (body.clone(), body.len());
-    let values = app.budget.work(length, move || outline(&text)).await??;
-    let (receipts, acks, publishes) = transaction(&values)?;
+    let parse = move || transaction(&outline(&text)?);
+    let Asked {
+        receipts,
+        acks,
+        topic_ids,
+        counts,
+    } = app.budget.work(length, parse).await??;
     for subscription_id in &acks.subscription_ids {
         consumer.allow(subscription_id)?;
     }
-    for topic_id in publishes.iter().map(topic_id) {
+    for topic_id in &topic_ids {
         publisher.allow(topic_id)?;
     }
-    let topic_ids = publishes.iter().map(|publish| topic_id(publish).to_owned());
-    let topic_ids: Vec<String> = topic_ids.collect();
     let parse = move || messages(&body, topic_ids);
     let messages = app.budget.work(length, parse).await??;
     let applied = app.engine.apply(&acks, &messages).await;
     let mut ids = applied
         .map_err(|error| named(error, &receipts))?
         .into_iter();
-    let message_ids = publishes
-        .iter()
-        .map(|publish| {
-            ids.by_ref()
-                .take(items(publish, "messages").len())
-                .collect()
-        })
+    let message_ids = counts
+        .into_iter()
+        .map(|count| ids.by_ref().take(count).collect())
         .collect();
     Ok((
         StatusCode::CREATED,
@@ -151,13 +150,6 @@ fn list_of(text: &RawValue, outline: impl Fn(&RawValue) -> Value) -> Value {
     }
 }
 
-fn topic_id(publish: &Value) -> &str {
-    publish
-        .get("topic_id")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
 /// The list of a field, empty when it is absent.
 fn items<'a>(body: &'a Value, name: &str) -> &'a [Value] {
     body.get(name)
@@ -165,8 +157,20 @@ fn items<'a>(body: &'a Value, name: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// The receipts, what they stand for, and what is to be published, all but the messages checked.
-fn transaction(body: &Value) -> Result<(Vec<&str>, Acks, &[Value]), Error> {
+/// What a body asks for, but for its messages.
+#[derive(Default)]
+struct Asked {
+    receipts: Vec<String>,
+    /// What the receipts stand for.
+    acks: Acks,
+    /// Of each publish.
+    topic_ids: Vec<String>,
+    /// How many messages each has.
+    counts: Vec<usize>,
+}
+
+/// What the outline of a body asks for, all but the messages checked.
+fn transaction(body: &Value) -> Result<Asked, Error> {
     let mut fields = Fields::of_body(body)?;
     for name in ["acks", "publishes"] {
         if fields.optional(name).is_some_and(|value| !value.is_array()) {
@@ -186,24 +190,26 @@ fn transaction(body: &Value) -> Result<(Vec<&str>, Acks, &[Value]), Error> {
     fields.finish()?;
 
     let mut faults = Vec::new();
-    let mut acks = Acks::default();
-    let mut given = Vec::new();
+    let mut asked = Asked::default();
     for (position, value) in items(body, "acks").iter().enumerate() {
         let place = ["acks".into(), position.into()];
         if let Some((subscription_id, receipt)) = within(&place, &mut faults, || ack(value)) {
             let (message_id, lease) = receipts::parse(receipt).unwrap_or_default();
-            given.push(receipt);
-            acks.subscription_ids.push(subscription_id);
-            acks.message_ids.push(message_id);
-            acks.leases.push(lease);
+            asked.receipts.push(receipt.to_owned());
+            asked.acks.subscription_ids.push(subscription_id);
+            asked.acks.message_ids.push(message_id);
+            asked.acks.leases.push(lease);
         }
     }
     for (position, value) in publishes.iter().enumerate() {
         let place = ["publishes".into(), position.into()];
-        within(&place, &mut faults, || publish(value));
+        if let Some((topic_id, count)) = within(&place, &mut faults, || publish(value)) {
+            asked.topic_ids.push(topic_id);
+            asked.counts.push(count);
+        }
     }
     if faults.is_empty() {
-        Ok((given, acks, publishes))
+        Ok(asked)
     } else {
         faults.truncate(MAX_FAULTS);
         Err(Error::Invalid(faults))
@@ -222,9 +228,10 @@ fn ack(value: &Value) -> Result<(String, &str), Error> {
     Ok((subscription_id, receipt.unwrap_or_default()))
 }
 
-fn publish(value: &Value) -> Result<(), Error> {
+/// The topic of a publish, and how many messages it has.
+fn publish(value: &Value) -> Result<(String, usize), Error> {
     let mut fields = Fields::of_body(value)?;
-    fields.id("topic_id");
+    let topic_id = fields.id("topic_id");
     match fields.required("messages") {
         None => {}
         Some(Value::Array(messages)) if !messages.is_empty() => {}
@@ -233,7 +240,8 @@ fn publish(value: &Value) -> Result<(), Error> {
         }
         Some(_) => fields.refuse("messages", Rule::Is(Form::List)),
     }
-    fields.finish()
+    fields.finish()?;
+    Ok((topic_id, items(value, "messages").len()))
 }
 
 /// The messages of a body whose publishes have the right form.
@@ -253,6 +261,9 @@ fn messages(body: &Bytes, topic_ids: Vec<String>) -> Result<Publishes, Error> {
     let mut read = Publishes::default();
     let texts = texts.publishes.unwrap_or_default();
     for (position, (topic_id, texts)) in topic_ids.into_iter().zip(texts).enumerate() {
+        if faults.len() >= MAX_FAULTS {
+            break;
+        }
         let Some(list) = texts.get("messages") else {
             continue;
         };
@@ -274,12 +285,16 @@ fn messages(body: &Bytes, topic_ids: Vec<String>) -> Result<Publishes, Error> {
     }
 }
 
-/// What a part of the body gives; its faults are noted with the place of the part.
+/// What a part of the body gives; its faults are noted with the place of the part. Once there are as many
+/// as an answer lists, no part is looked at.
 fn within<T>(
     place: &[Step],
     faults: &mut Vec<Fault>,
     parse: impl FnOnce() -> Result<T, Error>,
 ) -> Option<T> {
+    if faults.len() >= MAX_FAULTS {
+        return None;
+    }
     match parse() {
         Ok(parsed) => Some(parsed),
         Err(Error::Invalid(inner)) => {
@@ -291,7 +306,7 @@ fn within<T>(
 }
 
 /// The refusal of stale leases, which the engine names by position, with their receipts.
-fn named(error: Error, given: &[&str]) -> Error {
+fn named(error: Error, given: &[String]) -> Error {
     let Error::Conflict { message, about } = error else {
         return error;
     };
