@@ -175,7 +175,6 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "choose_ordered",
         "claim_deliveries",
         "nack_deliveries",
-        "note_priorities",
         "take_runs",
     ];
     assert_eq!(untested, by_their_wrappers);

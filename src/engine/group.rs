@@ -21,7 +21,7 @@ const MAX_WEIGHT: usize = 1000;
 const FULL_WEIGHT: usize = 200;
 /// Nor does a request wait longer for calls that take their time, such as for a message that is
 /// expensive to filter.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Calls that can be merged.
 pub(super) trait Calls: Send + Sync + 'static {

@@ -137,7 +137,7 @@ async fn what_waits_long_for_a_slow_call_is_called_beside_it() {
     let [slow, waits] = setup.ask_all([const { End::Answer }; 2]).await;
     assert_eq!(setup.made(), [[0]]);
 
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(setup.made(), [[0], [1]]);
 
     setup.release(9).await;

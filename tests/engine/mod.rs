@@ -141,7 +141,7 @@ async fn advance(connection: &mut PgConnection, seconds: f64) {
 
 /// Let the same time pass for the hints of a connection.
 async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
-    let sql = "with hints as (
+    let claim = "with hints as (
             select h.name, (nullif(current_setting(h.name, true), '')::pubsub.claim_hint).*
             from pubsub_data.subscriptions s
             cross join lateral pubsub.hint_name('claim', s.subscription_key) h (name)
@@ -152,11 +152,34 @@ async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
             h.since_aged)::pubsub.claim_hint::text, false)
         from hints h, earlier
         where h.noted_at is not null";
-    sqlx::query(sql)
-        .bind(seconds)
-        .execute(&mut *connection)
-        .await
-        .unwrap();
+    let fair = "with hints as (
+            select h.name, (nullif(current_setting(h.name, true), '')::pubsub.fair_hint).*
+            from pubsub_data.subscriptions s
+            cross join lateral pubsub.hint_name('fair', s.subscription_key) h (name)
+        ), earlier as (select ($1 * 1000000)::bigint as by)
+        select set_config(h.name, row(h.noted_at - by, h.rewinds, h.last, h.heads, h.head,
+            greatest(0, h.due_from - by), h.due_recent_at - by, h.due_all_at - by,
+            greatest(0, h.near_at - by), greatest(0, h.far_at - by), h.far_upto, h.far_millis,
+            h.turn)::pubsub.fair_hint::text, false)
+        from hints h, earlier
+        where h.noted_at is not null";
+    let ordered = "with hints as (
+            select h.name, (nullif(current_setting(h.name, true), '')::pubsub.ordered_hint).*
+            from pubsub_data.subscriptions s
+            cross join lateral pubsub.hint_name('ordered', s.subscription_key) h (name)
+        ), earlier as (select ($1 * 1000000)::bigint as by)
+        select set_config(h.name, row(h.noted_at - by, h.rewinds, h.tail, h.mark, h.mark_xid,
+            greatest(0, h.mark_at - by), greatest(0, h.near_at - by), greatest(0, h.sweep_at - by),
+            h.sweep, h.sweep_millis)::pubsub.ordered_hint::text, false)
+        from hints h, earlier
+        where h.noted_at is not null";
+    for sql in [claim, fair, ordered] {
+        sqlx::query(sql)
+            .bind(seconds)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+    }
 }
 
 /// Make a connection as good as new.
