@@ -46,7 +46,6 @@ impl Sent {
     }
 
     /// For the handler.
-    #[must_use]
     pub fn body(&self) -> Body {
         Body::new(self.clone())
     }
