@@ -374,7 +374,8 @@ begin
                     and (d.expires_at is null or d.expires_at > p_now)
                     and d.ctid <> all(choose_ordered.places)
                 order by d.message_id
-                limit v_window
+                -- near does not go on where it came to: those that are held up must not hide the others
+                limit case v_step when 'near' then greatest(1000, v_window) else v_window end
             ) p;
         end if;
         v_left := '{}';

@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use super::{Delivery, database, execute, settle};
+use super::{Delivery, advance_hints, database, execute, settle};
 use crate::support::database::TestDatabase;
 
 const NOTHING: [Uuid; 0] = [];
@@ -184,6 +184,25 @@ async fn a_late_commit_waits_for_what_is_in_flight() {
     ack(&mut consumer, &early[..1]).await;
     assert_eq!(ids_within_seconds(&mut other, 10).await, late[..10]);
     assert_eq!(ids(&mut consumer, 10).await, NOTHING);
+}
+
+#[tokio::test]
+async fn a_late_commit_is_found_behind_messages_that_are_held_up() {
+    let (database, mut consumer) = ordered_database().await;
+    let mut slow = database.connect().await;
+    // what is left of "a" is ready, but waits for the first
+    let held = publish_keys(&mut consumer, &"a".repeat(100)).await;
+    assert_eq!(ids(&mut consumer, 1).await, held[..1]);
+
+    let mut open = slow.begin().await.unwrap();
+    let late = publish_keys(&mut open, ".").await;
+    let early = publish_keys(&mut consumer, "b").await;
+    assert_eq!(ids(&mut consumer, 10).await, early);
+    open.commit().await.unwrap();
+
+    // time to look back
+    advance_hints(&mut consumer, 60.0).await;
+    assert_eq!(ids(&mut consumer, 10).await, late);
 }
 
 #[tokio::test]
