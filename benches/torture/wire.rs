@@ -141,16 +141,26 @@ async fn receive(stream: &mut TcpStream) -> Option<(Outcome, Vec<u8>)> {
             let mut lines = head.lines().filter_map(|line| line.split_once(": "));
             lines.find(|(known, _)| known.eq_ignore_ascii_case(name))
         };
-        let length = header("content-length").map_or(0, |(_, length)| length.parse().unwrap());
+        let chunked = header("transfer-encoding").is_some_and(|(_, coding)| coding == "chunked");
+        let length = header("content-length").map(|(_, length)| length.parse().unwrap());
         assert!(
-            status == 204 || header("content-length").is_some(),
+            status == 204 || chunked || length.is_some(),
             "an answer without its length: {head}"
         );
-        while buffer.len() < end + 4 + length {
+        let body = loop {
+            let sent = &buffer[end + 4..];
+            let length = length.unwrap_or(0);
+            if chunked {
+                if let Some(body) = joined(sent) {
+                    break body;
+                }
+            } else if sent.len() >= length {
+                break sent.to_vec();
+            }
             if stream.read_buf(&mut buffer).await.ok()? == 0 {
                 return None;
             }
-        }
+        };
         let outcome = match status {
             200..=299 => Outcome::Done,
             500.. => Outcome::Failed {
@@ -159,6 +169,22 @@ async fn receive(stream: &mut TcpStream) -> Option<(Outcome, Vec<u8>)> {
             },
             _ => Outcome::Refused(status),
         };
-        return Some((outcome, buffer.split_off(end + 4)));
+        return Some((outcome, body));
+    }
+}
+
+/// The chunks of a body (RFC 9112, section 7.1) as one, if all of them are there.
+fn joined(mut sent: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = sent.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(&sent[..line]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let chunk = sent.get(line + 2..line + 2 + size)?;
+        sent = sent.get(line + 2 + size + 2..)?;
+        body.extend(chunk);
+        if size == 0 {
+            return Some(body);
+        }
     }
 }
