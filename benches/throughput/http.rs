@@ -6,6 +6,8 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::chunked;
+
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// One connection.
@@ -15,6 +17,8 @@ pub(crate) struct Client {
     authorization: String,
     request: Vec<u8>,
     answer: Vec<u8>,
+    /// Of an answer that came in chunks.
+    joined: Vec<u8>,
 }
 
 impl Client {
@@ -26,6 +30,7 @@ impl Client {
             authorization: String::new(),
             request: Vec::new(),
             answer: Vec::with_capacity(BUFFER_BYTES),
+            joined: Vec::new(),
         }
     }
 
@@ -92,30 +97,49 @@ impl Client {
             if body.is_none() {
                 body = body_range(&self.answer);
             }
-            if let Some((from, length)) = body
-                && self.answer.len() >= from + length
-            {
-                let answer = &self.answer;
+            let Some((from, length)) = body else {
+                continue;
+            };
+            let sent = &self.answer[from..];
+            let whole = match length {
+                Some(length) => sent.len() >= length,
+                // the end of the last chunk; joined as soon as it may be there
+                None => match sent.ends_with(b"0\r\n\r\n").then(|| chunked::joined(sent)) {
+                    Some(Some(joined)) => {
+                        self.joined = joined;
+                        true
+                    }
+                    _ => false,
+                },
+            };
+            if whole {
                 assert!(
-                    answer.starts_with(b"HTTP/1.1 2"),
+                    self.answer.starts_with(b"HTTP/1.1 2"),
                     "{}",
-                    String::from_utf8_lossy(answer)
+                    String::from_utf8_lossy(&self.answer)
                 );
-                return &answer[from..from + length];
+                return match length {
+                    Some(length) => &self.answer[from..from + length],
+                    None => &self.joined,
+                };
             }
         }
     }
 }
 
-/// Where the body starts and how long it is, once the head is there.
-fn body_range(answer: &[u8]) -> Option<(usize, usize)> {
+/// Where the body starts and how long it is, if that is told, once the head is there.
+fn body_range(answer: &[u8]) -> Option<(usize, Option<usize>)> {
     const LENGTH: &[u8] = b"content-length: ";
+    const CHUNKED: &[u8] = b"transfer-encoding: chunked";
     let end = memmem::find(answer, b"\r\n\r\n")?;
+    if memmem::find(&answer[..end], CHUNKED).is_some() {
+        return Some((end + 4, None));
+    }
     let length = memmem::find(&answer[..end], LENGTH).map_or(0, |at| {
         let digits = answer[at + LENGTH.len()..].iter();
         digits
             .take_while(|byte| byte.is_ascii_digit())
             .fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
     });
-    Some((end + 4, length))
+    Some((end + 4, Some(length)))
 }

@@ -12,6 +12,8 @@
     reason = "a program for developers, whose figures are far from the limits of their types"
 )]
 
+#[path = "../chunked.rs"]
+mod chunked;
 mod cluster;
 mod compare;
 mod crowd;

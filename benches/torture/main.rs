@@ -10,6 +10,8 @@
 
 mod books;
 mod checker;
+#[path = "../chunked.rs"]
+mod chunked;
 mod clients;
 mod clock;
 mod cluster;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::chunked;
 use super::clock::Clock;
 use super::history::{Call, Outcome};
 use super::servers::Servers;
@@ -151,7 +152,7 @@ async fn receive(stream: &mut TcpStream) -> Option<(Outcome, Vec<u8>)> {
             let sent = &buffer[end + 4..];
             let length = length.unwrap_or(0);
             if chunked {
-                if let Some(body) = joined(sent) {
+                if let Some(body) = chunked::joined(sent) {
                     break body;
                 }
             } else if sent.len() >= length {
@@ -170,21 +171,5 @@ async fn receive(stream: &mut TcpStream) -> Option<(Outcome, Vec<u8>)> {
             _ => Outcome::Refused(status),
         };
         return Some((outcome, body));
-    }
-}
-
-/// The chunks of a body (RFC 9112, section 7.1) as one, if all of them are there.
-fn joined(mut sent: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let line = sent.windows(2).position(|window| window == b"\r\n")?;
-        let size = std::str::from_utf8(&sent[..line]).unwrap();
-        let size = usize::from_str_radix(size, 16).unwrap();
-        let chunk = sent.get(line + 2..line + 2 + size)?;
-        sent = sent.get(line + 2 + size + 2..)?;
-        body.extend(chunk);
-        if size == 0 {
-            return Some(body);
-        }
     }
 }

@@ -140,15 +140,12 @@ pub async fn list(
     page: Page<Uuid>,
     max_bytes: usize,
 ) -> Result<Vec<DeadLetter>, Error> {
-    let query = sqlx::query_as(
-        "select p.* from ( \
-             select l.*, row_number() over w as place, \
-                 sum(1000 + octet_length(l.payload::text) + octet_length(l.deliveries::text) \
-                     + coalesce(octet_length(l.attributes::text), 0)) over w as bytes \
-             from pubsub.list_dlq_messages($1, $2, $3, $4) l \
-             window w as (order by l.message_id) \
-         ) p where p.place = 1 or p.bytes <= $5 order by p.message_id",
-    );
+    let query = sqlx::query_as(up_to_bytes!(
+        "pubsub.list_dlq_messages($1, $2, $3, $4)",
+        "1000 + octet_length(l.payload::text) + octet_length(l.deliveries::text) \
+            + coalesce(octet_length(l.attributes::text), 0)",
+        "$5"
+    ));
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)
@@ -229,15 +226,12 @@ pub async fn list_parked(
     page: Page<Uuid>,
     max_bytes: usize,
 ) -> Result<Vec<ParkedMessage>, Error> {
-    let query = sqlx::query_as(
-        "select p.* from ( \
-             select l.*, row_number() over w as place, \
-                 sum(1000 + coalesce(octet_length(l.payload::text), 0) \
-                     + coalesce(octet_length(l.attributes::text), 0)) over w as bytes \
-             from pubsub.list_parked_messages($1, $2, $3, $4) l \
-             window w as (order by l.message_id) \
-         ) p where p.place = 1 or p.bytes <= $5 order by p.message_id",
-    );
+    let query = sqlx::query_as(up_to_bytes!(
+        "pubsub.list_parked_messages($1, $2, $3, $4)",
+        "1000 + coalesce(octet_length(l.payload::text), 0) \
+            + coalesce(octet_length(l.attributes::text), 0)",
+        "$5"
+    ));
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)

@@ -140,15 +140,11 @@ impl Trial {
                 .persistent(false)
                 .fetch_one(&mut *transaction)
                 .await?;
-        let query = sqlx::query_as(
-            "select p.* from ( \
-                 select f.*, row_number() over w as place, \
-                     sum(1000 + octet_length(f.payload::text) \
-                         + coalesce(octet_length(f.attributes::text), 0)) over w as bytes \
-                 from pubsub.preview_filter($1, $2::json, $3, $5) f \
-                 window w as (order by f.message_id desc) \
-             ) p where p.place = 1 or p.bytes <= $4 order by p.message_id desc",
-        );
+        let query = sqlx::query_as(up_to_bytes!(
+            "pubsub.preview_filter($1, $2::json, $3, $5)",
+            "1000 + octet_length(l.payload::text) + coalesce(octet_length(l.attributes::text), 0)",
+            "$4"
+        ));
         let query = query
             .bind(&self.subscription_id)
             .bind(&self.filter)

@@ -85,13 +85,11 @@ pub async fn list(
     allowed: Option<&[String]>,
     max_bytes: usize,
 ) -> Result<Vec<Job>, Error> {
-    let query = sqlx::query_as(
-        "select p.* from ( \
-             select l.*, sum(1000 + octet_length(l.request::text)) over w as bytes \
-             from pubsub.list_jobs($1, $2, $3, null, $4, $5) with ordinality l \
-             window w as (order by l.ordinality) \
-         ) p where p.ordinality = 1 or p.bytes <= $6 order by p.ordinality",
-    );
+    let query = sqlx::query_as(up_to_bytes!(
+        "pubsub.list_jobs($1, $2, $3, null, $4, $5)",
+        "1000 + octet_length(l.request::text)",
+        "$6"
+    ));
     Ok(query
         .bind(subscription_id)
         .bind(page.offset)

@@ -1,5 +1,21 @@
 //! The only place that speaks SQL: one function per call of an SQL function, by concept.
 
+/// The statement for the first rows of a call, in its order: at least one, and no more than have so many
+/// bytes. Columns of the call are those of `l`.
+macro_rules! up_to_bytes {
+    ($call:literal, $bytes:literal, $most:literal) => {
+        concat!(
+            "select p.* from (select l.*, sum(",
+            $bytes,
+            ") over (order by l.ordinality) as bytes from ",
+            $call,
+            " with ordinality l) p where p.ordinality = 1 or p.bytes <= ",
+            $most,
+            " order by p.ordinality"
+        )
+    };
+}
+
 pub mod clients;
 pub mod database;
 pub mod dead_letters;

@@ -180,14 +180,11 @@ pub async fn list(
     allowed: Option<&[String]>,
     max_bytes: usize,
 ) -> Result<Vec<Subscription>, Error> {
-    let query = sqlx::query_as(
-        "select p.* from ( \
-             select l.*, \
-                 sum(1000 + coalesce(octet_length(l.filter::text), 0)) over w as bytes \
-             from pubsub.list_subscriptions($1, $2, $3, $4, $5) with ordinality l \
-             window w as (order by l.ordinality) \
-         ) p where p.ordinality = 1 or p.bytes <= $6 order by p.ordinality",
-    );
+    let query = sqlx::query_as(up_to_bytes!(
+        "pubsub.list_subscriptions($1, $2, $3, $4, $5)",
+        "1000 + coalesce(octet_length(l.filter::text), 0)",
+        "$6"
+    ));
     Ok(query
         .bind(page.offset)
         .bind(page.limit)

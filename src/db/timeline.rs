@@ -52,15 +52,11 @@ pub async fn get(
     allowed: Option<&[String]>,
     max_bytes: usize,
 ) -> Result<Vec<Event>, Error> {
-    let query = sqlx::query_as(
-        "select p.* from ( \
-             select t.*, \
-                 sum(400 + coalesce(octet_length(t.consumer_id), 0) \
-                     + coalesce(octet_length(t.reason), 0)) over w as bytes \
-             from pubsub.message_timeline($1, $2) with ordinality t \
-             window w as (order by t.ordinality) \
-         ) p where p.ordinality = 1 or p.bytes <= $3 order by p.ordinality",
-    );
+    let query = sqlx::query_as(up_to_bytes!(
+        "pubsub.message_timeline($1, $2)",
+        "400 + coalesce(octet_length(l.consumer_id), 0) + coalesce(octet_length(l.reason), 0)",
+        "$3"
+    ));
     Ok(query
         .bind(message_id)
         .bind(allowed)

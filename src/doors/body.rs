@@ -36,10 +36,10 @@ pub async fn read(
 ) -> Result<Bytes, Error> {
     let read = tokio::time::timeout(TIMEOUT, collect(headers, body, limit, app));
     read.await.unwrap_or_else(|_| {
-        Err(Error::Refused {
-            status: 408,
-            message: "the request body did not arrive within 60 s".to_owned(),
-        })
+        Err(Error::refused(
+            408,
+            "the request body did not arrive within 60 s",
+        ))
     })
 }
 
@@ -54,10 +54,7 @@ async fn collect(
     let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let mut read = begin(headers, declared, most, limit, &app.budget).await?;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Error::Refused {
-            status: 400,
-            message: "the request body could not be read".to_owned(),
-        })?;
+        let frame = frame.map_err(|_| Error::refused(400, "the request body could not be read"))?;
         let Some(data) = frame.data_ref() else {
             continue;
         };
@@ -85,10 +82,10 @@ async fn begin(
 ) -> Result<Held, Error> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Error::Refused {
-            status: 415,
-            message: "compressed bodies are not taken; send without Content-Encoding".to_owned(),
-        });
+        return Err(Error::refused(
+            415,
+            "compressed bodies are not taken; send without Content-Encoding",
+        ));
     }
     if declared.is_some_and(|bytes| bytes > most) {
         return Err(too_long(most, limit));

@@ -1,6 +1,7 @@
 //! What a message may be. The SQL functions hold everybody to the same limits, but for the size, which
 //! is a setting of the server.
 
+use crate::db::json::JsonText;
 use crate::db::publish::Publication;
 use crate::error::Error;
 
@@ -32,21 +33,14 @@ impl Limits {
     /// # Errors
     /// 413 naming the first one that is too large by its position.
     pub(super) fn check(self, publication: &Publication) -> Result<(), Error> {
-        let mut sizes = publication.payloads.iter().map(|payload| payload.size());
-        let Some(position) = sizes.position(|bytes| bytes > self.max_bytes) else {
+        let mut sizes = publication.payloads.iter().map(JsonText::size).enumerate();
+        let Some((position, bytes)) = sizes.find(|(_, bytes)| *bytes > self.max_bytes) else {
             return Ok(());
         };
-        let bytes = publication
-            .payloads
-            .get(position)
-            .map_or(0, |payload| payload.size());
-        Err(Error::Refused {
-            status: 413,
-            message: format!(
-                "message {position} has {bytes} bytes, the limit is {} \
-                 (FASTPUBSUB_API_MAX_MESSAGE_BYTES)",
-                self.max_bytes
-            ),
-        })
+        let message = format!(
+            "message {position} has {bytes} bytes, the limit is {} (FASTPUBSUB_API_MAX_MESSAGE_BYTES)",
+            self.max_bytes
+        );
+        Err(Error::refused(413, message))
     }
 }

@@ -216,8 +216,14 @@ impl Engine {
     ) -> Result<Vec<Settled>, Error> {
         let messages = settlements.len();
         let at_once = |settlement: &&Settlement| {
-            let seconds = Some(0);
-            matches!(settlement.action, Action::Nack { seconds: given, .. } if given == seconds)
+            let action = &settlement.action;
+            matches!(
+                action,
+                Action::Nack {
+                    seconds: Some(0),
+                    ..
+                }
+            )
         };
         let at_once = settlements.iter().filter(at_once).count();
         let settled = self

@@ -123,19 +123,29 @@ fn words(rule: &Rule) -> (&'static str, String, Option<Value>) {
             ("int_from_float", msg.to_owned(), None)
         }
         Rule::AtLeast(count, least, actual) => {
-            let msg = too_few(*count, *least, *actual);
+            let msg = bound(*count, "at least", *least, *actual);
+            let ctx = limits("min_length", *least, *actual);
             (
-                bounded(*count).0,
+                if is_text(*count) {
+                    "string_too_short"
+                } else {
+                    "too_short"
+                },
                 msg,
-                Some(limits("min_length", *least, *actual)),
+                Some(ctx),
             )
         }
         Rule::AtMost(count, most, actual) => {
-            let msg = too_many(*count, *most, *actual);
+            let msg = bound(*count, "at most", *most, *actual);
+            let ctx = limits("max_length", *most, *actual);
             (
-                bounded(*count).1,
+                if is_text(*count) {
+                    "string_too_long"
+                } else {
+                    "too_long"
+                },
                 msg,
-                Some(limits("max_length", *most, *actual)),
+                Some(ctx),
             )
         }
         Rule::From(least) => {
@@ -212,12 +222,8 @@ fn as_form(form: Form) -> (&'static str, &'static str) {
     }
 }
 
-/// The types for too few and for too many.
-fn bounded(count: Count) -> (&'static str, &'static str) {
-    match count {
-        Count::Characters | Count::NameCharacters => ("string_too_short", "string_too_long"),
-        Count::Items | Count::Entries | Count::Deliveries => ("too_short", "too_long"),
-    }
+fn is_text(count: Count) -> bool {
+    matches!(count, Count::Characters | Count::NameCharacters)
 }
 
 fn limits(name: &str, limit: usize, actual: Option<usize>) -> Value {
@@ -227,39 +233,21 @@ fn limits(name: &str, limit: usize, actual: Option<usize>) -> Value {
     }
 }
 
-fn too_few(count: Count, least: usize, actual: Option<usize>) -> String {
-    let plural = if least == 1 { "" } else { "s" };
-    let but = but_not(actual);
-    match count {
-        Count::Characters => format!("String should have at least {least} character{plural}"),
-        Count::NameCharacters => {
-            format!("The name of an attribute should have at least {least} character{plural}")
+fn bound(count: Count, at: &str, limit: usize, actual: Option<usize>) -> String {
+    let plural = if limit == 1 { "" } else { "s" };
+    let but = actual.map_or_else(String::new, |actual| format!(", not {actual}"));
+    let subject = match count {
+        Count::Characters => "String",
+        Count::NameCharacters => "The name of an attribute",
+        Count::Items => "List",
+        Count::Entries => "Dictionary",
+        Count::Deliveries => {
+            return format!("At most {limit} deliveries can be settled at once{but}");
         }
-        Count::Items => {
-            format!("List should have at least {least} item{plural} after validation{but}")
-        }
-        Count::Entries => {
-            format!("Dictionary should have at least {least} item{plural} after validation{but}")
-        }
-        Count::Deliveries => format!("At least {least} deliveries have to be settled{but}"),
+    };
+    if is_text(count) {
+        format!("{subject} should have {at} {limit} character{plural}")
+    } else {
+        format!("{subject} should have {at} {limit} item{plural} after validation{but}")
     }
-}
-
-fn too_many(count: Count, most: usize, actual: Option<usize>) -> String {
-    let but = but_not(actual);
-    match count {
-        Count::Characters => format!("String should have at most {most} characters"),
-        Count::NameCharacters => {
-            format!("The name of an attribute should have at most {most} characters")
-        }
-        Count::Items => format!("List should have at most {most} items after validation{but}"),
-        Count::Entries => {
-            format!("Dictionary should have at most {most} items after validation{but}")
-        }
-        Count::Deliveries => format!("At most {most} deliveries can be settled at once{but}"),
-    }
-}
-
-fn but_not(actual: Option<usize>) -> String {
-    actual.map_or_else(String::new, |actual| format!(", not {actual}"))
 }
