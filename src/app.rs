@@ -1,5 +1,6 @@
 //! What handlers work with: settings, connections, tokens, metrics.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -11,11 +12,14 @@ use crate::db::database::Database;
 use crate::engine::Engine;
 use crate::telemetry::metrics::Metrics;
 
-/// The state of the service; cheap to clone.
+/// The state of the service; cheap to clone, which every layer of a router does for every request.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// What the state is made of.
+pub struct Parts {
     /// The settings.
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
     /// The database.
     pub database: Database,
     /// How much memory requests may take.
@@ -23,7 +27,7 @@ pub struct App {
     /// Publishes, claims, acks.
     pub engine: Engine,
     /// Issues and verifies tokens, where there is a key.
-    pub tokens: Option<Arc<Tokens>>,
+    pub tokens: Option<Tokens>,
     /// What `/metrics` shows.
     pub metrics: Metrics,
 }
@@ -35,17 +39,17 @@ impl App {
         let tokens = settings
             .auth_secret_key
             .as_ref()
-            .map(|key| Arc::new(Tokens::new(&settings, key)));
+            .map(|key| Tokens::new(&settings, key));
         let budget = Budget::new(&settings);
         let engine = Engine::new(&database, &settings, budget.clone());
-        Self {
-            budget,
-            settings: Arc::new(settings),
+        Self(Arc::new(Parts {
+            settings,
             database,
+            budget,
             engine,
             tokens,
             metrics,
-        }
+        }))
     }
 
     /// A client was updated to this version, or deleted: its older tokens end now.
@@ -54,5 +58,13 @@ impl App {
             tokens.revoke(client_id, version).await;
             self.engine.recheck_waits();
         }
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }

@@ -10,6 +10,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::requests::Observed;
+
 /// Most bytes of an answer that are handed over at a time: so long as the client does not take them,
 /// the next are not asked for.
 const PIECE: usize = 64 * 1024;
@@ -140,17 +142,19 @@ pub struct Answer {
     /// What came of the body and was not handed over yet.
     rest: Bytes,
     request: Begun,
+    _observed: Observed,
 }
 
 impl Answer {
-    /// The answer to a request.
+    /// The answer to a request, whose end is that of the request.
     #[must_use]
-    pub fn new(body: Body, request: Begun) -> Self {
+    pub fn new(body: Body, request: Begun, observed: Observed) -> Self {
         request.taken();
         Self {
             body,
             rest: Bytes::new(),
             request,
+            _observed: observed,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderValue, Request, Response, Version, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use tower::ServiceExt;
 use super::activity::{Activity, Answer, Overdue};
 use super::envelope::{Envelope, said};
 use super::sent::Sent;
-use crate::doors::requests::PROBES;
+use crate::doors::requests::{Observed, PROBES};
 use crate::error::Error;
 
 /// A connection as its requests see it, in their extensions. What outlives a request on the connection,
@@ -74,6 +75,7 @@ impl Service<Request<Incoming>> for Front {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let begun = self.activity.begin();
+        let mut observed = Observed::begin(&mut request);
         request.extensions_mut().insert(self.guest.clone());
         let refused = self.crowded && !PROBES.contains(&request.uri().path());
         let (router, envelope) = (self.router.clone(), self.envelope);
@@ -82,19 +84,25 @@ impl Service<Request<Incoming>> for Front {
             let asks = request.headers().contains_key(header::EXPECT);
             let can_go_on = request.version() >= Version::HTTP_2;
             let (parts, incoming) = request.into_parts();
-            let sent = Sent::new(incoming);
+            let sent = (!incoming.is_end_stream()).then(|| Sent::new(incoming));
             let mut response = if refused {
                 let text = "too many connections (FASTPUBSUB_API_MAX_CONNECTIONS)";
                 said(envelope, Error::Busy(text).into_response())
             } else {
-                let request = Request::from_parts(parts, sent.body());
+                let body = sent.as_ref().map_or_else(Body::empty, Sent::body);
+                let request = Request::from_parts(parts, body);
                 router.oneshot(request).await?
             };
-            if !sent.is_read() && (asks || !sent.forget().await) && !can_go_on {
+            if let Some(sent) = sent
+                && !sent.is_read()
+                && (asks || !sent.forget().await)
+                && !can_go_on
+            {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response.map(|body| Answer::new(body, begun)))
+            observed.answer(&mut response);
+            Ok(response.map(|body| Answer::new(body, begun, observed)))
         })
     }
 }

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::HttpBody;
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::error::Error;
@@ -25,11 +23,6 @@ impl IntoResponse for Error {
         response.extensions_mut().insert(Cause(Arc::new(self)));
         response
     }
-}
-
-/// Say the errors that nobody has said yet.
-pub async fn say(State(envelope): State<Envelope>, request: Request, next: Next) -> Response {
-    said(envelope, next.run(request).await)
 }
 
 /// An answer with its words, if it is an error without.

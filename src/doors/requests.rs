@@ -1,16 +1,10 @@
-//! The layer around every request: its id, its log line, its metrics.
+//! What every request has: an id, a log line, metrics.
 
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
-use hyper::body::{Frame, SizeHint};
+use axum::extract::MatchedPath;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use metrics::{counter, gauge, histogram};
 use uuid::Uuid;
 
@@ -39,66 +33,73 @@ impl ClientId {
     }
 }
 
-/// Give the request an id, answer it, then log and count it: when its answer has ended, which of a stream
-/// is when its client has left.
-pub async fn observe(mut request: Request, next: Next) -> Response {
-    let mut observed = Observed::begin(&request);
-    request.extensions_mut().insert(observed.client.clone());
-
-    let mut response = next.run(request).await;
-
-    let cause = response.extensions().get().cloned();
-    observed.answered = Some((response.status(), cause));
-    response
-        .headers_mut()
-        .insert(REQUEST_ID, observed.id.clone());
-    response.map(|body| Body::new(Answer { body, observed }))
-}
-
-/// A request, from its beginning to the end of its answer.
-struct Observed {
+/// A request, from its beginning to the end of its answer: it has an id, and is logged and counted when
+/// its answer has ended, which of a stream is when its client has left.
+#[derive(Debug)]
+pub struct Observed {
     started: Instant,
     id: HeaderValue,
     method: &'static str,
-    route: String,
-    object: Option<String>,
+    uri: Uri,
     client: ClientId,
     /// Nothing where the client left before.
-    answered: Option<(StatusCode, Option<Cause>)>,
+    answered: Option<Answered>,
+}
+
+#[derive(Debug)]
+struct Answered {
+    status: StatusCode,
+    cause: Option<Cause>,
+    route: Option<MatchedPath>,
 }
 
 impl Observed {
-    fn begin(request: &Request) -> Self {
+    /// It begins.
+    pub fn begin<B>(request: &mut Request<B>) -> Self {
         gauge!(IN_PROGRESS).increment(1.0);
-        // never the path itself, which has no bound
-        let route = request
-            .extensions()
-            .get::<MatchedPath>()
-            .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+        let client = ClientId::default();
+        request.extensions_mut().insert(client.clone());
         Self {
             started: Instant::now(),
             id: request_id(request.headers()),
             method: known_method(request.method().as_str()),
-            object: object_id(&route, request.uri().path()),
-            route,
-            client: ClientId::default(),
+            uri: request.uri().clone(),
+            client,
             answered: None,
         }
+    }
+
+    /// Its answer begins.
+    pub fn answer<B>(&mut self, response: &mut Response<B>) {
+        response.headers_mut().insert(REQUEST_ID, self.id.clone());
+        self.answered = Some(Answered {
+            status: response.status(),
+            cause: response.extensions().get().cloned(),
+            route: response.extensions().get().cloned(),
+        });
     }
 }
 
 impl Drop for Observed {
     fn drop(&mut self) {
         gauge!(IN_PROGRESS).decrement(1.0);
-        let Some((status, cause)) = self.answered.take() else {
+        let Some(Answered {
+            status,
+            cause,
+            route,
+        }) = self.answered.take()
+        else {
             return;
         };
+        // never the path itself, which has no bound
+        let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let object = object_id(route, self.uri.path());
         let elapsed = self.started.elapsed();
         let line = Line {
             id: self.id.to_str().unwrap_or_default(),
             method: self.method,
-            route: &self.route,
-            object: self.object.as_deref(),
+            route,
+            object: object.as_deref(),
             status: status.as_u16(),
             duration_ms: (elapsed.as_secs_f64() * 1_000_000.0).round() / 1000.0,
             client: self.client.0.get().map(ToString::to_string),
@@ -109,7 +110,7 @@ impl Drop for Observed {
         {
             log_cause(&self.id, &error);
         }
-        let (method, route) = (self.method, std::mem::take(&mut self.route));
+        let (method, route) = (self.method, route.to_owned());
         let labels = [
             ("method", method.to_owned()),
             ("path", route.clone()),
@@ -117,33 +118,6 @@ impl Drop for Observed {
         ];
         counter!(REQUESTS, &labels).increment(1);
         histogram!(DURATION, "method" => method, "path" => route).record(elapsed.as_secs_f64());
-    }
-}
-
-/// The body of an answer, whose end is that of the request.
-struct Answer {
-    body: Body,
-    #[expect(dead_code, reason = "its end is what counts")]
-    observed: Observed,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

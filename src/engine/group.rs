@@ -7,6 +7,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -118,13 +119,7 @@ impl<C: Calls> Group<C> {
             key,
             answer,
         };
-        let answer = match tokio::time::timeout(PATIENCE, &mut expected.answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.overtake(&expected.key);
-                (&mut expected.answer).await
-            }
-        };
+        let answer = (&mut expected.answer).await;
         answer.unwrap_or_else(|_| Err(Error::Internal(Arc::new(Abandoned))))
     }
 
@@ -238,7 +233,7 @@ impl<C: Calls> Running<C> {
         let mut left = requests;
         let mut answers = answers.into_iter();
         while !left.is_empty() {
-            match calls.call(&self.key, left).await {
+            match self.call(left).await {
                 Ok(results) => {
                     left = left.get(results.len().max(1)..).unwrap_or_default();
                     let mut undelivered = Vec::new();
@@ -268,6 +263,17 @@ impl<C: Calls> Running<C> {
         }
     }
 
+    /// Call, and let others go on without it when it takes its time.
+    async fn call(&self, requests: &[C::Request]) -> Result<Vec<C::Answer>, Error> {
+        let mut call = pin!(self.group.calls.call(&self.key, requests));
+        loop {
+            match tokio::time::timeout(PATIENCE, call.as_mut()).await {
+                Ok(answered) => return answered,
+                Err(_) => self.group.overtake(&self.key),
+            }
+        }
+    }
+
     /// Each by a call of its own, until the database is away: to find that out may take long, and
     /// once is enough.
     async fn answer_each(
@@ -283,7 +289,7 @@ impl<C: Calls> Running<C> {
             }
             let result = match &away {
                 Some(error) => Err(Error::clone(error)),
-                None => calls.call(&self.key, std::slice::from_ref(request)).await,
+                None => self.call(std::slice::from_ref(request)).await,
             };
             if let Err(error @ Error::Unavailable(_)) = &result {
                 away = Some(error.clone());

@@ -5,8 +5,6 @@ use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::HeaderValue;
 use axum::http::Method;
 use axum::http::request::Parts;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -71,7 +69,10 @@ pub fn in_header(mut error: Error) -> Error {
 }
 
 /// Refuse a request that believes that it can be repeated without harm.
-pub async fn refuse(request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// 422 when it has a key where none is kept.
+pub fn check(request: &Request) -> Result<(), Error> {
     if request.method() == Method::POST
         && let Some(key) = request.headers().get(HEADER)
         && !request
@@ -81,9 +82,9 @@ pub async fn refuse(request: Request, next: Next) -> Response {
     {
         let text = "only publishing to a topic keeps idempotency keys; \
             a message of a transaction may have an idempotency_key";
-        return Error::Invalid(vec![fault(key, text)]).into_response();
+        return Err(Error::Invalid(vec![fault(key, text)]));
     }
-    next.run(request).await
+    Ok(())
 }
 
 fn fault(key: &HeaderValue, text: &str) -> Fault {

@@ -19,7 +19,7 @@ pub mod subscriptions;
 pub mod times;
 pub mod topics;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -29,7 +29,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::queries::{KnownParameters, refuse_unknown};
+use self::queries::KnownParameters;
 use crate::app::App;
 use crate::doors::mount::Mount;
 use crate::error::Error;
@@ -113,12 +113,10 @@ pub fn mount(app: App) -> Mount {
     let routes = api
         // it would lease messages and throw them away
         .route(CONSUME, head(wrong_method))
-        .route_layer(middleware::from_fn(idempotency::refuse))
-        .route_layer(middleware::from_fn_with_state(known, refuse_unknown))
+        .route_layer(middleware::from_fn_with_state(known, check))
         .merge(docs::routes(&document))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(allow_no_head))
         .with_state(app);
     Mount {
         prefix: "",
@@ -172,18 +170,20 @@ async fn unknown_route(request: Request) -> Response {
     }
 }
 
-/// Routes offer HEAD wherever they have GET; not so that one.
-async fn allow_no_head(request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>();
-    let consumes = path.is_some_and(|path| path.as_str() == CONSUME);
-    let mut response = next.run(request).await;
-    if consumes && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+/// What a request says beside its path and its body, of every route.
+async fn check(State(known): State<KnownParameters>, mut request: Request, next: Next) -> Response {
+    match idempotency::check(&request).and_then(|()| known.check(&mut request)) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn wrong_method(path: Option<MatchedPath>) -> Response {
+    let mut response = Error::refused(405, "Method Not Allowed").into_response();
+    // routes offer HEAD wherever they have GET; not so that one
+    if path.is_some_and(|path| path.as_str() == CONSUME) {
         let allow = HeaderValue::from_static("GET");
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response
-}
-
-async fn wrong_method() -> Error {
-    Error::refused(405, "Method Not Allowed")
 }

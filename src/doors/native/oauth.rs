@@ -99,7 +99,7 @@ fn wants_json(headers: &HeaderMap) -> bool {
 }
 
 async fn json_token(app: &App, bytes: &[u8]) -> Result<Response, Error> {
-    let Some(tokens) = app.tokens.as_deref() else {
+    let Some(tokens) = &app.tokens else {
         // whoever asks for a token reads RFC 6749's error or the original's
         let (status, error, text) = NO_KEY;
         let body = json!({"detail": text, "error": error, "error_description": text});
@@ -128,7 +128,7 @@ async fn json_token(app: &App, bytes: &[u8]) -> Result<Response, Error> {
 struct Refusal(StatusCode, &'static str, &'static str);
 
 async fn form_token(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Response {
-    let Some(tokens) = app.tokens.as_deref() else {
+    let Some(tokens) = &app.tokens else {
         let (status, error, text) = NO_KEY;
         return Refusal(status, error, text).into_response();
     };

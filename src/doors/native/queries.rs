@@ -4,10 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
@@ -41,6 +39,22 @@ impl KnownParameters {
         }
         Self(Arc::new(routes))
     }
+
+    /// Refuse what the route does not have, of a route that has scopes only after these were checked.
+    ///
+    /// # Errors
+    /// 422 naming them.
+    pub fn check(&self, request: &mut Request) -> Result<(), Error> {
+        if request.uri().query().is_some_and(|query| !query.is_empty())
+            && let Some((error, is_public)) = refusal(self, request)
+        {
+            if is_public {
+                return Err(error);
+            }
+            request.extensions_mut().insert(AfterScope(error));
+        }
+        Ok(())
+    }
 }
 
 impl Route {
@@ -58,23 +72,6 @@ impl Route {
             is_public: operation.security.is_none(),
         }
     }
-}
-
-/// Refuse what the route does not have, of a route that has scopes only after these were checked.
-pub async fn refuse_unknown(
-    State(known): State<KnownParameters>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if request.uri().query().is_some_and(|query| !query.is_empty())
-        && let Some((error, is_public)) = refusal(&known, &request)
-    {
-        if is_public {
-            return error.into_response();
-        }
-        request.extensions_mut().insert(AfterScope(error));
-    }
-    next.run(request).await
 }
 
 fn refusal(known: &KnownParameters, request: &Request) -> Option<(Error, bool)> {
