@@ -14,7 +14,7 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let builds = [Build::Other(other.clone()), Build::This];
     let loads: Vec<&Load> = LOADS
         .iter()
-        .filter(|load| load.kind != Kind::Insert)
+        .filter(|load| load.kind != Kind::Insert && load.name.contains(&bench.flags.load))
         .collect();
     // of each load, its samples of the other build and of this one
     let mut samples: Vec<[Vec<Sample>; 2]> = loads.iter().map(|_| Default::default()).collect();
