@@ -220,6 +220,7 @@ language plpgsql volatile
 as $$
 declare
     v_partition record;
+    v_name text;
     v_from timestamptz := date_trunc('hour', clock_timestamp());
     v_until timestamptz := v_from + interval '1 day';
 begin
@@ -228,14 +229,17 @@ begin
     where p.parent = p_parent and p.from_at > clock_timestamp()
     order by p.from_at
     limit 1;
+    v_name := v_partition.name || '_of_age';
     execute format('alter table pubsub_data.%I detach partition pubsub_data.%I',
         p_parent, v_partition.name);
+    -- another partition of the time it was made for has its name
+    execute format('alter table pubsub_data.%I rename to %I', v_partition.name, v_name);
     execute format('alter table pubsub_data.%I attach partition pubsub_data.%I '
-        'for values from (%L) to (%L)', p_parent, v_partition.name,
+        'for values from (%L) to (%L)', p_parent, v_name,
         case p_parent when 'messages' then pubsub.id_at(v_from)::text else v_from::text end,
         case p_parent when 'messages' then pubsub.id_at(v_until)::text else v_until::text end);
     update pubsub_data.partitions p
-    set from_at = v_from, until_at = v_until
+    set name = v_name, from_at = v_from, until_at = v_until
     where p.parent = p_parent and p.name = v_partition.name;
 end
 $$;
