@@ -21,7 +21,7 @@ may_enter() {
 }
 cache=$PWD/target/postgres
 may_enter "$PWD" || cache=/var/cache/fastpubsub/postgres
-data=${TMPDIR:-/tmp}/fastpubsub-matrix-$(id -u)
+data=${FASTPUBSUB_TEST_DATA_DIR:-${TMPDIR:-/tmp}/fastpubsub-test-$(id -u)}-matrix
 
 architecture() {
     case $(uname -m) in

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::hostile;
 
-/// One per user, and per Postgres where FASTPUBSUB_PG_BIN names one.
+/// One per user, where the Makefile does not say so.
 fn directory() -> PathBuf {
     let default = || {
         let uid = nix::unistd::Uid::effective();

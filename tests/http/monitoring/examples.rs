@@ -152,6 +152,9 @@ async fn what_may_be_null_or_left_out_is_so() {
             let id = id.map_or("", |id| id["example"].as_str().unwrap());
             let path = operation.path.replace("{id}", id);
             let mut example = example(&document, &operation.said).unwrap();
+            if let Some(wait) = example.get_mut("wait_seconds") {
+                *wait = json!(0);
+            }
             let required = schema["required"]
                 .as_array()
                 .is_some_and(|names| names.contains(&json!(field)));
