@@ -443,14 +443,13 @@ fn routine_lengths(text: &str) -> Vec<(&str, usize)> {
 fn routines_are_short() {
     const MAX_ROUTINE_LINES: usize = 100;
     /// Longer ones, with their length: the list and the numbers may only shrink.
-    const LONG: [(&str, usize); 7] = [
+    const LONG: [(&str, usize); 6] = [
         ("choose_fair", 212),
-        ("choose_ordered", 208),
+        ("choose_ordered", 160),
         ("claim_deliveries", 361),
         ("consume_messages_for", 122),
         ("take_due", 118),
         ("take_from_lanes", 135),
-        ("take_runs", 172),
     ];
 
     let lengths: Vec<(&str, usize)> = ROUTINES

@@ -174,8 +174,13 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "ack_deliveries",
         "choose_ordered",
         "claim_deliveries",
+        "find_candidates",
+        "find_open_lanes",
+        "keep_runs",
+        "look_again",
         "nack_deliveries",
         "take_runs",
+        "walk_lanes",
     ];
     assert_eq!(untested, by_their_wrappers);
 }

@@ -19,8 +19,10 @@ begin
         where p.pronamespace = 'pubsub'::regnamespace
             and p.prosqlbody is null
             and p.proname <> all(array[
-                'publish_to_topic', 'insert_messages', 'claim_deliveries', 'take_due',
-                'ack_deliveries', 'lock_leases', 'wait_for_commit'
+                'ack_deliveries', 'choose_ordered', 'claim_deliveries', 'find_candidates',
+                'find_open_lanes', 'insert_messages', 'keep_runs', 'lock_lanes', 'lock_leases',
+                'look_again', 'publish_to_topic', 'take_due', 'take_runs', 'wait_for_commit',
+                'walk_lanes'
             ])
     loop
         execute v_alter;

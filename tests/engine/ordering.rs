@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use super::{Delivery, advance_hints, database, execute, settle};
+use super::{Delivery, advance_hints, database, execute, settle, until_blocked};
 use crate::support::database::TestDatabase;
 
 const NOTHING: [Uuid; 0] = [];
@@ -236,6 +236,126 @@ async fn what_a_claim_gives_back_by_rolling_back_goes_first() {
     open.rollback().await.unwrap();
 
     assert_eq!(ids_within_seconds(&mut second, 10).await, published[..2]);
+}
+
+#[tokio::test]
+async fn what_a_claim_gives_back_at_a_savepoint_is_anybodys_and_what_it_keeps_is_not() {
+    let (database, mut first) = ordered_database().await;
+    let mut second = database.connect().await;
+    let published = publish_keys(&mut first, "aabb").await;
+
+    let mut open = first.begin().await.unwrap();
+    assert_eq!(ids(&mut open, 1).await, published[..1]);
+    execute(&mut open, "savepoint before").await;
+    assert_eq!(ids(&mut open, 10).await, published[2..]);
+    execute(&mut open, "rollback to savepoint before").await;
+
+    assert_eq!(ids(&mut second, 10).await, published[2..]);
+    open.commit().await.unwrap();
+    ack(&mut first, &published[..1]).await;
+    assert_eq!(ids(&mut second, 10).await, published[1..2]);
+}
+
+/// Two lanes of one hash.
+const ONE_LOCK: &str = "create or replace function pubsub.lane_lock(p_subscription_key bigint, p_lane text) \
+    returns bigint language sql immutable begin atomic select -1::bigint; end";
+
+#[tokio::test]
+async fn keys_that_share_a_lock_wait_for_a_claim_but_not_for_its_messages() {
+    let (database, mut first) = ordered_database().await;
+    execute(&mut first, ONE_LOCK).await;
+    let mut second = database.connect().await;
+    let published = publish_keys(&mut first, "aab").await;
+
+    let mut open = first.begin().await.unwrap();
+    assert_eq!(ids(&mut open, 1).await, published[..1]);
+    assert_eq!(ids(&mut second, 10).await, NOTHING);
+    open.commit().await.unwrap();
+
+    assert_eq!(ids_within_seconds(&mut second, 10).await, published[2..]);
+    ack(&mut second, &published[..1]).await;
+    assert_eq!(ids(&mut second, 10).await, published[1..2]);
+}
+
+/// Whoever wants a lane waits for the gate: between its first look at what there is and the lock.
+const GATE: &str = "create or replace function pubsub.lane_lock(p_subscription_key bigint, p_lane text) \
+    returns bigint language plpgsql as $$ begin \
+        perform pg_catalog.pg_advisory_lock_shared(7), pg_catalog.pg_advisory_unlock_shared(7); \
+        return pg_catalog.hashtextextended(p_lane, p_subscription_key); \
+    end $$";
+
+#[tokio::test]
+async fn a_claim_looks_at_a_key_once_it_has_its_lock() {
+    let (database, mut gate) = ordered_database().await;
+    execute(&mut gate, GATE).await;
+    let (mut slow, mut consumer) = (database.connect().await, database.connect().await);
+    let mut other = database.connect().await;
+    let mut publishing = slow.begin().await.unwrap();
+    let late = publish_keys(&mut publishing, "a").await;
+    let early = publish_keys(&mut other, "a").await;
+    let mut claiming = consumer.begin().await.unwrap();
+    assert_eq!(ids(&mut claiming, 1).await, early);
+    publishing.commit().await.unwrap();
+
+    execute(&mut gate, "select pg_advisory_lock(7)").await;
+    let looking = tokio::spawn(async move { ids(&mut other, 10).await });
+    until_blocked(&mut gate).await;
+    claiming.commit().await.unwrap();
+    execute(&mut gate, "select pg_advisory_unlock(7)").await;
+
+    assert_eq!(
+        looking.await.unwrap(),
+        NOTHING,
+        "the later one is in flight"
+    );
+    ack(&mut consumer, &early).await;
+    assert_eq!(ids_within_seconds(&mut consumer, 10).await, late);
+}
+
+#[tokio::test]
+async fn what_is_acked_while_a_claim_waits_for_its_key_is_not_handed_out() {
+    let (database, mut gate) = ordered_database().await;
+    execute(&mut gate, GATE).await;
+    let (mut consumer, mut other) = (database.connect().await, database.connect().await);
+    let published = publish_keys(&mut gate, "aa").await;
+    let held = claim(&mut consumer, 1).await;
+    super::advance(&mut gate, 601.0).await;
+
+    // its lease has run out, and may still be acked: a claim that finds it by itself has not locked it
+    execute(&mut gate, "delete from pubsub_data.wakeups").await;
+    execute(&mut gate, "select pg_advisory_lock(7)").await;
+    let looking = tokio::spawn(async move { ids(&mut other, 1).await });
+    until_blocked(&mut gate).await;
+    let mut acking = consumer.begin().await.unwrap();
+    ack(&mut acking, &[held[0].message_id]).await;
+    execute(&mut gate, "select pg_advisory_unlock(7)").await;
+
+    assert_eq!(looking.await.unwrap(), NOTHING, "the ack has yet to commit");
+    acking.commit().await.unwrap();
+    assert_eq!(ids_within_seconds(&mut consumer, 10).await, published[1..]);
+}
+
+#[tokio::test]
+async fn a_transaction_has_a_hundred_keys_at_most() {
+    let (database, mut first) = ordered_database().await;
+    let mut second = database.connect().await;
+    let keys: String = ('a'..='z')
+        .chain('A'..='Z')
+        .chain('\u{100}'..='\u{163}')
+        .collect();
+    let published = publish_keys(&mut first, &(keys + "..")).await;
+
+    let mut open = first.begin().await.unwrap();
+    assert_eq!(ids(&mut open, 60).await, published[..60]);
+    let rest = ids(&mut open, 1000).await;
+    assert_eq!(rest[..40], published[60..100]);
+    assert_eq!(ids(&mut open, 1000).await, NOTHING);
+    let taken = 60 + rest.len();
+    assert_eq!(taken, 102, "what has no key needs none");
+
+    assert_eq!(ids(&mut second, 1000).await, published[100..152]);
+    open.commit().await.unwrap();
+    assert_eq!(ids_within_seconds(&mut first, 1000).await, NOTHING);
 }
 
 /// What a session has noted in its setting: the lowest id that may be live.

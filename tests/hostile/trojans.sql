@@ -30,8 +30,9 @@ begin
     limit 1;
     if v_frame is not null and v_frame <> all(array[
         -- parts of the routines that people call
-        'publish_to_topic', 'insert_messages', 'claim_deliveries', 'take_due', 'ack_deliveries',
-        'lock_leases'
+        'ack_deliveries', 'choose_ordered', 'claim_deliveries', 'find_candidates', 'find_open_lanes',
+        'insert_messages', 'keep_runs', 'lock_lanes', 'lock_leases', 'look_again',
+        'publish_to_topic', 'take_due', 'take_runs', 'walk_lanes'
     ]) then
         raise 'a trojan ran in %', v_stack;
     end if;

@@ -176,8 +176,9 @@ begin
     where p.pronamespace = 'pubsub'::regnamespace
         and p.prosqlbody is null
         and not coalesce('search_path=pg_catalog, pg_temp' = any(p.proconfig), false);
-    assert v_wrong = concat_ws(', ', 'ack_deliveries', 'claim_deliveries', 'insert_messages',
-        'lock_leases', 'publish_to_topic', 'take_due', 'wait_for_commit'), format('%s: %s', c_proves, v_wrong);
+    assert v_wrong = concat_ws(', ', 'ack_deliveries', 'choose_ordered', 'claim_deliveries',
+        'find_candidates', 'find_open_lanes', 'insert_messages', 'keep_runs', 'lock_lanes', 'lock_leases',
+        'look_again', 'publish_to_topic', 'take_due', 'take_runs', 'wait_for_commit', 'walk_lanes'), format('%s: %s', c_proves, v_wrong);
 
     -- the one that commits, and so cannot have a search_path
     select string_agg(f.found[1], ' ') into v_wrong

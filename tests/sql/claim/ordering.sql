@@ -21,23 +21,6 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'is_unfinished: as the snapshot saw it, whatever the epoch';
-begin
-    assert array(
-        select x.xid::text from unnest(array['3', '99', '100', '101', '109', '110', '200']::xid[]) as x (xid)
-        where pubsub.is_unfinished(x.xid, '100:110:100,105')
-    ) = array['100', '110', '200'], c_proves;
-    -- 2^32 - 96, and 4 of the next epoch
-    assert array(
-        select x.xid::text from unnest(array['4294967190', '4294967200', '4294967201', '4', '5', '90']::xid[])
-            as x (xid)
-        where pubsub.is_unfinished(x.xid, '4294967200:4294967300:4294967200')
-    ) = array['4294967200', '4', '5', '90'], c_proves;
-end
-$$;
-
-do $$
-declare
     c_proves constant text := 'a key is handed out in order, and to nobody while it is in flight';
     v_ids uuid[] := pg_temp.stock_ordered('keys', array['a', 'b', 'a', null, 'a', 'b', null]);
 begin
