@@ -5,10 +5,12 @@
 #   docker run --rm -e FASTPUBSUB_DATABASE_URL=... fastpubsub:0.1.0 db-migrate
 #   docker run -p 8000:8000 -e FASTPUBSUB_DATABASE_URL=... fastpubsub:0.1.0
 
-# Same Debian release as the runtime stage: the binary links to its glibc. The image's gcc is all
-# that aws-lc-sys needs; on x86_64 and aarch64 it ships its bindings and builds without CMake.
+# Same Debian release as the runtime stage: the binary links to its glibc. The image's gcc and
+# make are all that aws-lc-sys and jemalloc need; on x86_64 and aarch64 the former ships its bindings and
+# builds without CMake.
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY sql sql
@@ -34,9 +36,6 @@ LABEL org.opencontainers.image.title="fastpubsub" \
 # Mount another file here, or name one with SSL_CERT_FILE or sslrootcert, for an authority of your own.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /usr/local/bin/fastpubsub /usr/local/bin/fastpubsub
-# Large blocks go back to the system when they are free. By itself the C library raises this bound with
-# the largest block it has seen, and then keeps what large publishes and answers needed.
-ENV MALLOC_MMAP_THRESHOLD_=131072
 # A number, since Kubernetes cannot tell whether a user name is root (runAsNonRoot).
 USER 10001:10001
 EXPOSE 8000

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A request allocates some hundred times: with that of glibc it costs 1.4 times as much, and the process
-/// keeps twice the memory.
+/// A request allocates some hundred times, which costs less than with that of glibc, the more the longer
+/// the server runs.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -43,7 +43,9 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
 
 fn row(load: &Load, other: &[Sample], this: &[Sample]) -> Row {
     let rate = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rate));
-    let ratio = rate(this) / rate(other);
+    // of each round, since the machine may be slower in the next
+    let pairs = this.iter().zip(other);
+    let ratio = median(pairs.map(|(this, other)| this.rate / other.rate));
     Row {
         of_reference: Some(ratio),
         target: Some(Target::at_least(ratio, 0.97, "x")),
