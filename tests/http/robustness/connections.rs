@@ -133,6 +133,7 @@ async fn beyond_the_limit_only_the_probes_are_answered_and_others_come_back_late
     let text = text.to_ascii_lowercase();
     assert!(text.contains("\r\nretry-after: 1\r\n"), "{text}");
     assert!(text.contains("\r\nconnection: close\r\n"), "{text}");
+    assert!(text.contains("\r\nx-request-id: "), "{text}");
     assert!(text.contains("fastpubsub_api_max_connections"), "{text}");
     idle.clear();
     room(&app).await;
