@@ -73,7 +73,7 @@ run() {
     export FASTPUBSUB_PG_BIN=$cache/$release/native/bin FASTPUBSUB_TEST_DATA_DIR=$place
     trap 'stop "$place"' EXIT
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --color never 2>&1
+        cargo nextest run --test-threads $((3 * $(nproc))) --color never 2>&1
     else
         cargo test 2>&1
     fi | tee "$output" || failed=1
