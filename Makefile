@@ -128,4 +128,4 @@ bench: setup ## Measure against a plain INSERT: 35 minutes, with FLAGS=--quick 6
 	ulimit -S -n 8192 || true; cargo bench --bench throughput -- $(FLAGS)
 
 torture: setup ## Prove under faults that nothing is lost: SECONDS=600 SEED=; see docs/reliability.md
-	cargo bench --bench torture -- --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	cargo bench $(if $(PROFILE),--profile $(PROFILE)) --bench torture -- --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
