@@ -30,9 +30,6 @@ pub(crate) struct Flags {
     /// Another release binary of fastpubsub, whose throughput is measured in the same rounds
     #[arg(long, value_name = "FILE")]
     pub(crate) against: Option<PathBuf>,
-    /// Only loads whose name contains this, when measured against another build
-    #[arg(long, value_name = "SUBSTRING", default_value = "")]
-    pub(crate) load: String,
     /// Write the results to a file, too
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

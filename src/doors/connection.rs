@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, Version, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
@@ -84,7 +84,7 @@ impl Service<Request<Incoming>> for Front {
             let asks = request.headers().contains_key(header::EXPECT);
             let can_go_on = request.version() >= Version::HTTP_2;
             let (parts, incoming) = request.into_parts();
-            let sent = (!incoming.is_end_stream()).then(|| Sent::new(incoming));
+            let sent = Sent::new(incoming);
             let mut response = if refused {
                 let text = "too many connections (FASTPUBSUB_API_MAX_CONNECTIONS)";
                 said(envelope, Error::Busy(text).into_response())

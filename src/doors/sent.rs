@@ -38,11 +38,11 @@ impl State {
 }
 
 impl Sent {
-    /// What a client sends.
+    /// What a client sends, unless that is nothing.
     #[must_use]
-    pub fn new(body: Incoming) -> Self {
-        let ended = body.is_end_stream();
-        Self(Arc::new(Mutex::new(State { body, ended })))
+    pub fn new(body: Incoming) -> Option<Self> {
+        let state = State { body, ended: false };
+        (!state.body.is_end_stream()).then(|| Self(Arc::new(Mutex::new(state))))
     }
 
     /// For the handler.

@@ -1,6 +1,6 @@
 //! Whether this build is slower than another: both do the same, round by round.
 
-use super::throughput::{Kind, LOADS, Load, one, prepare};
+use super::throughput::{Kind, LOADS, Load, chosen, one, prepare};
 use crate::cluster::{Bench, Build};
 use crate::crowd::{Sample, median};
 use crate::meter::Meter;
@@ -14,7 +14,7 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let builds = [Build::Other(other.clone()), Build::This];
     let loads: Vec<&Load> = LOADS
         .iter()
-        .filter(|load| load.kind != Kind::Insert && load.name.contains(&bench.flags.load))
+        .filter(|load| load.kind != Kind::Insert && chosen(&bench.flags, load))
         .collect();
     // of each load, its samples of the other build and of this one
     let mut samples: Vec<[Vec<Sample>; 2]> = loads.iter().map(|_| Default::default()).collect();

@@ -101,10 +101,14 @@ pub(crate) fn wanted(flags: &Flags) -> bool {
     LOADS.iter().any(|load| flags.want(load.name))
 }
 
+/// Whether a load of a scenario is: all of them, unless some are named.
+pub(crate) fn chosen(flags: &Flags, load: &Load) -> bool {
+    !wanted(flags) || flags.want(load.name)
+}
+
 pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let flags = &bench.flags;
-    let all = flags.want("throughput");
-    let chosen = |load: &Load| all || flags.want(load.name);
+    let chosen = |load: &Load| chosen(flags, load);
     let runs = |at: usize| {
         let needs = |load: &Load| chosen(load) && load.reference == at;
         chosen(&LOADS[at]) || LOADS.iter().any(needs)

@@ -122,32 +122,8 @@ fn words(rule: &Rule) -> (&'static str, String, Option<Value>) {
             let msg = "Input should be a valid integer, got a number with a fractional part";
             ("int_from_float", msg.to_owned(), None)
         }
-        Rule::AtLeast(count, least, actual) => {
-            let msg = bound(*count, "at least", *least, *actual);
-            let ctx = limits("min_length", *least, *actual);
-            (
-                if is_text(*count) {
-                    "string_too_short"
-                } else {
-                    "too_short"
-                },
-                msg,
-                Some(ctx),
-            )
-        }
-        Rule::AtMost(count, most, actual) => {
-            let msg = bound(*count, "at most", *most, *actual);
-            let ctx = limits("max_length", *most, *actual);
-            (
-                if is_text(*count) {
-                    "string_too_long"
-                } else {
-                    "too_long"
-                },
-                msg,
-                Some(ctx),
-            )
-        }
+        Rule::AtLeast(count, least, actual) => bound(*count, true, *least, *actual),
+        Rule::AtMost(count, most, actual) => bound(*count, false, *most, *actual),
         Rule::From(least) => {
             let msg = format!("Input should be greater than or equal to {least}");
             ("greater_than_equal", msg, Some(json!({"ge": least})))
@@ -222,32 +198,40 @@ fn as_form(form: Form) -> (&'static str, &'static str) {
     }
 }
 
-fn is_text(count: Count) -> bool {
-    matches!(count, Count::Characters | Count::NameCharacters)
-}
-
-fn limits(name: &str, limit: usize, actual: Option<usize>) -> Value {
-    match actual {
-        Some(actual) => json!({name: limit, "actual_length": actual}),
-        None => json!({name: limit}),
-    }
-}
-
-fn bound(count: Count, at: &str, limit: usize, actual: Option<usize>) -> String {
+/// Type, text and limits of too few or too many.
+fn bound(
+    count: Count,
+    is_least: bool,
+    limit: usize,
+    actual: Option<usize>,
+) -> (&'static str, String, Option<Value>) {
+    let is_text = matches!(count, Count::Characters | Count::NameCharacters);
+    let kind = match (is_text, is_least) {
+        (true, true) => "string_too_short",
+        (true, false) => "string_too_long",
+        (false, true) => "too_short",
+        (false, false) => "too_long",
+    };
+    let (at, name) = if is_least {
+        ("least", "min_length")
+    } else {
+        ("most", "max_length")
+    };
     let plural = if limit == 1 { "" } else { "s" };
     let but = actual.map_or_else(String::new, |actual| format!(", not {actual}"));
-    let subject = match count {
-        Count::Characters => "String",
-        Count::NameCharacters => "The name of an attribute",
-        Count::Items => "List",
-        Count::Entries => "Dictionary",
-        Count::Deliveries => {
-            return format!("At most {limit} deliveries can be settled at once{but}");
+    let items = format!("should have at {at} {limit} item{plural} after validation{but}");
+    let msg = match count {
+        Count::Characters => format!("String should have at {at} {limit} character{plural}"),
+        Count::NameCharacters => {
+            format!("The name of an attribute should have at {at} {limit} character{plural}")
         }
+        Count::Items => format!("List {items}"),
+        Count::Entries => format!("Dictionary {items}"),
+        Count::Deliveries => format!("At {at} {limit} deliveries can be settled at once{but}"),
     };
-    if is_text(count) {
-        format!("{subject} should have {at} {limit} character{plural}")
-    } else {
-        format!("{subject} should have {at} {limit} item{plural} after validation{but}")
-    }
+    let ctx = match actual {
+        Some(actual) => json!({name: limit, "actual_length": actual}),
+        None => json!({name: limit}),
+    };
+    (kind, msg, Some(ctx))
 }

@@ -19,7 +19,7 @@ const TOKEN_ENDPOINT: &str = "/oauth/token";
 
 /// The parameters that each route has.
 #[derive(Clone, Debug)]
-pub struct KnownParameters(Arc<HashMap<(Method, String), Route>>);
+pub struct KnownParameters(Arc<HashMap<String, HashMap<Method, Route>>>);
 
 #[derive(Debug)]
 struct Route {
@@ -31,13 +31,13 @@ impl KnownParameters {
     /// Those of a document.
     #[must_use]
     pub fn of(document: &OpenApi) -> Self {
-        let mut routes = HashMap::new();
-        for (path, item) in &document.paths.paths {
-            for (method, operation) in operations(item) {
-                routes.insert((method, path.clone()), Route::of(operation));
-            }
-        }
-        Self(Arc::new(routes))
+        let paths = document.paths.paths.iter();
+        let routes = paths.map(|(path, item)| {
+            let operations = operations(item);
+            let of_path = operations.map(|(method, operation)| (method, Route::of(operation)));
+            (path.clone(), of_path.collect())
+        });
+        Self(Arc::new(routes.collect()))
     }
 
     /// Refuse what the route does not have, of a route that has scopes only after these were checked.
@@ -45,15 +45,49 @@ impl KnownParameters {
     /// # Errors
     /// 422 naming them.
     pub fn check(&self, request: &mut Request) -> Result<(), Error> {
-        if request.uri().query().is_some_and(|query| !query.is_empty())
-            && let Some((error, is_public)) = refusal(self, request)
-        {
-            if is_public {
-                return Err(error);
-            }
-            request.extensions_mut().insert(AfterScope(error));
+        let Some((faults, route)) = self.unknown(request) else {
+            return Ok(());
+        };
+        if route.is_public {
+            return Err(Error::Invalid(faults));
         }
+        let refused = AfterScope(Error::Invalid(faults));
+        request.extensions_mut().insert(refused);
         Ok(())
+    }
+
+    /// What the route does not have, if there is any.
+    fn unknown(&self, request: &Request) -> Option<(Vec<Fault>, &Route)> {
+        let query = request.uri().query().filter(|query| !query.is_empty())?;
+        let path = request.extensions().get::<MatchedPath>()?.as_str();
+        let method = match *request.method() {
+            Method::HEAD => &Method::GET,
+            ref method => method,
+        };
+        let route = self.0.get(path)?.get(method)?;
+        // most are known as they stand: the handler reads the query, once
+        let has = |name: &str| route.parameters.iter().any(|known| known == name);
+        if path == TOKEN_ENDPOINT
+            || query
+                .split('&')
+                .all(|pair| has(pair.split('=').next().unwrap_or_default()))
+        {
+            return None;
+        }
+        // what cannot be read is told by who reads it
+        let pairs = query_pairs(request.uri()).unwrap_or_default();
+        let faults: Vec<_> = pairs
+            .into_iter()
+            .filter(|(name, _)| !has(name))
+            .take(MAX_FAULTS)
+            .map(|(name, value)| Fault {
+                part: Part::Query,
+                path: vec![name.as_str().into()],
+                rule: Rule::Known,
+                given: json!(value),
+            })
+            .collect();
+        (!faults.is_empty()).then_some((faults, route))
     }
 }
 
@@ -72,33 +106,6 @@ impl Route {
             is_public: operation.security.is_none(),
         }
     }
-}
-
-fn refusal(known: &KnownParameters, request: &Request) -> Option<(Error, bool)> {
-    let path = request.extensions().get::<MatchedPath>()?.as_str();
-    let method = match *request.method() {
-        Method::HEAD => Method::GET,
-        ref method => method.clone(),
-    };
-    let route = known.0.get(&(method, path.to_owned()))?;
-    if path == TOKEN_ENDPOINT {
-        return None;
-    }
-    // what cannot be read is told by who reads it
-    let pairs = query_pairs(request.uri()).unwrap_or_default();
-    let unknown = pairs
-        .into_iter()
-        .filter(|(name, _)| !route.parameters.contains(name));
-    let faults: Vec<_> = unknown
-        .take(MAX_FAULTS)
-        .map(|(name, value)| Fault {
-            part: Part::Query,
-            path: vec![name.as_str().into()],
-            rule: Rule::Known,
-            given: json!(value),
-        })
-        .collect();
-    (!faults.is_empty()).then_some((Error::Invalid(faults), route.is_public))
 }
 
 fn operations(item: &utoipa::openapi::PathItem) -> impl Iterator<Item = (Method, &Operation)> {
