@@ -45,7 +45,7 @@ setup: ## Install what is missing: a C compiler, PostgreSQL, curl (through apt)
 
 run: setup ## Build and serve on http://localhost:8000 over a private Postgres
 	cargo build --release
-	FASTPUBSUB_DATA_DIR=$(RUN_DATA) exec target/release/fastpubsub server
+	FASTPUBSUB_DATA_DIR=$(RUN_DATA) exec $${CARGO_TARGET_DIR:-target}/release/fastpubsub server
 
 build: setup ## Build the release binary
 	cargo build --release
