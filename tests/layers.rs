@@ -442,28 +442,17 @@ fn routine_lengths(text: &str) -> Vec<(&str, usize)> {
 #[test]
 fn routines_are_short() {
     const MAX_ROUTINE_LINES: usize = 100;
-    /// Longer ones, with their length: the list and the numbers may only shrink.
-    const LONG: [(&str, usize); 6] = [
-        ("choose_fair", 212),
-        ("choose_ordered", 160),
-        ("claim_deliveries", 361),
-        ("consume_messages_for", 122),
-        ("take_due", 118),
-        ("take_from_lanes", 135),
-    ];
-
     let lengths: Vec<(&str, usize)> = ROUTINES
         .iter()
         .flat_map(|(_, text)| routine_lengths(text))
         .collect();
     assert!(lengths.len() > 100, "{lengths:?}");
 
-    let mut long: Vec<_> = lengths
+    let long: Vec<_> = lengths
         .into_iter()
         .filter(|(_, lines)| *lines > MAX_ROUTINE_LINES)
         .collect();
-    long.sort_unstable();
-    assert_eq!(long, LONG);
+    assert!(long.is_empty(), "{long:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 /*
- * Claiming. A claim leases deliveries to one consumer until their ack deadline. It looks, while it
- * still wants more, at
+ * Claiming. A claim leases deliveries to consumers until their ack deadline. It looks, while it still
+ * wants more, at
  *   1. wake-ups that are due: expired leases, ended backoffs and delays;
  *   2. stragglers, below the place it has read up to (head): messages whose publisher committed late,
  *      and claims that were rolled back;
@@ -18,387 +18,460 @@
  * every statement is written to have one plan only: rows are found by a range of the primary key, by
  * all of its columns in a "lateral ... limit 1", or by the ctid under which they were just locked.
  *
- * Answers are bounded in bytes where the caller says so: what a claim has chosen beyond the bound it gives
- * back itself. Publishing notes which messages are small (is_large), so that these do not pay for it.
+ * A claim of one message is bound by the number of statements and expressions it evaluates: one that
+ * finds nothing due, and enough that is fresh, runs five statements and no step but the third.
  *
  * Lock order everywhere: wake-ups, then deliveries in message id order.
  */
 
 /*
- * claim_deliveries — consume_messages_for by keys.
+ * check_claim — refuse what cannot be claimed.
  *
- * In       p_floor: no message of the subscription has a lower id;
- *          p_head: of these rewinds, or null;
- *          p_mode: plain · priorities · ordered and fair (one consumer): how what is ready is chosen;
- *          p_count_by_consumer: the counters of the subscription tell consumers apart (flow.sql);
- *          p_max_bytes: what is returned has no more, unless one message alone has; null: no bound
- * Out      by consumer, then in id order; head: of these rewinds, null when the mode has none;
- *          is_cut: the bound, and not what is there, ended it: those after the last consumer may find
- *          something; bytes: at most so many, where that was looked at
- * Locks    only rows it returns; skips locked ones, never waits
- * Effects  leases what it returns: visible_at = ack deadline, attempts + 1, a new lease number
+ * Out      how many messages the consumers want together
+ * Errors   PS422 (consumer_id, batch_size, max_bytes)
  */
-create function pubsub.claim_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
-    p_limits int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid, p_mode text,
-    p_rewinds int, p_rewound_to uuid, p_count_by_consumer boolean default false,
-    p_max_bytes bigint default null
+create function pubsub.check_claim(p_consumer_ids text[], p_batch_sizes int[], p_max_bytes bigint)
+returns int
+language plpgsql immutable parallel safe
+as $$
+begin
+    if array_position(p_consumer_ids, null) is not null or coalesce(p_consumer_ids, '{}') = '{}' then
+        perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
+    end if;
+    if cardinality(p_batch_sizes) is distinct from cardinality(p_consumer_ids)
+        or array_position(p_batch_sizes, null) is not null
+        or 1 > any(p_batch_sizes) or 1000 < any(p_batch_sizes)
+    then
+        perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
+    end if;
+    if p_max_bytes < 1 then
+        perform pubsub.fail_validation('max_bytes', 'max_bytes must be at least 1');
+    end if;
+    return (select sum(b.size) from unnest(p_batch_sizes) as b (size));
+end
+$$;
+
+comment on function pubsub.check_claim is
+    'Refuse what cannot be claimed; returns how many messages are wanted.';
+
+/*
+ * believed_hint — the hint of a session, as far as it can be true now.
+ *
+ * In       p_hint: null where there is none; p_head: another session's
+ * Out      a hint with a head, which goes back where messages came back; a new one where it cannot be true
+ */
+create function pubsub.believed_hint(
+    p_claim pubsub.claim_terms, p_hint pubsub.claim_hint, p_head uuid
 )
-returns table (
-    consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
-    priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz, head uuid, is_cut boolean, bytes bigint
-)
-language plpgsql volatile rows 10
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
+returns pubsub.claim_hint
+language plpgsql stable parallel safe
 as $$
 declare
     c_lowest constant uuid := '00000000-0000-0000-0000-000000000000';
     c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-    v_now constant timestamptz := clock_timestamp();
-    v_ack_deadline constant timestamptz := v_now + make_interval(secs => p_ack_deadline_seconds);
-    -- not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
-    v_lease constant bigint := random() * 9007199254740992;
-    v_limit constant int := (select sum(l.wanted) from unnest(p_limits) as l (wanted));
-    v_micros constant bigint := pubsub.micros(v_now);
-    v_setting constant text := pubsub.hint_name('claim', p_subscription_key);
-    v_hint pubsub.claim_hint;
-
+    v_hint pubsub.claim_hint := p_hint;
     v_head uuid;
-    -- where the head goes when it would lie ahead
-    v_head_before uuid;
-    v_look_from timestamptz;
-    v_last_due_at timestamptz;
-    v_near_from constant uuid := pubsub.id_at(v_now - interval '1 second');
-    v_ahead constant uuid := pubsub.id_at(v_now + interval '1 second');
-    v_step text;
-    v_quota int := v_limit;
-    -- of priorities: how many are the turn of the oldest
-    v_aged int;
-    v_after uuid;
-    v_upto uuid;
-    v_wanted int;
-    v_started_at timestamptz;
-    v_took bigint;
-    v_picked tid[];
-    v_last_seen uuid;
-    v_places tid[] := '{}';
-    -- whether a lease that ran out is among them
-    v_lost boolean := false;
-    v_taken int := 0;
-    v_leased_ids uuid[];
-    v_leased_attempts int[];
-    v_ids uuid[] := '{}';
-    v_attempts int[] := '{}';
-    v_consumers int[] := '{}';
-    v_large boolean := false;
-    v_bytes bigint;
-    v_kept uuid[];
-    v_cut uuid[];
 begin
-    begin
-        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.claim_hint;
-    exception when data_exception then
-        v_hint := null;
-    end;
-    if v_hint is not null and pubsub.is_credible(v_micros, greatest(v_hint.noted_at, v_hint.due_from),
+    if v_hint is not null and pubsub.is_credible(p_claim.micros,
+        greatest(v_hint.noted_at, v_hint.due_from),
         greatest(v_hint.due_recent_at, v_hint.due_all_at, v_hint.near_at, v_hint.far_at))
     then
-        v_head := case when v_hint.head <= v_ahead then v_hint.head end;
+        v_head := case when v_hint.head <= p_claim.ahead then v_hint.head end;
         -- messages came back below what this session has read
-        if v_hint.rewinds <> p_rewinds then
+        if v_hint.rewinds <> p_claim.rewinds then
             -- rewound_to is that of the last time; who missed more is like a new connection
-            v_head := case when v_hint.rewinds = p_rewinds - 1 and p_rewound_to is not null
-                then least(v_head, p_rewound_to) end;
+            v_head := case
+                when v_hint.rewinds = p_claim.rewinds - 1 and p_claim.rewound_to is not null
+                then least(v_head, p_claim.rewound_to) end;
             v_hint.near_at := 0;
             v_hint.far_at := 0;
             v_hint.far_upto := c_highest;
         end if;
     else
-        v_hint := (0, 0, c_lowest, 0, v_micros, 0, 0, 0, c_highest, 1000, 0);
+        v_hint := (0, 0, c_lowest, 0, p_claim.micros, 0, 0, 0, c_highest, 1000, 0);
     end if;
-    v_head := greatest(v_head, case when p_head <= v_ahead then p_head end);
+    v_head := greatest(v_head, p_head);
     if v_head is null then
         select r.head into v_head
         from (
             select w.head, w.rewinds from pubsub_data.wakeups w
-            where w.topic_key = p_topic_key
-                and w.subscription_key = p_subscription_key
-                and w.due_at > v_now
+            where w.topic_key = p_claim.topic_key
+                and w.subscription_key = p_claim.subscription_key
+                and w.due_at > p_claim.now
             order by w.due_at desc, w.wakeup_number desc
             limit 8
         ) r
-        where r.rewinds = p_rewinds and r.head <= v_ahead
+        where r.rewinds = p_claim.rewinds and r.head <= p_claim.ahead
         order by r.head desc nulls last
         limit 1;
-        v_head := coalesce(v_head, c_lowest);
     end if;
-    v_head_before := greatest(v_head, v_near_from);
-
-    if p_mode = 'priorities' then
-        v_quota := (greatest(0, least(9, v_hint.since_aged)) + v_limit) / 10;
-    end if;
-    foreach v_step in array case p_mode
-        when 'ordered' then array['due', 'ordered']
-        when 'fair' then array['fair']
-        -- first the share of the oldest
-        when 'priorities'
-            then array['near', 'far', 'fresh', 'due', 'urgent', 'near', 'far', 'fresh']
-        else array['due', 'near', 'far', 'fresh']
-    end loop
-        v_wanted := v_quota - cardinality(v_places);
-        continue when v_wanted <= 0 and v_step not in ('due', 'ordered');
-        case v_step
-            when 'due' then
-                if p_mode = 'priorities' then
-                    v_aged := cardinality(v_places);
-                    v_quota := v_limit;
-                    v_wanted := v_quota - v_aged;
-                    continue when v_wanted = 0;
-                end if;
-                -- wake-ups that were committed late lie below the last one processed
-                v_look_from := to_timestamp(v_hint.due_from / 1000000::float8);
-                if v_micros >= v_hint.due_all_at then
-                    v_look_from := '-infinity';
-                elsif v_micros >= v_hint.due_recent_at then
-                    v_look_from := v_look_from - interval '5 seconds';
-                    v_hint.due_recent_at := v_micros + 1000000;
-                end if;
-                select coalesce(t.ready, '{}'), t.last_due_at, v_lost or coalesce(t.lost, false)
-                into v_picked, v_last_due_at, v_lost
-                from pubsub.take_due(
-                    p_topic_key, p_subscription_key, v_look_from, v_now, v_wanted, p_max_attempts
-                ) t;
-                v_hint.due_from := greatest(v_hint.due_from,
-                    pubsub.micros(greatest(v_last_due_at, 'epoch')));
-                if v_look_from = '-infinity' then
-                    -- for no more than 1 % of the time, where many are gone that vacuum may not remove
-                    v_took := pubsub.micros(clock_timestamp()) - v_micros;
-                    v_hint.due_all_at := v_micros + greatest(2000000, least(100 * v_took, 60000000));
-                end if;
-                if v_places = '{}' then
-                    v_places := v_picked;
-                else
-                    v_places := v_places || array(
-                        select p.place from unnest(v_picked) as p (place)
-                        where p.place <> all(v_places));
-                end if;
-                continue;
-            when 'near' then
-                continue when v_micros < v_hint.near_at or v_near_from >= v_head;
-                v_after := v_near_from;
-                v_upto := v_head;
-            when 'far' then
-                continue when v_micros < v_hint.far_at;
-                v_upto := least(v_hint.far_upto, v_near_from, v_head);
-                v_after := greatest(p_floor, pubsub.id_at(
-                    pubsub.id_time(v_upto) - make_interval(secs => v_hint.far_millis / 1000::float8)));
-                if v_upto <= v_after then
-                    v_hint.far_upto := c_highest;
-                    v_hint.far_at := v_micros + 1000000;
-                    continue;
-                end if;
-            when 'fresh' then
-                v_after := v_head;
-                v_upto := c_highest;
-            when 'ordered' then
-                -- of what is due, too, only what its key allows
-                select o.places, o.head, o.lost into v_places, v_head, v_lost
-                from pubsub.choose_ordered(p_topic_key, p_subscription_key, v_now, v_limit,
-                    p_max_attempts, p_floor, p_rewinds, v_head, v_places) o;
-                continue;
-            when 'urgent' then
-                select u.places, v_lost or u.lost into v_picked, v_lost
-                from pubsub.choose_by_priority(p_topic_key, p_subscription_key, v_now, v_wanted,
-                    p_max_attempts, p_rewinds, v_head, v_places) u;
-                v_places := v_places || v_picked;
-                continue;
-            when 'fair' then
-                v_picked := pubsub.choose_fair(p_topic_key, p_subscription_key, v_now, v_wanted,
-                    p_max_attempts, p_floor, p_rewinds, p_rewound_to);
-                v_places := v_picked;
-                v_head := null;
-                v_lost := true;
-                continue;
-        end case;
-
-        v_started_at := clock_timestamp();
-        select coalesce(array_agg(p.place), '{}'),
-            -- short of what was wanted, the whole range was looked at, with this snapshot
-            case when count(*) < v_wanted then (
-                select d.message_id
-                from pubsub_data.deliveries d
-                where d.topic_key = p_topic_key
-                    and d.subscription_key = p_subscription_key
-                    and d.message_id > v_after
-                    and v_step = 'fresh'
-                order by d.message_id desc
-                limit 1
-            ) else (array_agg(p.message_id))[v_wanted] end,
-            v_lost or count(p.lease) > 0
-        into v_picked, v_last_seen, v_lost
-        from (
-            select d.ctid as place, d.message_id, d.lease
-            from pubsub_data.deliveries d
-            where d.topic_key = p_topic_key
-                and d.subscription_key = p_subscription_key
-                and d.message_id > v_after
-                and d.message_id <= v_upto
-                and d.visible_at <= v_now
-                and d.attempts < p_max_attempts
-                and (d.expires_at is null or d.expires_at > v_now)
-                -- due ones lie in these ranges too
-                and d.ctid <> all(v_places)
-            order by d.message_id
-            limit v_wanted
-            for update skip locked
-        ) p;
-        v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
-
-        case v_step
-            when 'near' then
-                v_hint.near_at := v_micros + least(20 * v_took, 60000000);
-            when 'far' then
-                v_hint.far_at := v_micros + least(20 * v_took, 60000000);
-                -- a full claim leaves the rest of the bite for the next one
-                if v_last_seen is null then
-                    v_hint.far_upto := v_after;
-                    if v_took < 1000 then
-                        v_hint.far_millis := least(v_hint.far_millis * 2, 86400000);
-                    elsif v_took > 3000 then
-                        v_hint.far_millis := greatest(v_hint.far_millis / 4, 1);
-                    end if;
-                end if;
-            else
-                v_head := coalesce(v_last_seen, v_head);
-        end case;
-        v_places := v_places || v_picked;
-    end loop;
-
-    if v_head > v_ahead then
-        v_head := v_head_before;
-    end if;
-    if p_mode = 'priorities' and v_places <> '{}' then
-        v_hint.since_aged := greatest(0, least(9,
-            v_hint.since_aged + cardinality(v_places) - 10 * v_aged));
-    end if;
-    v_hint.noted_at := v_micros;
-    v_hint.rewinds := p_rewinds;
     v_hint.head := coalesce(v_head, c_lowest);
-    perform set_config(v_setting, v_hint::text, false);
-    if v_places = '{}' then
-        return;
-    end if;
-
-    if v_lost then
-        insert into pubsub_data.failures (
-            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
-            outcome
-        )
-        select p_topic_key, p_subscription_key, d.message_id, d.attempts, d.consumer_id,
-            d.leased_at, d.visible_at, 'consumer_lost'
-        from pubsub_data.deliveries d
-        where d.ctid = any(v_places) and d.lease is not null;
-    end if;
-    for v_consumer in 1 .. cardinality(p_consumer_ids) loop
-        with leased as (
-            update pubsub_data.deliveries d
-            set visible_at = v_ack_deadline, attempts = d.attempts + 1, lease = v_lease,
-                leased_at = v_now, extended_at = null, consumer_id = p_consumer_ids[v_consumer]
-            where d.ctid = any(v_places[v_taken + 1 : v_taken + p_limits[v_consumer]])
-            returning d.message_id, d.attempts, d.is_large
-        )
-        select array_agg(l.message_id), array_agg(l.attempts), v_large or count(l.is_large) > 0
-        into v_leased_ids, v_leased_attempts, v_large
-        from leased l;
-        v_ids := v_ids || v_leased_ids;
-        v_attempts := v_attempts || v_leased_attempts;
-        v_consumers := v_consumers || array_fill(v_consumer, array[cardinality(v_leased_ids)]);
-        v_taken := v_taken + p_limits[v_consumer];
-        exit when v_taken >= cardinality(v_places);
-    end loop;
-
-    if not v_large and 4000 * cardinality(v_ids) <= p_max_bytes then
-        -- at most 512 bytes as they are stored
-        v_bytes := 4000 * cardinality(v_ids);
-    elsif p_max_bytes is not null
-        -- one alone may have any size; ordered and fair claims tell what they leave to others
-        and (cardinality(v_ids) > 1 or p_mode in ('ordered', 'fair'))
-    then
-        select f.kept, f.bytes into v_kept, v_bytes
-        from pubsub.fit_messages(p_topic_key, array(
-            select i.message_id
-            from unnest(v_ids, v_consumers) as i (message_id, consumer)
-            left join lateral (
-                select x.priority
-                from pubsub_data.messages x
-                where p_mode = 'priorities'
-                    and x.topic_key = p_topic_key and x.message_id = i.message_id
-                limit 1
-            ) m on true
-            order by i.consumer, coalesce(m.priority, 0) desc, i.message_id
-        ), p_max_bytes) f;
-        if cardinality(v_kept) < cardinality(v_ids) then
-            v_cut := array(select i.id from unnest(v_ids) as i (id) where i.id <> all(v_kept));
-            update pubsub_data.deliveries d
-            set visible_at = '-infinity', attempts = d.attempts - 1, lease = null,
-                leased_at = null, consumer_id = null
-            where d.ctid = any(array(
-                select l.place
-                from unnest(v_cut) as i (id)
-                cross join lateral (
-                    select x.ctid as place
-                    from pubsub_data.deliveries x
-                    where x.topic_key = p_topic_key
-                        and x.subscription_key = p_subscription_key
-                        and x.message_id = i.id
-                    limit 1
-                ) l
-            ));
-            insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-            values (p_topic_key, p_subscription_key, v_now, v_cut);
-            select array_agg(i.message_id), array_agg(i.attempts), array_agg(i.consumer)
-            into v_ids, v_attempts, v_consumers
-            from unnest(v_ids, v_attempts, v_consumers) as i (message_id, attempts, consumer)
-            where i.message_id = any(v_kept);
-        end if;
-    end if;
-
-    insert into pubsub_data.wakeups (
-        topic_key, subscription_key, due_at, message_ids, head, rewinds
-    )
-    values (p_topic_key, p_subscription_key, v_ack_deadline, v_ids, v_head, p_rewinds);
-    if p_count_by_consumer then
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, leased
-        )
-        select p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline), l.consumer_id,
-            count(*)
-        from (
-            select p_consumer_ids[c.consumer] as consumer_id from unnest(v_consumers) as c (consumer)
-        ) l
-        group by l.consumer_id;
-    else
-        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
-        values (p_topic_key, p_subscription_key, pubsub.counter_time(v_ack_deadline),
-            cardinality(v_ids));
-    end if;
-    return query
-        select i.consumer, m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,
-            m.published_at, i.attempts, v_lease, v_ack_deadline, v_head,
-            v_cut is not null, v_bytes
-        from unnest(v_ids, v_attempts, v_consumers) as i (message_id, attempts, consumer)
-        cross join lateral (
-            select x.*
-            from pubsub_data.messages x
-            where x.topic_key = p_topic_key and x.message_id = i.message_id
-            limit 1
-        ) m
-        order by i.consumer, m.message_id;
+    v_hint.rewinds := p_claim.rewinds;
+    return v_hint;
 end
 $$;
 
-comment on function pubsub.claim_deliveries is
-    'consume_messages_for by keys: the form that can be routed to the node of a topic.';
+comment on function pubsub.believed_hint is
+    'What a session has noted of a subscription, as far as it can be true now.';
+
+/*
+ * claim_in_turn — what belongs together, as the messages of an ordering key do, must not be dealt out to
+ * several consumers: they claim one after the other.
+ *
+ * In       p_batch_sizes: 0 for whoever gets nothing; p_max_bytes: of all of it
+ * Out      as lease_deliveries; hint: with what was read; is_cut: the bound ended it
+ */
+create function pubsub.claim_in_turn(
+    p_claim pubsub.claim_terms, p_floor uuid, p_consumer_ids text[], p_batch_sizes int[],
+    p_max_bytes bigint,
+    inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
+    out is_cut boolean
+)
+language plpgsql volatile
+as $$
+declare
+    v_left bigint := p_max_bytes;
+    v_due record;
+    v_chosen record;
+    v_kept record;
+    v_leased record;
+    v_places tid[];
+begin
+    claim_in_turn.is_cut := false;
+    for v_consumer in 1 .. cardinality(p_consumer_ids) loop
+        continue when p_batch_sizes[v_consumer] = 0;
+        if p_claim.mode = 'ordered' then
+            -- of what is due, too, only what its key allows
+            v_due := pubsub.take_wakeups(p_claim, p_batch_sizes[v_consumer], hint, '{}');
+            claim_in_turn.hint := v_due.hint;
+            v_chosen := pubsub.choose_ordered(
+                p_claim, p_floor, p_batch_sizes[v_consumer], hint.head, v_due.places);
+            claim_in_turn.hint.head := pubsub.credible_head(p_claim, v_chosen.head, hint.head);
+        else
+            v_chosen := pubsub.choose_fair(p_claim, p_floor, p_batch_sizes[v_consumer], hint);
+            claim_in_turn.hint := v_chosen.hint;
+        end if;
+        v_places := v_chosen.places;
+        continue when v_places = '{}';
+        if p_max_bytes is not null then
+            v_kept := pubsub.leave_out(p_claim, v_places, v_left);
+            v_places := v_kept.places;
+            v_left := v_left - v_kept.bytes;
+            claim_in_turn.is_cut := v_kept.is_cut or v_left <= 0;
+        end if;
+        v_leased := pubsub.lease_deliveries(p_claim, v_places, v_chosen.lost,
+            p_consumer_ids[v_consumer:v_consumer], null,
+            case when p_claim.mode = 'ordered' then hint.head end);
+        claim_in_turn.message_ids := message_ids || v_leased.message_ids;
+        claim_in_turn.attempts := attempts || v_leased.attempts;
+        claim_in_turn.consumers :=
+            consumers || array_fill(v_consumer, array[cardinality(v_leased.message_ids)]);
+        exit when is_cut;
+    end loop;
+end
+$$;
+
+comment on function pubsub.claim_in_turn is 'A claim for one consumer after the other.';
+
+/*
+ * claim_thoroughly — what claim_messages does but where the session is up to date and enough is fresh.
+ *
+ * In       p_wanted: of all consumers; p_hint: null or what the session has noted; p_head: another
+ *          session's, or null; p_places: what was chosen already; p_lost: of these
+ * Out      as claim_in_turn
+ */
+create function pubsub.claim_thoroughly(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
+    p_max_bytes bigint, p_hint pubsub.claim_hint, p_head uuid, p_places tid[], p_lost boolean,
+    out hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
+    out is_cut boolean
+)
+language plpgsql volatile
+as $$
+declare
+    v_floor uuid;
+    v_head uuid;
+    v_found record;
+    v_kept record;
+begin
+    claim_thoroughly.hint := pubsub.believed_hint(p_claim, p_hint, p_head);
+    -- replayed messages may be older than the subscription; a day for clocks that disagree
+    select pubsub.id_at(least(t.created_at, p_claim.now) - interval '1 day') into v_floor
+    from pubsub_data.topics t
+    where t.topic_key = p_claim.topic_key;
+    if p_claim.mode in ('ordered', 'fair') then
+        v_found := pubsub.claim_in_turn(
+            p_claim, v_floor, p_consumer_ids, p_batch_sizes, p_max_bytes, hint);
+        claim_thoroughly.hint := v_found.hint;
+        claim_thoroughly.is_cut := v_found.is_cut;
+    else
+        v_head := hint.head;
+        v_found := pubsub.choose_by_id(p_claim, v_floor, p_wanted, hint, p_places, p_lost);
+        claim_thoroughly.hint := v_found.hint;
+        claim_thoroughly.hint.head := pubsub.credible_head(p_claim, hint.head, v_head);
+        if v_found.places = '{}' then
+            return;
+        end if;
+        v_kept := pubsub.leave_out(p_claim, v_found.places, p_max_bytes);
+        claim_thoroughly.is_cut := v_kept.is_cut;
+        v_found := pubsub.lease_deliveries(
+            p_claim, v_kept.places, v_found.lost, p_consumer_ids, p_batch_sizes, hint.head);
+    end if;
+    claim_thoroughly.message_ids := v_found.message_ids;
+    claim_thoroughly.attempts := v_found.attempts;
+    claim_thoroughly.consumers := v_found.consumers;
+    if p_claim.mode = 'priorities' then
+        select array_agg(o.message_id), array_agg(o.attempts), array_agg(o.consumer)
+        into claim_thoroughly.message_ids, claim_thoroughly.attempts, claim_thoroughly.consumers
+        from (
+            select i.message_id, i.attempts, i.consumer
+            from unnest(message_ids, attempts, consumers) as i (message_id, attempts, consumer)
+            cross join lateral (
+                select x.priority
+                from pubsub_data.messages x
+                where x.topic_key = p_claim.topic_key and x.message_id = i.message_id
+                limit 1
+            ) m
+            order by i.consumer, m.priority desc nulls last, i.message_id
+        ) o;
+    end if;
+end
+$$;
+
+comment on function pubsub.claim_thoroughly is
+    'A claim that looks at what is due and at what was missed, too.';
+
+/*
+ * claim_terms_of — what a claim wants, from now on.
+ *
+ * Errors   PS404 · PS422 (ack_deadline_seconds 1 to 43200)
+ */
+create function pubsub.claim_terms_of(
+    p_subscription_id text, p_ack_deadline_seconds int, p_default_ack_deadline_seconds int
+)
+returns pubsub.claim_terms
+language plpgsql volatile parallel restricted
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_claim pubsub.claim_terms;
+begin
+    select s.topic_key, s.subscription_key,
+        case
+            when s.enable_ordering then 'ordered'
+            when s.fairness_key is not null then 'fair'
+            when s.has_priorities then 'priorities'
+            else 'plain'
+        end,
+        s.max_delivery_attempts, s.rewinds, s.rewound_to,
+        num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
+        s.max_rate, num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer) > 0,
+        v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
+        d.seconds, v_now + make_interval(secs => d.seconds),
+        (random() * 9007199254740992)::bigint
+    into v_claim
+    from pubsub_data.subscriptions s
+    cross join lateral (
+        select coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
+            p_default_ack_deadline_seconds) as seconds
+    ) d
+    where s.subscription_id = p_subscription_id;
+    if not found then
+        raise exception 'Subscription not found' using errcode = 'PS404';
+    end if;
+    if (v_claim.ack_deadline_seconds between 1 and 43200) is not true then
+        perform pubsub.fail_validation('ack_deadline_seconds',
+            'ack_deadline_seconds must be 1 to 43200');
+    end if;
+    return v_claim;
+end
+$$;
+
+comment on function pubsub.claim_terms_of is 'What a claim wants of a subscription, from now on.';
+
+/*
+ * claim_fresh — the claim that is made most: the session is up to date, and enough is fresh. Where that is
+ * not so, it leases nothing.
+ *
+ * In       as claim_thoroughly; p_head: how far another session has read, or null
+ * Out      as claim_thoroughly; is_done: it was so; places and lost: else, what it has chosen already
+ * Locks    only what it chooses; skips locked rows
+ */
+create function pubsub.claim_fresh(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
+    p_max_bytes bigint, p_head uuid,
+    inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
+    out is_cut boolean, out is_done boolean, out places tid[], out lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    v_one record;
+    v_found record;
+begin
+    claim_fresh.is_done := false;
+    claim_fresh.is_cut := false;
+    claim_fresh.places := '{}';
+    claim_fresh.lost := false;
+    if (p_claim.mode = 'plain' and hint.rewinds = p_claim.rewinds
+        and p_claim.micros >= greatest(hint.noted_at, hint.due_from)
+        -- what was missed is looked for 20 ms later than where a claim would end with less
+        and p_claim.micros < least(hint.due_recent_at, hint.due_all_at, hint.near_at + 20000,
+            hint.far_at + 20000)
+        and p_claim.micros + 60000000 >= greatest(hint.due_recent_at, hint.due_all_at,
+            hint.near_at, hint.far_at)
+        and not exists (
+            select from pubsub_data.wakeups w
+            where w.topic_key = p_claim.topic_key
+                and w.subscription_key = p_claim.subscription_key
+                and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
+                and w.due_at <= p_claim.now
+        )) is not true
+    then
+        return;
+    end if;
+    claim_fresh.hint.head := greatest(hint.head, p_head);
+    if p_wanted = 1 and cardinality(p_consumer_ids) = 1 then
+        -- what follows, without arrays: they would cost a claim of one as much as its writes
+        update pubsub_data.deliveries d
+        set visible_at = p_claim.ack_deadline, attempts = d.attempts + 1, lease = p_claim.lease,
+            leased_at = p_claim.now, extended_at = null, consumer_id = p_consumer_ids[1]
+        where d.ctid = (
+            select x.ctid
+            from pubsub_data.deliveries x
+            where x.topic_key = p_claim.topic_key
+                and x.subscription_key = p_claim.subscription_key
+                and x.message_id > hint.head
+                and x.visible_at <= p_claim.now
+                and x.attempts < p_claim.max_attempts
+                and (x.expires_at is null or x.expires_at > p_claim.now)
+                -- a lease that ran out has a failure to note
+                and x.lease is null
+            order by x.message_id
+            limit 1
+            for update skip locked
+        )
+        returning d.message_id, d.attempts into v_one;
+        if found then
+            claim_fresh.is_done := true;
+            claim_fresh.message_ids := array[v_one.message_id];
+            claim_fresh.attempts := array[v_one.attempts];
+            claim_fresh.consumers := array[1];
+            claim_fresh.hint.head :=
+                pubsub.credible_head(p_claim, v_one.message_id, hint.head);
+            perform pubsub.note_leases(p_claim, p_consumer_ids, message_ids, consumers, hint.head);
+            return;
+        end if;
+    end if;
+    v_found := pubsub.take_range(p_claim, hint.head, c_highest, p_wanted, '{}');
+    claim_fresh.hint.head := pubsub.credible_head(
+        p_claim, coalesce(v_found.read_upto, hint.head), hint.head);
+    claim_fresh.places := coalesce(v_found.places, '{}');
+    claim_fresh.lost := v_found.lost;
+    claim_fresh.is_done := cardinality(places) = p_wanted
+        or p_claim.micros < least(hint.near_at, hint.far_at);
+    if not is_done or places = '{}' then
+        return;
+    end if;
+    if v_found.large or 4000 * p_wanted > p_max_bytes then
+        v_found := pubsub.leave_out(p_claim, places, p_max_bytes);
+        claim_fresh.places := v_found.places;
+        claim_fresh.is_cut := v_found.is_cut;
+    end if;
+    v_found := pubsub.lease_deliveries(
+        p_claim, places, lost, p_consumer_ids, p_batch_sizes, hint.head);
+    claim_fresh.message_ids := v_found.message_ids;
+    claim_fresh.attempts := v_found.attempts;
+    claim_fresh.consumers := v_found.consumers;
+end
+$$;
+
+comment on function pubsub.claim_fresh is
+    'A claim of fresh messages, in a session that is up to date.';
+
+/*
+ * claim_messages — consume_messages_for, but for what the messages say.
+ *
+ * In       as consume_messages_for
+ * Out      in the order of handing out, of one position: the ids of the messages, their attempts, and who got
+ *          them, null when nothing is ready; the rest: what else is told of them
+ * Errors   and locks: those of consume_messages_for
+ * Effects  leases what it returns
+ */
+create function pubsub.claim_messages(
+    p_subscription_id text, p_consumer_ids text[], p_batch_sizes int[],
+    p_ack_deadline_seconds int, p_default_ack_deadline_seconds int,
+    p_head uuid, p_rewinds int, p_max_bytes bigint,
+    out topic_key bigint, out message_ids uuid[], out attempts int[], out consumers int[],
+    out lease bigint, out ack_deadline timestamptz, out head uuid, out rewinds int,
+    out is_cut boolean
+)
+language plpgsql volatile
+as $$
+declare
+    v_claim pubsub.claim_terms;
+    v_sizes int[] := p_batch_sizes;
+    v_wanted int := p_batch_sizes[1];
+    v_setting text;
+    v_hint pubsub.claim_hint;
+    v_head uuid;
+    v_found record;
+begin
+    if (p_consumer_ids[1] is not null and v_wanted between 1 and 1000 and p_max_bytes > 0
+        and cardinality(p_consumer_ids) = 1 and cardinality(p_batch_sizes) = 1) is not true
+    then
+        v_wanted := pubsub.check_claim(p_consumer_ids, p_batch_sizes, p_max_bytes);
+    end if;
+    v_claim := pubsub.claim_terms_of(
+        p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
+    if v_claim.is_limited then
+        v_sizes := pubsub.claim_allowances(
+            v_claim.topic_key, v_claim.subscription_key, p_consumer_ids, p_batch_sizes);
+        v_wanted := (select sum(z.size) from unnest(v_sizes) as z (size));
+        if v_wanted = 0 then
+            return;
+        end if;
+        -- claims before it may have kept it waiting
+        v_claim := pubsub.claim_terms_of(
+            p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
+    end if;
+
+    v_setting := pubsub.hint_name('claim', v_claim.subscription_key);
+    begin
+        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.claim_hint;
+    exception when data_exception then
+        v_hint := null;
+    end;
+    v_head := case when p_rewinds = v_claim.rewinds and p_head <= v_claim.ahead then p_head end;
+    v_found := pubsub.claim_fresh(
+        v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes, v_head, v_hint);
+    if not v_found.is_done then
+        v_found := pubsub.claim_thoroughly(v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes,
+            v_found.hint, v_head, v_found.places, v_found.lost);
+    end if;
+    v_hint := v_found.hint;
+    v_hint.noted_at := v_claim.micros;
+    v_setting := set_config(v_setting, v_hint::text, false);
+    claim_messages.topic_key := v_claim.topic_key;
+    claim_messages.lease := v_claim.lease;
+    claim_messages.ack_deadline := v_claim.ack_deadline;
+    claim_messages.rewinds := v_claim.rewinds;
+    claim_messages.message_ids := v_found.message_ids;
+    claim_messages.attempts := v_found.attempts;
+    claim_messages.consumers := v_found.consumers;
+    claim_messages.is_cut := v_found.is_cut;
+    claim_messages.head := case when v_claim.mode <> 'fair' then v_hint.head end;
+    if v_claim.max_rate is not null and cardinality(message_ids) > 0 then
+        -- noted after the fact: a second counts from when the last of them was leased
+        insert into pubsub_data.handed_out (
+            topic_key, subscription_key, handed_out_at, messages
+        )
+        values (v_claim.topic_key, v_claim.subscription_key, clock_timestamp(),
+            cardinality(message_ids));
+    end if;
+end
+$$;
+
+comment on function pubsub.claim_messages is
+    'Lease ready messages to several consumers at once; does not say what is in them.';

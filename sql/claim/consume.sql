@@ -1,6 +1,5 @@
 /*
- * Consuming: what people and the server call by text ids. A subscription's row says how its claims choose
- * what is ready, and whether limits apply; claims.sql does the rest.
+ * Consuming: what people and the server call. claims.sql leases; here the messages are added.
  */
 
 /*
@@ -37,110 +36,47 @@ returns table (
     ack_deadline timestamptz, head uuid, rewinds int, is_cut boolean
 )
 language plpgsql volatile rows 10
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_now constant timestamptz := clock_timestamp();
-    v_subscription record;
-    v_ack_deadline_seconds int;
+    v_topic_key bigint;
+    v_ids uuid[];
+    v_attempts int[];
+    v_consumers int[];
+    v_lease bigint;
+    v_ack_deadline timestamptz;
+    v_head uuid;
+    v_rewinds int;
+    v_is_cut boolean;
 begin
-    if array_position(p_consumer_ids, null) is not null or coalesce(p_consumer_ids, '{}') = '{}' then
-        perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
-    end if;
-    if cardinality(p_batch_sizes) is distinct from cardinality(p_consumer_ids)
-        or array_position(p_batch_sizes, null) is not null
-        or 1 > any(p_batch_sizes) or 1000 < any(p_batch_sizes)
-    then
-        perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
-    end if;
-    if p_max_bytes < 1 then
-        perform pubsub.fail_validation('max_bytes', 'max_bytes must be at least 1');
-    end if;
-    select s.topic_key, s.subscription_key, s.max_delivery_attempts, s.ack_deadline_seconds,
-        s.rewinds, s.rewound_to, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
-        -- a day for clocks that disagree
-        pubsub.id_at(least(s.created_at, v_now) - interval '1 day') as floor,
-        case
-            when s.enable_ordering then 'ordered'
-            when s.fairness_key is not null then 'fair'
-            when s.has_priorities then 'priorities'
-            else 'plain'
-        end as mode
-    into v_subscription
-    from pubsub_data.subscriptions s
-    where s.subscription_id = p_subscription_id;
-    if not found then
-        raise exception 'Subscription not found' using errcode = 'PS404';
-    end if;
-    v_ack_deadline_seconds := coalesce(p_ack_deadline_seconds,
-        v_subscription.ack_deadline_seconds, p_default_ack_deadline_seconds);
-    if v_ack_deadline_seconds is null or v_ack_deadline_seconds not between 1 and 43200 then
-        perform pubsub.fail_validation('ack_deadline_seconds',
-            'ack_deadline_seconds must be 1 to 43200');
-    end if;
-    if v_subscription.rewinds > 0 then
-        -- replayed messages may be older than the subscription
-        select pubsub.id_at(least(t.created_at, v_now) - interval '1 day') into v_subscription.floor
-        from pubsub_data.topics t
-        where t.topic_key = v_subscription.topic_key;
-    end if;
-    if v_subscription.max_in_flight is not null
-        or v_subscription.max_in_flight_per_consumer is not null
-        or v_subscription.max_rate is not null
-    then
+    select c.topic_key, c.message_ids, c.attempts, c.consumers, c.lease, c.ack_deadline, c.head,
+        c.rewinds, c.is_cut
+    into v_topic_key, v_ids, v_attempts, v_consumers, v_lease, v_ack_deadline, v_head,
+        v_rewinds, v_is_cut
+    from pubsub.claim_messages(p_subscription_id, p_consumer_ids, p_batch_sizes,
+        p_ack_deadline_seconds, p_default_ack_deadline_seconds, p_head, p_rewinds, p_max_bytes) c;
+    if cardinality(v_ids) = 1 then
         return query
-            select c.consumer, c.message_id, c.payload, c.attributes, c.ordering_key, c.priority,
-                c.published_at, c.attempts, c.lease, c.ack_deadline, c.head,
-                v_subscription.rewinds, c.is_cut
-            from pubsub.claim_within_limits(
-                v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
-                p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
-                v_subscription.max_delivery_attempts,
-                case when p_rewinds = v_subscription.rewinds then p_head end, v_subscription.mode,
-                v_subscription.rewinds, v_subscription.rewound_to, v_subscription.max_in_flight,
-                v_subscription.max_in_flight_per_consumer, v_subscription.max_rate, p_max_bytes
-            ) c;
+            select v_consumers[1], m.message_id, m.payload, m.attributes, m.ordering_key,
+                m.priority, m.published_at, v_attempts[1], v_lease, v_ack_deadline, v_head,
+                v_rewinds, v_is_cut
+            from pubsub_data.messages m
+            where m.topic_key = v_topic_key and m.message_id = v_ids[1];
         return;
     end if;
-    if v_subscription.mode = 'plain' then
-        return query
-            select c.consumer, c.message_id, c.payload, c.attributes, c.ordering_key, c.priority,
-                c.published_at, c.attempts, c.lease, c.ack_deadline, c.head,
-                v_subscription.rewinds, c.is_cut
-            from pubsub.claim_deliveries(
-                v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
-                p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
-                v_subscription.max_delivery_attempts,
-                case when p_rewinds = v_subscription.rewinds then p_head end, 'plain',
-                v_subscription.rewinds, v_subscription.rewound_to, false, p_max_bytes
-            ) c;
-        return;
-    end if;
-    if v_subscription.mode = 'priorities' then
-        return query
-            select c.consumer, c.message_id, c.payload, c.attributes, c.ordering_key, c.priority,
-                c.published_at, c.attempts, c.lease, c.ack_deadline, c.head,
-                v_subscription.rewinds, c.is_cut
-            from pubsub.claim_deliveries(
-                v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
-                p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
-                v_subscription.max_delivery_attempts,
-                case when p_rewinds = v_subscription.rewinds then p_head end, 'priorities',
-                v_subscription.rewinds, v_subscription.rewound_to, false, p_max_bytes
-            ) c
-            order by c.consumer, coalesce(c.priority, 0) desc, c.message_id;
-        return;
-    end if;
+    -- in the order of the arrays, without a sort
     return query
-        select c.consumer, c.message_id, c.payload, c.attributes, c.ordering_key, c.priority,
-            c.published_at, c.attempts, c.lease, c.ack_deadline, c.head,
-            v_subscription.rewinds, c.is_cut
-        from pubsub.claim_in_turn(
-            v_subscription.topic_key, v_subscription.subscription_key, v_subscription.floor,
-            p_consumer_ids, p_batch_sizes, v_ack_deadline_seconds,
-            v_subscription.max_delivery_attempts,
-            case when p_rewinds = v_subscription.rewinds then p_head end, v_subscription.mode,
-            v_subscription.rewinds, v_subscription.rewound_to, false, p_max_bytes
-        ) c;
+        select i.consumer, m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,
+            m.published_at, i.attempts, v_lease, v_ack_deadline, v_head, v_rewinds, v_is_cut
+        from unnest(v_ids, v_attempts, v_consumers) as i (message_id, attempts, consumer)
+        cross join lateral (
+            select x.*
+            from pubsub_data.messages x
+            where x.topic_key = v_topic_key and x.message_id = i.message_id
+            limit 1
+        ) m;
 end
 $$;
 
@@ -171,19 +107,40 @@ returns table (
     published_at timestamptz, attempts int, lease bigint, ack_deadline timestamptz
 )
 language plpgsql volatile rows 10
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
+declare
+    v_topic_key bigint;
+    v_ids uuid[];
+    v_attempts int[];
+    v_lease bigint;
+    v_ack_deadline timestamptz;
 begin
+    select c.topic_key, c.message_ids, c.attempts, c.lease, c.ack_deadline
+    into v_topic_key, v_ids, v_attempts, v_lease, v_ack_deadline
+    from pubsub.claim_messages(p_subscription_id, array[p_consumer_id], array[p_batch_size],
+        p_ack_deadline_seconds, p_default_ack_deadline_seconds, null, null, p_max_bytes) c;
+    if cardinality(v_ids) = 1 then
+        return query
+            select m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,
+                m.published_at, v_attempts[1], v_lease, v_ack_deadline
+            from pubsub_data.messages m
+            where m.topic_key = v_topic_key and m.message_id = v_ids[1];
+        return;
+    end if;
+    -- in the order of the arrays, without a sort
     return query
-        select c.message_id, c.payload, c.attributes, c.ordering_key, c.priority, c.published_at,
-            c.attempts, c.lease, c.ack_deadline
-        from pubsub.consume_messages_for(
-            p_subscription_id, array[p_consumer_id], array[p_batch_size],
-            p_ack_deadline_seconds, p_default_ack_deadline_seconds, null, null, p_max_bytes
-        ) with ordinality as c (
-            consumer, message_id, payload, attributes, ordering_key, priority, published_at,
-            attempts, lease, ack_deadline, head, rewinds, is_cut, position
-        )
-        order by c.position;
+        select m.message_id, m.payload, m.attributes, m.ordering_key, m.priority, m.published_at,
+            i.attempts, v_lease, v_ack_deadline
+        from unnest(v_ids, v_attempts) as i (message_id, attempts)
+        cross join lateral (
+            select x.*
+            from pubsub_data.messages x
+            where x.topic_key = v_topic_key and x.message_id = i.message_id
+            limit 1
+        ) m;
 end
 $$;
 

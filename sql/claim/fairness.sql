@@ -8,22 +8,50 @@
  * it is a hint like the heads below: wrong, it costs time or evenness, never a message.
  *
  * A session notes (hints.sql) how far each of some lanes was read, so that neither dead rows nor messages
- * in flight are walked again, how far publish order was, and when to look for what again, as in
- * claims.sql.
+ * in flight are walked again.
  */
 
 /*
- * lane_mark — a short name for a lane, however long its value is.
+ * next_lanes — the lanes of a subscription that come after one, round and round.
+ *
+ * Out      up to p_limit, null when there is none
  */
-create function pubsub.lane_mark(p_lane text)
-returns text
-language sql immutable parallel safe
-begin atomic
-    select substr(md5(p_lane), 1, 16);
-end;
+create function pubsub.next_lanes(
+    p_topic_key bigint, p_subscription_key bigint, p_last text, p_limit int
+)
+returns text[]
+language plpgsql stable parallel safe
+as $$
+begin
+    return (
+        select array_agg(l.lane order by l.part, l.lane)
+        from (
+            (
+                select 1 as part, f.lane from pubsub_data.fair_lanes f
+                where f.topic_key = p_topic_key
+                    and f.subscription_key = p_subscription_key
+                    and f.lane > p_last
+                order by f.lane
+                limit p_limit
+            )
+            union all
+            (
+                select 2, f.lane from pubsub_data.fair_lanes f
+                where f.topic_key = p_topic_key
+                    and f.subscription_key = p_subscription_key
+                    and f.lane <= p_last
+                order by f.lane
+                limit p_limit
+            )
+            order by part, lane
+            limit p_limit
+        ) l
+    );
+end
+$$;
 
-comment on function pubsub.lane_mark is
-    'A short name of a lane, under which a session notes how far it was read.';
+comment on function pubsub.next_lanes is
+    'The lanes of a fair subscription that come after one, round and round.';
 
 /*
  * take_from_lanes — messages that are ready, shared evenly between lanes.
@@ -35,24 +63,24 @@ comment on function pubsub.lane_mark is
  * Locks    skips what others hold
  */
 create function pubsub.take_from_lanes(
-    p_topic_key bigint, p_subscription_key bigint, p_now timestamptz, p_limit int,
-    p_max_attempts int, p_floor uuid, p_taken tid[], p_heads jsonb, p_last text,
+    p_claim pubsub.claim_terms, p_floor uuid, p_limit int, p_taken tid[], p_heads jsonb, p_last text,
     out places tid[], out heads jsonb, out last text, out complete boolean
 )
 language plpgsql volatile
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
 as $$
 declare
     -- a claim looks at no more lanes
     c_lanes constant int := 64;
     -- where reading a lane starts once it was read to its end: what is older and comes is a straggler
-    v_read_upto constant uuid := pubsub.id_at(p_now - interval '1 second');
-    v_ahead constant uuid := pubsub.id_at(p_now + interval '1 second');
-    v_lanes text[];
-    v_after uuid[];
-    v_farthest text;
+    v_read_upto constant uuid := pubsub.id_at(p_claim.now - interval '1 second');
+    v_lanes text[] := pubsub.next_lanes(
+        p_claim.topic_key, p_claim.subscription_key, p_last, c_lanes);
+    v_after uuid[] := array(
+        select coalesce((p_heads ->> pubsub.lane_mark(l.lane))::uuid, p_floor)
+        from unnest(v_lanes) with ordinality as l (lane, position)
+        order by l.position
+    );
+    v_farthest constant text := v_lanes[c_lanes];
     v_wanted int;
     v_quota int := 1;
     v_round record;
@@ -60,38 +88,11 @@ begin
     take_from_lanes.places := '{}';
     take_from_lanes.heads := p_heads;
     take_from_lanes.last := p_last;
-    select array_agg(l.lane order by l.part, l.lane),
-        array_agg(coalesce((p_heads ->> pubsub.lane_mark(l.lane))::uuid, p_floor)
-            order by l.part, l.lane)
-    into v_lanes, v_after
-    from (
-        (
-            select 1 as part, f.lane from pubsub_data.fair_lanes f
-            where f.topic_key = p_topic_key
-                and f.subscription_key = p_subscription_key
-                and f.lane > p_last
-            order by f.lane
-            limit c_lanes
-        )
-        union all
-        (
-            select 2, f.lane from pubsub_data.fair_lanes f
-            where f.topic_key = p_topic_key
-                and f.subscription_key = p_subscription_key
-                and f.lane <= p_last
-            order by f.lane
-            limit c_lanes
-        )
-        order by part, lane
-        limit c_lanes
-    ) l;
-    take_from_lanes.complete := coalesce(cardinality(v_lanes), 0) < c_lanes;
-    v_farthest := v_lanes[c_lanes];
 
     -- the first round takes one message a lane, the next ones share what is left among those that
     -- gave all they were asked for
     loop
-        v_wanted := p_limit - cardinality(take_from_lanes.places);
+        v_wanted := p_limit - cardinality(places);
         exit when v_wanted <= 0 or v_lanes is null;
         with picked as materialized (
             select l.position, p.place, p.message_id
@@ -100,13 +101,13 @@ begin
                 -- rows compared and ordered so that no other index will do
                 select d.ctid as place, d.message_id
                 from pubsub_data.deliveries d
-                where d.topic_key = p_topic_key
-                    and d.subscription_key = p_subscription_key
+                where d.topic_key = p_claim.topic_key
+                    and d.subscription_key = p_claim.subscription_key
                     and (d.lane, d.message_id) > (l.lane, l.after)
                     and d.lane <= l.lane
-                    and d.visible_at <= p_now
-                    and d.attempts < p_max_attempts
-                    and (d.expires_at is null or d.expires_at > p_now)
+                    and d.visible_at <= p_claim.now
+                    and d.attempts < p_claim.max_attempts
+                    and (d.expires_at is null or d.expires_at > p_claim.now)
                     and d.ctid <> all(p_taken)
                 order by d.lane, d.message_id
                 limit v_quota
@@ -138,7 +139,7 @@ begin
             (select array_agg(p.place order by p.position, p.message_id) from picked p) as places,
             -- none that lies ahead is noted
             jsonb_object_agg(pubsub.lane_mark(k.lane),
-                case when k.head <= v_ahead then k.head else v_read_upto end) as heads,
+                case when k.head <= p_claim.ahead then k.head else v_read_upto end) as heads,
             array_agg(k.lane order by k.position) filter (where k.has) as lanes,
             array_agg(k.head order by k.position) filter (where k.has) as after
         into v_round
@@ -151,21 +152,13 @@ begin
         take_from_lanes.last := coalesce(v_round.last_lane, take_from_lanes.last);
         v_lanes := v_round.lanes;
         v_after := v_round.after;
-        v_quota := greatest(1,
-            (p_limit - cardinality(take_from_lanes.places)) / coalesce(cardinality(v_lanes), 1));
+        v_quota := greatest(1, (p_limit - cardinality(places)) / coalesce(cardinality(v_lanes), 1));
     end loop;
 
+    take_from_lanes.complete := v_farthest is null and v_wanted > 0;
     if v_wanted > 0 then
         -- all that were looked at were read to their end: go on with others
         take_from_lanes.last := coalesce(v_farthest, take_from_lanes.last);
-    else
-        take_from_lanes.complete := false;
-    end if;
-    -- a lane that is forgotten is read from its start again
-    if pg_column_size(take_from_lanes.heads) > 8000 then
-        select coalesce(jsonb_object_agg(h.mark, h.head), '{}') into take_from_lanes.heads
-        from jsonb_each(take_from_lanes.heads) as h (mark, head)
-        where random() < 0.5;
     end if;
 end
 $$;
@@ -174,224 +167,141 @@ comment on function pubsub.take_from_lanes is
     'Lock ready deliveries, shared evenly between the lanes of a subscription.';
 
 /*
- * choose_fair — what a claim of a subscription with a fairness key leases.
- *
- * In       p_floor: no message of the subscription has a lower id; p_rewinds, p_rewound_to: of the
- *          subscription, whose messages may have come back
- * Out      the ctids of up to p_limit deliveries, locked, in the order of handing out
- * Locks    skips what others hold, never waits
- * Effects  those of take_due; notes what was read in the session
+ * believed_fair_hint — what a session has noted of the lanes, as far as it can be true now.
  */
-create function pubsub.choose_fair(
-    p_topic_key bigint, p_subscription_key bigint, p_now timestamptz, p_limit int,
-    p_max_attempts int, p_floor uuid, p_rewinds int, p_rewound_to uuid
-)
-returns tid[]
-language plpgsql volatile
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
+create function pubsub.believed_fair_hint(p_claim pubsub.claim_terms)
+returns pubsub.fair_hint
+language plpgsql volatile parallel restricted
 as $$
 declare
-    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-    v_micros constant bigint := pubsub.micros(p_now);
-    v_setting constant text := pubsub.hint_name('fair', p_subscription_key);
     v_hint pubsub.fair_hint;
-    -- retries have half of a claim, in turn the smaller half, as long as lanes fill the other
-    v_due_limit int;
-
-    v_look_from timestamptz;
-    v_due record;
-    v_due_left boolean := false;
-    v_near_from constant uuid := pubsub.id_at(p_now - interval '1 second');
-    v_ahead constant uuid := pubsub.id_at(p_now + interval '1 second');
-    v_head_before uuid;
-    v_lanes record;
-    v_complete boolean := false;
-    v_step text;
-    v_wanted int;
-    v_after uuid;
-    v_upto uuid;
-    v_started_at timestamptz;
-    v_took bigint;
-    v_picked tid[];
-    v_last_seen uuid;
-    v_places tid[] := '{}';
 begin
     begin
-        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.fair_hint;
+        v_hint := nullif(current_setting(
+            pubsub.hint_name('fair', p_claim.subscription_key), true), '')::pubsub.fair_hint;
         if exists (
-            select from jsonb_each_text(v_hint.heads) as h (mark, head) where h.head::uuid > v_ahead
+            select from jsonb_each_text(v_hint.heads) as h (mark, head)
+            where h.head::uuid > p_claim.ahead
         ) then
             v_hint := null;
         end if;
     exception when data_exception then
         v_hint := null;
     end;
-    if (v_hint is not null and v_hint.turn in (0, 1) and v_hint.head <= v_ahead
-        and pubsub.is_credible(v_micros, greatest(v_hint.noted_at, v_hint.due_from),
-            greatest(v_hint.due_recent_at, v_hint.due_all_at, v_hint.near_at, v_hint.far_at))
-    ) is not true then
-        v_hint := (0, p_rewinds, null, '{}', p_floor, 0, v_micros, 0, 0, 0, c_highest, 1000, 0);
-    elsif v_hint.rewinds <> p_rewinds then
-        v_hint.head := least(v_hint.head, p_rewound_to);
+    if (v_hint is not null and v_hint.turn in (0, 1)
+        and pubsub.is_credible(p_claim.micros, v_hint.noted_at, 0)) is not true
+    then
+        -- new sessions start anywhere, or the first lanes would have more than their share
+        v_hint := (0, p_claim.rewinds, coalesce((
+            select f.lane
+            from pubsub_data.fair_lanes f
+            where f.topic_key = p_claim.topic_key
+                and f.subscription_key = p_claim.subscription_key
+            order by f.lane
+            offset floor(random() * (
+                select count(*) from (
+                    select from pubsub_data.fair_lanes x
+                    where x.topic_key = p_claim.topic_key
+                        and x.subscription_key = p_claim.subscription_key
+                    limit 1000
+                ) lanes
+            ))
+            limit 1
+        ), ''), '{}', 0);
+    elsif v_hint.rewinds <> p_claim.rewinds then
         v_hint.heads := coalesce((
-            select jsonb_object_agg(h.mark, least(h.head::uuid, p_rewound_to))
+            select jsonb_object_agg(h.mark, least(h.head::uuid, p_claim.rewound_to))
             from jsonb_each_text(v_hint.heads) as h (mark, head)
         ), '{}');
     end if;
-    v_hint.turn := 1 - v_hint.turn;
-    v_due_limit := (p_limit + v_hint.turn) / 2;
-    v_head_before := greatest(v_hint.head, v_near_from);
-    if v_hint.last is null then
-        -- new sessions start anywhere, or the first lanes would have more than their share
-        select f.lane into v_hint.last
-        from pubsub_data.fair_lanes f
-        where f.topic_key = p_topic_key and f.subscription_key = p_subscription_key
-        order by f.lane
-        offset floor(random() * (
-            select count(*) from (
-                select from pubsub_data.fair_lanes x
-                where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
-                limit 1000
-            ) lanes
-        ))
-        limit 1;
-        v_hint.last := coalesce(v_hint.last, '');
-    end if;
-    -- wake-ups that were committed late lie below the last one processed
-    v_look_from := to_timestamp(v_hint.due_from / 1000000::float8);
-    if v_micros >= v_hint.due_all_at then
-        v_look_from := '-infinity';
-    elsif v_micros >= v_hint.due_recent_at then
-        v_look_from := v_look_from - interval '5 seconds';
-        v_hint.due_recent_at := v_micros + 1000000;
-    end if;
+    return v_hint;
+end
+$$;
 
-    foreach v_step in array array['due', 'near', 'far', 'lanes', 'fresh', 'rest'] loop
-        v_wanted := p_limit - cardinality(v_places);
+comment on function pubsub.believed_fair_hint is
+    'What a session has noted of the lanes of a subscription, as far as it can be true now.';
+
+/*
+ * choose_fair — what a claim of a subscription with a fairness key leases.
+ *
+ * In       p_floor: no message of the subscription has a lower id
+ * Out      places: the ctids of up to p_limit deliveries, locked, in the order of handing out; lost:
+ *          whether the consumer of any may have let its lease run out; hint: what the next claim goes on from
+ * Locks    skips what others hold, never waits
+ * Effects  those of take_due; notes what was read in the session
+ */
+create function pubsub.choose_fair(
+    p_claim pubsub.claim_terms, p_floor uuid, p_limit int,
+    inout hint pubsub.claim_hint, out places tid[], out lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    v_fair pubsub.fair_hint := pubsub.believed_fair_hint(p_claim);
+    -- retries have half of a claim, in turn the smaller half, as long as lanes fill the other
+    v_due_limit int;
+    v_due_left boolean := false;
+    v_complete boolean := false;
+    v_step text;
+    v_wanted int;
+    v_after uuid;
+    v_found record;
+begin
+    choose_fair.places := '{}';
+    choose_fair.lost := true;
+    v_fair.turn := 1 - v_fair.turn;
+    v_due_limit := (p_limit + v_fair.turn) / 2;
+    foreach v_step in array array['due', 'late', 'lanes', 'fresh', 'rest'] loop
+        v_wanted := p_limit - cardinality(places);
         exit when v_wanted <= 0;
-        if v_step in ('due', 'rest') then
-            if v_step = 'rest' then
-                exit when not v_due_left;
-                v_due_limit := v_wanted;
-            elsif v_due_limit = 0 then
-                v_due_left := true;
-                continue;
-            end if;
-            v_due := pubsub.take_due(p_topic_key, p_subscription_key, v_look_from, p_now,
-                v_due_limit, p_max_attempts);
-            v_due_left := cardinality(v_due.ready) = v_due_limit;
-            v_hint.due_from := greatest(v_hint.due_from,
-                pubsub.micros(greatest(v_due.last_due_at, 'epoch')));
-            if v_look_from = '-infinity' then
-                -- for no more than 1 % of the time, where many are gone that vacuum may not remove
-                v_took := pubsub.micros(clock_timestamp()) - v_micros;
-                v_hint.due_all_at := v_micros + greatest(2000000, least(100 * v_took, 60000000));
-            end if;
-            v_places := v_places || coalesce(v_due.ready, '{}');
-            continue;
-        elsif v_step = 'lanes' then
-            v_lanes := pubsub.take_from_lanes(p_topic_key, p_subscription_key, p_now, v_wanted,
-                p_max_attempts, p_floor, v_places, v_hint.heads, v_hint.last);
-            v_hint.heads := v_lanes.heads;
-            v_hint.last := v_lanes.last;
-            v_complete := v_lanes.complete;
-            v_places := v_places || v_lanes.places;
-            continue;
-        elsif v_step = 'near' then
-            continue when v_micros < v_hint.near_at;
-            v_after := v_near_from;
-            v_upto := c_highest;
-        elsif v_step = 'far' then
-            continue when v_micros < v_hint.far_at;
-            v_upto := least(v_hint.far_upto, v_near_from);
-            v_after := greatest(p_floor, pubsub.id_at(
-                pubsub.id_time(v_upto) - make_interval(secs => v_hint.far_millis / 1000::float8)));
-            if v_upto <= v_after then
-                v_hint.far_upto := c_highest;
-                v_hint.far_at := v_micros + 1000000;
-                continue;
-            end if;
-        else
-            -- with all lanes at their ends only unlisted ones are left, which may wait for "far"
-            v_after := case when v_complete
-                then greatest(v_hint.head, pubsub.id_at(p_now - interval '10 seconds'))
-                else v_hint.head end;
-            v_upto := c_highest;
-        end if;
-
-        v_started_at := clock_timestamp();
-        select coalesce(array_agg(p.place order by p.message_id), '{}'),
-            -- short of what was wanted, the whole range was looked at, with this snapshot
-            case when count(*) < v_wanted then (
-                select d.message_id
-                from pubsub_data.deliveries d
-                where d.topic_key = p_topic_key
-                    and d.subscription_key = p_subscription_key
-                    and d.message_id > v_after
-                    and v_step = 'fresh'
-                order by d.message_id desc
-                limit 1
-            ) else (array_agg(p.message_id order by p.message_id))[v_wanted] end
-        into v_picked, v_last_seen
-        from (
-            select d.ctid as place, d.message_id
-            from pubsub_data.deliveries d
-            where d.topic_key = p_topic_key
-                and d.subscription_key = p_subscription_key
-                and d.message_id > v_after
-                and d.message_id <= v_upto
-                and d.visible_at <= p_now
-                and d.attempts < p_max_attempts
-                and (d.expires_at is null or d.expires_at > p_now)
-                and d.ctid <> all(v_places)
-                -- stragglers are what neither wake-ups nor going round the lanes would find
-                and (v_step = 'fresh' or d.attempts = 0 and (
-                    d.message_id <= (v_hint.heads ->> pubsub.lane_mark(d.lane))::uuid
-                    or (
-                        select f.lane
-                        from pubsub_data.fair_lanes f
-                        where f.topic_key = p_topic_key
-                            and f.subscription_key = p_subscription_key
-                            and f.lane = d.lane
-                        limit 1
-                    ) is null
-                ))
-            order by d.message_id
-            limit v_wanted
-            for update skip locked
-        ) p;
-        v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
-
         case v_step
-            when 'near' then
-                v_hint.near_at := v_micros + least(20 * v_took, 60000000);
-            when 'far' then
-                v_hint.far_at := v_micros + least(20 * v_took, 60000000);
-                -- a full claim leaves the rest of the bite for the next one
-                if v_last_seen is null then
-                    v_hint.far_upto := v_after;
-                    if v_took < 1000 then
-                        v_hint.far_millis := least(v_hint.far_millis * 2, 86400000);
-                    elsif v_took > 3000 then
-                        v_hint.far_millis := greatest(v_hint.far_millis / 4, 1);
-                    end if;
+            when 'due', 'rest' then
+                if v_step = 'rest' then
+                    exit when not v_due_left;
+                    v_due_limit := v_wanted;
                 end if;
+                v_due_left := true;
+                continue when v_due_limit = 0;
+                v_found := pubsub.take_wakeups(p_claim, v_due_limit, hint, places);
+                v_due_left := cardinality(v_found.places) - cardinality(places) = v_due_limit;
+                choose_fair.hint := v_found.hint;
+                choose_fair.places := v_found.places;
+            when 'late' then
+                v_found := pubsub.look_back(p_claim, p_floor, v_wanted, v_fair.heads, hint, places);
+                choose_fair.hint := v_found.hint;
+                choose_fair.places := v_found.places;
+            when 'lanes' then
+                v_found := pubsub.take_from_lanes(
+                    p_claim, p_floor, v_wanted, places, v_fair.heads, v_fair.last);
+                v_fair.heads := v_found.heads;
+                v_fair.last := v_found.last;
+                v_complete := v_found.complete;
+                choose_fair.places := places || v_found.places;
             else
-                v_hint.head := case when cardinality(v_picked) < v_wanted
-                    then greatest(v_after, v_last_seen, v_near_from) else v_last_seen end;
-                if v_hint.head > v_ahead then
-                    v_hint.head := v_head_before;
-                end if;
+                -- with all lanes at their ends only unlisted ones are left, which may wait for "late"
+                v_after := case when v_complete
+                    then greatest(hint.head, pubsub.id_at(p_claim.now - interval '10 seconds'))
+                    else hint.head end;
+                v_found := pubsub.take_range(p_claim, v_after, c_highest, v_wanted, places);
+                choose_fair.hint.head := pubsub.credible_head(p_claim,
+                    case when coalesce(cardinality(v_found.places), 0) < v_wanted
+                        then greatest(v_after, v_found.read_upto,
+                            pubsub.id_at(p_claim.now - interval '1 second'))
+                        else v_found.read_upto end, hint.head);
+                choose_fair.places := places || v_found.places;
         end case;
-        v_places := v_places || v_picked;
     end loop;
 
-    v_hint.noted_at := v_micros;
-    v_hint.rewinds := p_rewinds;
-    perform set_config(v_setting, v_hint::text, false);
-    return v_places;
+    -- a lane that is forgotten is read from its start again
+    if pg_column_size(v_fair.heads) > 8000 then
+        select coalesce(jsonb_object_agg(h.mark, h.head), '{}') into v_fair.heads
+        from jsonb_each(v_fair.heads) as h (mark, head)
+        where random() < 0.5;
+    end if;
+    v_fair.noted_at := p_claim.micros;
+    v_fair.rewinds := p_claim.rewinds;
+    perform set_config(pubsub.hint_name('fair', p_claim.subscription_key), v_fair::text, false);
 end
 $$;
 

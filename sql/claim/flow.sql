@@ -62,14 +62,13 @@ comment on function pubsub.fold_held is
 /*
  * claim_allowances — how much of what consumers want the limits of a subscription let them have now.
  *
- * In       p_batch_sizes: what each wants; limits that are null do not apply
+ * In       p_batch_sizes: what each wants
  * Out      one element per consumer, from 0 to what it wants: one after the other gets all it may have
  * Locks    the subscription's limits, until the transaction ends. Needs read committed: an older
  *          snapshot would not show what the claim before took
  */
 create function pubsub.claim_allowances(
-    p_topic_key bigint, p_subscription_key bigint, p_consumer_ids text[], p_batch_sizes int[],
-    p_max_in_flight int, p_max_in_flight_per_consumer int, p_max_rate int
+    p_topic_key bigint, p_subscription_key bigint, p_consumer_ids text[], p_batch_sizes int[]
 )
 returns int[]
 language plpgsql volatile
@@ -81,16 +80,21 @@ declare
     -- "fpsf" in bytes: the limits among the advisory locks of a database
     c_lock_class constant int := 1718645606;
     v_now timestamptz;
+    v_limits record;
     v_allowances int[];
     v_counters bigint;
 begin
     perform pg_advisory_xact_lock(c_lock_class, (p_subscription_key % 2147483648)::int);
     v_now := clock_timestamp();
+    select s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate into v_limits
+    from pubsub_data.subscriptions s
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
     -- what a consumer may have is what all before it and it may, less what all before it may
     with held as materialized (
         select c.consumer_id, sum(c.leased) as messages, count(*) as counters
         from pubsub_data.counters c
-        where coalesce(p_max_in_flight, p_max_in_flight_per_consumer) is not null
+        where coalesce(v_limits.max_in_flight, v_limits.max_in_flight_per_consumer)
+                is not null
             and c.topic_key = p_topic_key
             and c.subscription_key = p_subscription_key
             -- under the time of its deadline, cut to 0.1 s
@@ -99,11 +103,11 @@ begin
         group by c.consumer_id
     ), room as (
         select least(
-            p_max_in_flight - (select coalesce(sum(h.messages), 0) from held h),
-            p_max_rate - (
+            v_limits.max_in_flight - (select coalesce(sum(h.messages), 0) from held h),
+            v_limits.max_rate - (
                 select coalesce(sum(o.messages), 0)
                 from pubsub_data.handed_out o
-                where p_max_rate is not null
+                where v_limits.max_rate is not null
                     and o.topic_key = p_topic_key
                     and o.subscription_key = p_subscription_key
                     and o.handed_out_at > v_now - interval '1 second'
@@ -114,7 +118,7 @@ begin
     ), wanted as (
         select w.position, w.batch_size,
             sum(w.batch_size) over (partition by w.consumer_id order by w.position) as upto,
-            p_max_in_flight_per_consumer - coalesce(h.messages, 0) as room
+            v_limits.max_in_flight_per_consumer - coalesce(h.messages, 0) as room
         from unnest(p_consumer_ids, p_batch_sizes)
             with ordinality as w (consumer_id, batch_size, position)
         left join held h on h.consumer_id = w.consumer_id
@@ -143,92 +147,6 @@ $$;
 
 comment on function pubsub.claim_allowances is
     'How much of what consumers want the limits of a subscription let them have now.';
-
-/*
- * claim_within_limits — claim_deliveries in a subscription with limits.
- *
- * In       p_batch_sizes: what each consumer wants, of which it gets what the limits leave;
- *          p_max_bytes: of all of it, though at least one message
- * Out      as claim_deliveries
- * Locks    the subscription's limits, until the transaction ends
- */
-create function pubsub.claim_within_limits(
-    p_topic_key bigint, p_subscription_key bigint, p_floor uuid, p_consumer_ids text[],
-    p_batch_sizes int[], p_ack_deadline_seconds int, p_max_attempts int, p_head uuid, p_mode text,
-    p_rewinds int, p_rewound_to uuid, p_max_in_flight int, p_max_in_flight_per_consumer int,
-    p_max_rate int, p_max_bytes bigint default null
-)
-returns table (
-    consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
-    priority smallint, published_at timestamptz, attempts int, lease bigint,
-    ack_deadline timestamptz, head uuid, is_cut boolean, bytes bigint
-)
-language plpgsql volatile rows 10
-as $$
-declare
-    v_allowances int[] := pubsub.claim_allowances(
-        p_topic_key, p_subscription_key, p_consumer_ids, p_batch_sizes, p_max_in_flight,
-        p_max_in_flight_per_consumer, p_max_rate);
-    -- those that may have nothing now are left out
-    v_positions int[];
-    v_consumer_ids text[];
-    v_by_consumer constant boolean :=
-        coalesce(p_max_in_flight, p_max_in_flight_per_consumer) is not null;
-    v_messages bigint;
-begin
-    select array_agg(a.position::int order by a.position) into v_positions
-    from unnest(v_allowances) with ordinality as a (messages, position)
-    where a.messages > 0;
-    if v_positions is null then
-        return;
-    end if;
-
-    v_consumer_ids := array(
-        select p_consumer_ids[a.position]
-        from unnest(v_positions) with ordinality as a (position, place) order by a.place
-    );
-    v_allowances := array(
-        select v_allowances[a.position]
-        from unnest(v_positions) with ordinality as a (position, place) order by a.place
-    );
-    if p_mode in ('plain', 'priorities') then
-        return query
-            select v_positions[c.consumer], c.message_id, c.payload, c.attributes, c.ordering_key,
-                c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline, c.head, c.is_cut,
-                c.bytes
-            from pubsub.claim_deliveries(
-                p_topic_key, p_subscription_key, p_floor, v_consumer_ids, v_allowances,
-                p_ack_deadline_seconds, p_max_attempts, p_head, p_mode, p_rewinds, p_rewound_to,
-                v_by_consumer, p_max_bytes
-            ) c
-            order by 1, case when p_mode = 'priorities' then -c.priority else 0 end nulls last,
-                c.message_id;
-    else
-        return query
-            select v_positions[c.consumer], c.message_id, c.payload, c.attributes, c.ordering_key,
-                c.priority, c.published_at, c.attempts, c.lease, c.ack_deadline, c.head, c.is_cut,
-                c.bytes
-            from pubsub.claim_in_turn(
-                p_topic_key, p_subscription_key, p_floor, v_consumer_ids, v_allowances,
-                p_ack_deadline_seconds, p_max_attempts, p_head, p_mode, p_rewinds, p_rewound_to,
-                v_by_consumer, p_max_bytes
-            ) c
-            order by 1, c.message_id;
-    end if;
-    get diagnostics v_messages = row_count;
-
-    -- noted after the fact: a second counts from when the last of them was leased
-    if v_messages > 0 and p_max_rate is not null then
-        insert into pubsub_data.handed_out (
-            topic_key, subscription_key, handed_out_at, messages
-        )
-        values (p_topic_key, p_subscription_key, clock_timestamp(), v_messages);
-    end if;
-end
-$$;
-
-comment on function pubsub.claim_within_limits is
-    'claim_deliveries of as many messages as the limits of the subscription leave to the consumers.';
 
 /*
  * next_allowance_at — when a claim may be handed something again.

@@ -48,12 +48,10 @@ comment on type pubsub.ordered_hint is 'What claims of an ordered subscription n
 
 /* fair — of claims of a subscription with a fairness key: see choose_fair. */
 create type pubsub.fair_hint as (
-    noted_at bigint, rewinds int, last text, heads jsonb, head uuid, due_from bigint,
-    due_recent_at bigint, due_all_at bigint, near_at bigint, far_at bigint, far_upto uuid,
-    far_millis int, turn int
+    noted_at bigint, rewinds int, last text, heads jsonb, turn int
 );
 
-comment on type pubsub.fair_hint is 'What claims of a fair subscription note.';
+comment on type pubsub.fair_hint is 'What claims of a fair subscription note as well.';
 
 /*
  * hint_name — the setting that holds a hint. Whoever changes what a hint means raises the number in it.
@@ -62,7 +60,7 @@ create function pubsub.hint_name(p_kind text, p_subscription_key bigint)
 returns text
 language sql immutable parallel safe
 begin atomic
-    select 'pubsub.' || p_kind || '_v2_' || p_subscription_key::text;
+    select 'pubsub.' || p_kind || '_v3_' || p_subscription_key::text;
 end;
 
 comment on function pubsub.hint_name is
@@ -96,3 +94,16 @@ end;
 
 comment on function pubsub.is_credible is
     'Whether what a hint says of times can be true now: not after the clock was set back.';
+
+/*
+ * lane_mark — a short name for a lane, however long its value is.
+ */
+create function pubsub.lane_mark(p_lane text)
+returns text
+language sql immutable parallel safe
+begin atomic
+    select substr(md5(p_lane), 1, 16);
+end;
+
+comment on function pubsub.lane_mark is
+    'A short name of a lane, under which a session notes how far it was read.';

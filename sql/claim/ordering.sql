@@ -224,64 +224,36 @@ comment on function pubsub.look_again is
     'Have messages of ordering keys that a claim passed over looked at again.';
 
 /*
- * choose_ordered — what a claim of an ordered subscription may lease.
- *
- * In       p_head: how far the session has read; p_due: the ctids that are due, which are locked
- * Out      places: the ctids of up to p_limit deliveries, which are locked now; head: how far it has
- *          read now; lost: whether the consumer of any of them let its lease run out
- * Locks    skips locked rows
+ * believed_ordered_hint — what a session has noted of an ordered subscription, as far as it can be true
+ * now, with tail as high as it may be.
  */
-create function pubsub.choose_ordered(
-    p_topic_key bigint, p_subscription_key bigint, p_now timestamptz, p_limit int,
-    p_max_attempts int, p_floor uuid, p_rewinds int, p_head uuid, p_due tid[],
-    out places tid[], out head uuid, out lost boolean
-)
-language plpgsql volatile
+create function pubsub.believed_ordered_hint(p_claim pubsub.claim_terms, p_floor uuid)
+returns pubsub.ordered_hint
+language plpgsql volatile parallel restricted
 as $$
 declare
-    -- how many fresh ones a claim looks at, and when it has found nothing yet
-    c_fresh constant int := 1000;
-    c_held_up constant int := 10000;
-    -- how many of the last second
-    c_near constant int := 1000;
-    v_setting constant text := pubsub.hint_name('ordered', p_subscription_key);
+    v_settled constant uuid := pubsub.id_at(p_claim.now - interval '10 seconds');
     v_hint pubsub.ordered_hint;
-
-    v_micros constant bigint := pubsub.micros(p_now);
-    v_near_from constant uuid := pubsub.id_at(p_now - interval '1 second');
-    v_settled constant uuid := pubsub.id_at(p_now - interval '10 seconds');
-    v_step text;
-    v_from uuid;
-    v_upto uuid;
-    v_window int := greatest(20, p_limit);
-    v_most int;
-    v_looked_at int := 0;
-    v_started_at timestamptz;
-    v_took bigint;
-    v_found record;
-    v_runs record;
 begin
-    choose_ordered.head := p_head;
-    choose_ordered.places := '{}';
-    choose_ordered.lost := false;
     begin
-        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.ordered_hint;
+        v_hint := nullif(current_setting(
+            pubsub.hint_name('ordered', p_claim.subscription_key), true), '')::pubsub.ordered_hint;
     exception when data_exception then
         v_hint := null;
     end;
-    if v_hint.rewinds is distinct from p_rewinds
+    if v_hint.rewinds is distinct from p_claim.rewinds
         or num_nulls(v_hint.tail, v_hint.mark_at, v_hint.near_at, v_hint.sweep_at,
             v_hint.sweep_millis) > 0
-        or not pubsub.is_credible(v_micros, v_hint.noted_at,
+        or not pubsub.is_credible(p_claim.micros, v_hint.noted_at,
             greatest(v_hint.mark_at, v_hint.near_at, v_hint.sweep_at))
         or greatest(v_hint.tail, v_hint.mark) > greatest(v_settled, p_floor)
     then
         v_hint := (0, 0, p_floor, null, null, 0, 0, 0, null, 1000);
     end if;
-    if (v_hint.mark is null or v_hint.mark_xid is null) and v_micros >= v_hint.mark_at then
+    if (v_hint.mark is null or v_hint.mark_xid is null) and p_claim.micros >= v_hint.mark_at then
         v_hint.mark := v_settled;
         v_hint.mark_xid := pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot());
-        v_hint.mark_at := v_micros + 1000000;
+        v_hint.mark_at := p_claim.micros + 1000000;
     end if;
     if pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= v_hint.mark_xid then
         select greatest(v_hint.tail, coalesce(d.message_id, v_hint.mark)) into v_hint.tail
@@ -289,8 +261,8 @@ begin
         left join lateral (
             select x.message_id
             from pubsub_data.deliveries x
-            where x.topic_key = p_topic_key
-                and x.subscription_key = p_subscription_key
+            where x.topic_key = p_claim.topic_key
+                and x.subscription_key = p_claim.subscription_key
                 and x.message_id >= v_hint.tail
                 and x.message_id < v_hint.mark
             order by x.message_id
@@ -299,96 +271,199 @@ begin
         v_hint.mark := null;
         v_hint.mark_xid := null;
     end if;
+    return v_hint;
+end
+$$;
 
-    foreach v_step in array
-        array['due', 'near', 'sweep'] || array_fill('fresh'::text, array[c_held_up / 20])
-    loop
-        exit when cardinality(choose_ordered.places) >= p_limit;
-        v_started_at := clock_timestamp();
-        v_upto := null;
-        v_most := v_window;
-        case v_step
-            when 'due' then
-                continue when p_due = '{}';
-                select array_agg(d.message_id order by d.message_id) as ids,
-                    array_agg(d.lane order by d.message_id) as lanes, null::uuid as read_upto
-                into v_found
-                from pubsub_data.deliveries d
-                where d.ctid = any(p_due);
-            when 'near' then
-                continue when v_micros < v_hint.near_at or v_near_from >= choose_ordered.head;
-                v_from := v_near_from;
-                v_upto := choose_ordered.head;
-                -- it does not go on where it came to: those that are held up must not hide the others
-                v_most := greatest(c_near, v_window);
-            when 'sweep' then
-                continue when v_micros < v_hint.sweep_at;
-                -- round and round from tail, in bites
-                v_from := greatest(v_hint.sweep, v_hint.tail);
-                v_upto := least(v_near_from, choose_ordered.head, pubsub.id_at(
-                    pubsub.id_time(v_from) + make_interval(secs => v_hint.sweep_millis / 1000::float8)));
-                if v_upto <= v_from then
-                    v_hint.sweep := null;
-                    v_hint.sweep_at := v_micros + 1000000;
-                    continue;
-                end if;
-            else
-                exit when v_looked_at >= c_held_up
-                    or v_looked_at >= c_fresh and choose_ordered.places <> '{}';
-                v_from := choose_ordered.head;
-        end case;
-        if v_step <> 'due' then
-            v_found := pubsub.find_candidates(p_topic_key, p_subscription_key, p_now, v_most,
-                p_max_attempts, v_from, v_upto, places);
+comment on function pubsub.believed_ordered_hint is
+    'What a session has noted of an ordered subscription, as far as it can be true now.';
+
+/*
+ * take_due_ordered — of what is due in an ordered subscription, what its keys allow.
+ *
+ * In       p_due: the ctids that are due, which are locked; p_tail: nothing is live below it
+ * Out      as choose_ordered
+ * Effects  a wake-up for the rest
+ */
+create function pubsub.take_due_ordered(
+    p_claim pubsub.claim_terms, p_limit int, p_tail uuid, p_due tid[],
+    out places tid[], out lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    v_ids uuid[];
+    v_lanes text[];
+    v_runs record;
+begin
+    select array_agg(d.message_id order by d.message_id), array_agg(d.lane order by d.message_id)
+    into v_ids, v_lanes
+    from pubsub_data.deliveries d
+    where d.ctid = any(p_due);
+    v_runs := pubsub.take_runs(p_claim.topic_key, p_claim.subscription_key, p_claim.now, p_limit,
+        p_claim.max_attempts, p_claim.rewinds, p_tail, null, v_ids, v_lanes, '{}');
+    take_due_ordered.places := v_runs.places;
+    take_due_ordered.lost := v_runs.lost;
+    perform pubsub.look_again(p_claim.topic_key, p_claim.subscription_key, p_claim.now,
+        array(select i.id from unnest(v_ids) as i (id) where i.id = any(v_runs.left_over)),
+        v_runs.others, v_runs.held_up);
+end
+$$;
+
+comment on function pubsub.take_due_ordered is
+    'Of what is due in an ordered subscription, what its keys allow: rows, locked.';
+
+/*
+ * look_back_ordered — what was missed in an ordered subscription, as far as its keys allow: of the last
+ * second, and round and round from the tail, in bites sized to about a millisecond; each for no more than
+ * 5 % of the time.
+ *
+ * In       p_limit: more than 0; p_head: how far the session has read; places: ctids to leave out
+ * Out      places: with up to p_limit more; lost: whether the consumer of any let its lease run out; hint:
+ *          when and where to look next
+ * Locks    skips locked rows
+ */
+create function pubsub.look_back_ordered(
+    p_claim pubsub.claim_terms, p_limit int, p_head uuid,
+    inout hint pubsub.ordered_hint, inout places tid[], inout lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    -- how many of the last second are looked at
+    c_near constant int := 1000;
+    v_near_from constant uuid := pubsub.id_at(p_claim.now - interval '1 second');
+    v_most constant int := cardinality(places) + p_limit;
+    v_step text;
+    v_from uuid;
+    v_upto uuid;
+    v_started_at timestamptz;
+    v_took bigint;
+    v_found record;
+    v_runs record;
+begin
+    foreach v_step in array array['near', 'sweep'] loop
+        exit when cardinality(places) >= v_most;
+        if v_step = 'near' then
+            continue when p_claim.micros < hint.near_at or v_near_from >= p_head;
+            v_from := v_near_from;
+            v_upto := p_head;
+        else
+            continue when p_claim.micros < hint.sweep_at;
+            v_from := greatest(hint.sweep, hint.tail);
+            v_upto := least(v_near_from, p_head, pubsub.id_at(
+                pubsub.id_time(v_from) + make_interval(secs => hint.sweep_millis / 1000::float8)));
+            if v_upto <= v_from then
+                look_back_ordered.hint.sweep := null;
+                look_back_ordered.hint.sweep_at := p_claim.micros + 1000000;
+                continue;
+            end if;
         end if;
-        v_runs := pubsub.take_runs(p_topic_key, p_subscription_key, p_now,
-            p_limit - cardinality(choose_ordered.places), p_max_attempts, p_rewinds, v_hint.tail,
-            case v_step when 'fresh' then v_found.ids[cardinality(v_found.ids)] end,
+        v_started_at := clock_timestamp();
+        -- "near" does not go on where it came to: those that are held up must not hide the others
+        v_found := pubsub.find_candidates(p_claim.topic_key, p_claim.subscription_key, p_claim.now,
+            greatest(20, p_limit, case v_step when 'near' then c_near end), p_claim.max_attempts,
+            v_from, v_upto, places);
+        v_runs := pubsub.take_runs(p_claim.topic_key, p_claim.subscription_key, p_claim.now,
+            v_most - cardinality(places), p_claim.max_attempts, p_claim.rewinds, hint.tail, null,
             v_found.ids, v_found.lanes, places);
-        choose_ordered.places := choose_ordered.places || v_runs.places;
-        choose_ordered.lost := choose_ordered.lost or v_runs.lost;
+        look_back_ordered.places := places || v_runs.places;
+        look_back_ordered.lost := lost or v_runs.lost;
         v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
+        if v_step = 'near' then
+            look_back_ordered.hint.near_at := p_claim.micros + least(20 * v_took, 60000000);
+            continue;
+        end if;
+        look_back_ordered.hint.sweep_at := p_claim.micros + least(20 * v_took, 60000000);
+        look_back_ordered.hint.sweep := coalesce(v_found.read_upto, v_upto);
+        if v_took > 3000 then
+            look_back_ordered.hint.sweep_millis := greatest(hint.sweep_millis / 4, 1);
+        elsif v_found.read_upto is null and v_took < 1000 then
+            look_back_ordered.hint.sweep_millis := least(hint.sweep_millis * 2, 86400000);
+        end if;
+    end loop;
+end
+$$;
 
-        case v_step
-            when 'due' then
-                perform pubsub.look_again(p_topic_key, p_subscription_key, p_now,
-                    array(select i.id from unnest(v_found.ids) as i (id)
-                        where i.id = any(v_runs.left_over)), v_runs.others, v_runs.held_up);
-            when 'near' then
-                v_hint.near_at := v_micros + least(20 * v_took, 60000000);
-            when 'sweep' then
-                v_hint.sweep_at := v_micros + least(20 * v_took, 60000000);
-                v_hint.sweep := coalesce(v_found.read_upto, v_upto);
-                if v_took > 3000 then
-                    v_hint.sweep_millis := greatest(v_hint.sweep_millis / 4, 1);
-                elsif v_found.read_upto is null and v_took < 1000 then
-                    v_hint.sweep_millis := least(v_hint.sweep_millis * 2, 86400000);
-                end if;
-            else
-                if v_runs.held_up is not null then
-                    perform pubsub.look_again(p_topic_key, p_subscription_key, p_now, null, null,
-                        v_runs.held_up);
-                end if;
-                v_looked_at := v_looked_at + cardinality(v_found.ids);
-                if v_runs.left_over <> '{}' then
-                    -- the first one that is left comes next
-                    v_upto := v_found.ids[pg_catalog.width_bucket(v_runs.left_over[1], v_found.ids)
-                        - (v_runs.left_over[1] = any(v_found.ids))::int];
-                    exit when coalesce(v_upto <= v_from, true);
-                    choose_ordered.head := v_upto;
-                    continue;
-                end if;
-                choose_ordered.head := coalesce(v_found.read_upto, choose_ordered.head);
-                exit when cardinality(v_found.ids) < v_window;
-                -- more at once where all is held up
-                v_window := case when v_runs.places = '{}' then least(c_fresh, 4 * v_window)
-                    else greatest(20, 2 * (p_limit - cardinality(choose_ordered.places))) end;
-        end case;
+comment on function pubsub.look_back_ordered is
+    'What was missed in an ordered subscription, as far as its keys allow: rows, locked.';
+
+/*
+ * choose_ordered — what a claim of an ordered subscription may lease.
+ *
+ * In       p_floor: no message of the subscription has a lower id; p_head: how far the session has read;
+ *          p_due: the ctids that are due, which are locked
+ * Out      places: the ctids of up to p_limit deliveries, which are locked now; head: how far it has
+ *          read now; lost: whether the consumer of any of them let its lease run out
+ * Locks    skips locked rows
+ * Effects  notes what was read in the session
+ */
+create function pubsub.choose_ordered(
+    p_claim pubsub.claim_terms, p_floor uuid, p_limit int, p_head uuid, p_due tid[],
+    out places tid[], out head uuid, out lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    -- how many fresh ones a claim looks at, and when it has found nothing yet
+    c_fresh constant int := 1000;
+    c_held_up constant int := 10000;
+    v_hint pubsub.ordered_hint := pubsub.believed_ordered_hint(p_claim, p_floor);
+    v_upto uuid;
+    v_window int := greatest(20, p_limit);
+    v_looked_at int := 0;
+    v_found record;
+    v_runs record;
+begin
+    choose_ordered.head := p_head;
+    choose_ordered.places := '{}';
+    choose_ordered.lost := false;
+    if p_due <> '{}' then
+        v_runs := pubsub.take_due_ordered(p_claim, p_limit, v_hint.tail, p_due);
+        choose_ordered.places := v_runs.places;
+        choose_ordered.lost := v_runs.lost;
+    end if;
+    if cardinality(places) < p_limit then
+        v_found := pubsub.look_back_ordered(
+            p_claim, p_limit - cardinality(places), head, v_hint, places, lost);
+        v_hint := v_found.hint;
+        choose_ordered.places := v_found.places;
+        choose_ordered.lost := v_found.lost;
+    end if;
+    while cardinality(places) < p_limit and v_looked_at < c_held_up
+        and (v_looked_at < c_fresh or places = '{}')
+    loop
+        v_found := pubsub.find_candidates(p_claim.topic_key, p_claim.subscription_key, p_claim.now,
+            v_window, p_claim.max_attempts, head, null, places);
+        v_runs := pubsub.take_runs(p_claim.topic_key, p_claim.subscription_key, p_claim.now,
+            p_limit - cardinality(places), p_claim.max_attempts, p_claim.rewinds, v_hint.tail,
+            v_found.ids[cardinality(v_found.ids)], v_found.ids, v_found.lanes, places);
+        choose_ordered.places := places || v_runs.places;
+        choose_ordered.lost := lost or v_runs.lost;
+        if v_runs.held_up is not null then
+            perform pubsub.look_again(p_claim.topic_key, p_claim.subscription_key, p_claim.now, null,
+                null, v_runs.held_up);
+        end if;
+        v_looked_at := v_looked_at + cardinality(v_found.ids);
+        if v_runs.left_over <> '{}' then
+            -- the first one that is left comes next
+            v_upto := v_found.ids[pg_catalog.width_bucket(v_runs.left_over[1], v_found.ids)
+                - (v_runs.left_over[1] = any(v_found.ids))::int];
+            exit when coalesce(v_upto <= head, true);
+            choose_ordered.head := v_upto;
+            continue;
+        end if;
+        choose_ordered.head := coalesce(v_found.read_upto, head);
+        exit when cardinality(v_found.ids) < v_window;
+        -- more at once where all is held up
+        v_window := case when v_runs.places = '{}' then least(c_fresh, 4 * v_window)
+            else greatest(20, 2 * (p_limit - cardinality(places))) end;
     end loop;
 
-    v_hint.noted_at := v_micros;
-    v_hint.rewinds := p_rewinds;
-    perform set_config(v_setting, v_hint::text, false);
+    v_hint.noted_at := p_claim.micros;
+    v_hint.rewinds := p_claim.rewinds;
+    perform set_config(
+        pubsub.hint_name('ordered', p_claim.subscription_key), v_hint::text, false);
 end
 $$;
 

@@ -27,9 +27,6 @@ create function pubsub.choose_by_priority(
     out places tid[], out lost boolean
 )
 language plpgsql volatile
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
 as $$
 declare
     c_lanes constant text[] := array['9', '8', '7', '6', '5', '4', '3', '2', '1'];

@@ -4,28 +4,22 @@
  */
 
 /*
- * take_due — process the wake-ups of a subscription that are due.
+ * pop_wakeups — take the wake-ups of a subscription that are due off the list.
  *
- * In       p_from: wake-ups due before it are left alone
- * Out      ready: the ctids of up to p_limit deliveries that may be leased, which are locked now, those
- *          of a lane in id order; lost: whether the consumer of any of them let its lease run out;
- *          last_due_at: the latest wake-up processed, null if none was
+ * In       as take_due
+ * Out      live: the messages they name that still have a delivery, null when there are none;
+ *          last_due_at: the latest of them, null when there are none
  * Locks    skips what others hold
- * Effects  spent deliveries go to the dead letters, expired ones leave, the rest gets a new wake-up
  */
-create function pubsub.take_due(
+create function pubsub.pop_wakeups(
     p_topic_key bigint, p_subscription_key bigint, p_from timestamptz, p_now timestamptz,
-    p_limit int, p_max_attempts int,
-    out ready tid[], out last_due_at timestamptz, out lost boolean
+    p_limit int,
+    out live uuid[], out last_due_at timestamptz
 )
 language plpgsql volatile
 as $$
 declare
     v_due uuid[];
-    v_live uuid[];
-    v_spent tid[];
-    v_expired tid[];
-    v_ready_ids uuid[];
 begin
     with locked as materialized (
         select w.ctid, w.due_at, w.wakeup_number, w.message_ids
@@ -51,14 +45,14 @@ begin
         where w.ctid = any(array(select due.ctid from due))
     )
     select array_agg(i.id), max(due.due_at)
-    into v_due, take_due.last_due_at
+    into v_due, pop_wakeups.last_due_at
     from due, unnest(due.message_ids) as i (id);
     if v_due is null then
         return;
     end if;
 
     -- most are gone: acked before their deadline
-    select array_agg(d.message_id) into v_live
+    select array_agg(d.message_id) into pop_wakeups.live
     from unnest(v_due) as i (id)
     cross join lateral (
         select x.message_id
@@ -68,6 +62,37 @@ begin
             and x.message_id = i.id
         limit 1
     ) d;
+end
+$$;
+
+comment on function pubsub.pop_wakeups is
+    'Take the wake-ups that are due off the list; returns what is left of their messages.';
+
+/*
+ * take_due — process the wake-ups of a subscription that are due.
+ *
+ * In       p_from: wake-ups due before it are left alone
+ * Out      ready: the ctids of up to p_limit deliveries that may be leased, which are locked now, those
+ *          of a lane in id order; lost: whether the consumer of any of them let its lease run out;
+ *          last_due_at: the latest wake-up processed, null if none was
+ * Locks    skips what others hold
+ * Effects  spent deliveries go to the dead letters, expired ones leave, the rest gets a new wake-up
+ */
+create function pubsub.take_due(
+    p_topic_key bigint, p_subscription_key bigint, p_from timestamptz, p_now timestamptz,
+    p_limit int, p_max_attempts int,
+    out ready tid[], out last_due_at timestamptz, out lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    v_live uuid[];
+    v_spent tid[];
+    v_expired tid[];
+    v_ready_ids uuid[];
+begin
+    select w.live, w.last_due_at into v_live, take_due.last_due_at
+    from pubsub.pop_wakeups(p_topic_key, p_subscription_key, p_from, p_now, p_limit) w;
     if v_live is null then
         return;
     end if;

@@ -87,11 +87,42 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
+    v_one record;
     v_held tid[];
     v_acked bigint;
     v_ids uuid[];
     v_lanes text[];
 begin
+    if p_message_ids = array[p_message_ids[1]]
+        and (p_leases is null or p_leases = array[p_leases[1]])
+    then
+        -- what follows for more, without arrays: they would cost an ack of one as much as its writes
+        delete from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = p_message_ids[1]
+            and d.lease is not null
+            and (p_leases[1] is null or d.lease = p_leases[1])
+        returning d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane into v_one;
+        if not found then
+            return 0;
+        end if;
+        insert into pubsub_data.acked (
+            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
+        )
+        values (p_topic_key, p_subscription_key, v_now, v_one.leased_at, v_one.attempts,
+            v_one.consumer_id, p_message_ids);
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
+        )
+        values (p_topic_key, p_subscription_key, pubsub.counter_time(v_one.visible_at),
+            case when p_per_consumer then v_one.consumer_id end, -1, -1, 1);
+        if p_enable_ordering and v_one.lane is not null then
+            perform pubsub.wake_next(
+                p_topic_key, p_subscription_key, p_message_ids, array[v_one.lane]);
+        end if;
+        return 1;
+    end if;
     select l.places into v_held
     from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
     if v_held is null then

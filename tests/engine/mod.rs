@@ -157,10 +157,8 @@ async fn advance_hints(connection: &mut PgConnection, seconds: f64) {
             from pubsub_data.subscriptions s
             cross join lateral pubsub.hint_name('fair', s.subscription_key) h (name)
         ), earlier as (select ($1 * 1000000)::bigint as by)
-        select set_config(h.name, row(h.noted_at - by, h.rewinds, h.last, h.heads, h.head,
-            greatest(0, h.due_from - by), h.due_recent_at - by, h.due_all_at - by,
-            greatest(0, h.near_at - by), greatest(0, h.far_at - by), h.far_upto, h.far_millis,
-            h.turn)::pubsub.fair_hint::text, false)
+        select set_config(h.name, row(h.noted_at - by, h.rewinds, h.last, h.heads, h.turn)
+            ::pubsub.fair_hint::text, false)
         from hints h, earlier
         where h.noted_at is not null";
     let ordered = "with hints as (

@@ -42,7 +42,7 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'every parameter has a name that starts with p_';
+    c_proves constant text := 'every parameter that is not returned has a name that starts with p_';
     v_wrong text;
 begin
     select string_agg(format('%s(%s)', p.proname, a.name), ', ') into v_wrong
@@ -52,7 +52,7 @@ begin
         from generate_series(1, coalesce(cardinality(p.proallargtypes), p.pronargs)) n
     ) a
     where p.pronamespace = 'pubsub'::regnamespace
-        and a.mode in ('i', 'b', 'v')
+        and a.mode in ('i', 'v')
         and a.name is distinct from 'p_' || substr(a.name, 3);
 
     assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
@@ -144,7 +144,7 @@ begin
             and p.prosrc ~* '\m(insert|update|delete)\M')
         from pg_proc p
         where p.pronamespace = 'pubsub'::regnamespace
-            and p.proname in ('publish_to_topic', 'claim_deliveries', 'take_due', 'ack_deliveries',
+            and p.proname in ('publish_to_topic', 'lease_deliveries', 'take_due', 'ack_deliveries',
                 'retry_deliveries', 'dead_letter_deliveries')
     ), c_proves;
 end
@@ -160,8 +160,8 @@ begin
         from pg_proc p
         where p.pronamespace = 'pubsub'::regnamespace and p.prosrc ~* '\mexception\s+when\M'
         order by p.proname
-    ) = array['advance_job', 'choose_by_priority', 'choose_fair', 'choose_ordered',
-        'claim_deliveries'], c_proves;
+    ) = array['advance_job', 'believed_fair_hint', 'believed_ordered_hint',
+        'choose_by_priority', 'claim_messages'], c_proves;
 end
 $$;
 
@@ -176,9 +176,15 @@ begin
     where p.pronamespace = 'pubsub'::regnamespace
         and p.prosqlbody is null
         and not coalesce('search_path=pg_catalog, pg_temp' = any(p.proconfig), false);
-    assert v_wrong = concat_ws(', ', 'ack_deliveries', 'choose_ordered', 'claim_deliveries',
-        'find_candidates', 'find_open_lanes', 'insert_messages', 'keep_runs', 'lock_lanes', 'lock_leases',
-        'look_again', 'publish_to_topic', 'take_due', 'take_runs', 'wait_for_commit', 'walk_lanes'), format('%s: %s', c_proves, v_wrong);
+    assert v_wrong = concat_ws(', ', 'ack_deliveries', 'believed_fair_hint', 'believed_hint', 'believed_ordered_hint',
+        'choose_by_id', 'choose_by_priority', 'choose_fair', 'choose_ordered', 'claim_fresh',
+        'claim_in_turn', 'claim_messages', 'claim_terms_of', 'claim_thoroughly',
+        'find_candidates', 'find_open_lanes', 'insert_messages', 'keep_runs',
+        'lease_deliveries', 'leave_out', 'lock_lanes', 'lock_leases', 'look_again',
+        'look_back', 'look_back_ordered', 'next_lanes', 'note_leases', 'pop_wakeups',
+        'publish_to_topic', 'take_due', 'take_due_ordered', 'take_from_lanes', 'take_missed',
+        'take_range', 'take_runs', 'take_wakeups', 'wait_for_commit', 'walk_lanes'),
+        format('%s: %s', c_proves, v_wrong);
 
     -- the one that commits, and so cannot have a search_path
     select string_agg(f.found[1], ' ') into v_wrong
@@ -240,7 +246,8 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'routines take and return built-in types, or named columns of them';
+    c_proves constant text :=
+        'routines take and return built-in types, but for what the parts of a claim hand each other';
     v_wrong text;
 begin
     select string_agg(distinct p.proname, ', ') into v_wrong
@@ -249,7 +256,8 @@ begin
         coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t (id)
     join pg_type y on y.oid = t.id
     where p.pronamespace = 'pubsub'::regnamespace
-        and y.typnamespace <> 'pg_catalog'::regnamespace;
+        and y.typnamespace <> 'pg_catalog'::regnamespace
+        and y.typname not in ('claim_terms', 'claim_hint', 'fair_hint', 'ordered_hint');
 
     assert v_wrong is null, format('%s: %s', c_proves, v_wrong);
 end

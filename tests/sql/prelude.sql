@@ -264,3 +264,13 @@ exception when others then
     return v_path || ' ' || v_message;
 end
 $$;
+
+/* ids_at — the messages of places, in their order. */
+create function pg_temp.ids_at(p_places tid[])
+returns uuid[]
+language sql volatile
+as $$
+    select coalesce(array_agg(d.message_id order by p.position), '{}')
+    from unnest(p_places) with ordinality as p (place, position)
+    join pubsub_data.deliveries d on d.ctid = p.place
+$$;

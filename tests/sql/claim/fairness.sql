@@ -43,25 +43,28 @@ returns uuid[]
 language plpgsql volatile
 as $$
 declare
-    v_subscription record;
-    v_places tid[];
+    v_claim constant pubsub.claim_terms := pubsub.claim_terms_of(p_subscription, null, 60);
+    v_setting constant text := pubsub.hint_name('claim', v_claim.subscription_key);
+    v_hint pubsub.claim_hint;
+    v_chosen record;
     v_ids uuid[];
 begin
-    select s.* into v_subscription
-    from pubsub_data.subscriptions s where s.subscription_id = p_subscription;
-    v_places := pubsub.choose_fair(v_subscription.topic_key, v_subscription.subscription_key,
-        clock_timestamp(), p_limit, 5,
-        pubsub.id_at(v_subscription.created_at - interval '1 day'),
-        v_subscription.rewinds, v_subscription.rewound_to);
+    v_hint := pubsub.believed_hint(
+        v_claim, nullif(current_setting(v_setting, true), '')::pubsub.claim_hint, null);
+    v_chosen := pubsub.choose_fair(v_claim,
+        pubsub.id_at(v_claim.now - interval '1 day'), p_limit, v_hint);
+    v_hint := v_chosen.hint;
+    v_hint.noted_at := v_claim.micros;
+    perform set_config(v_setting, v_hint::text, false);
     select array_agg(d.message_id order by p.position) into v_ids
-    from unnest(v_places) with ordinality as p (place, position)
+    from unnest(v_chosen.places) with ordinality as p (place, position)
     join pubsub_data.deliveries d on d.ctid = p.place;
     update pubsub_data.deliveries d
     set visible_at = clock_timestamp() + interval '1 minute', attempts = d.attempts + 1, lease = 1,
         leased_at = clock_timestamp(), consumer_id = 'c'
-    where d.ctid = any(v_places);
+    where d.ctid = any(v_chosen.places);
     insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-    select v_subscription.topic_key, v_subscription.subscription_key,
+    select v_claim.topic_key, v_claim.subscription_key,
         clock_timestamp() + interval '1 minute', v_ids
     where v_ids is not null;
     return coalesce(v_ids, '{}');
@@ -329,15 +332,13 @@ do $$
 declare
     c_proves constant text := 'take_from_lanes tells what it has read, and leaves out what was taken';
     v_ids uuid[];
-    v_keys record;
     v_first record;
     v_second record;
 begin
     perform pg_temp.share_fairly('lanes');
-    v_keys := pubsub.subscription_keys('lanes');
     v_ids := pg_temp.tenant_publish('lanes', 'a', 3) || pg_temp.tenant_publish('lanes', 'b', 1);
-    v_first := pubsub.take_from_lanes(v_keys.topic_key, v_keys.subscription_key, clock_timestamp(),
-        3, 5, '00000000-0000-0000-0000-000000000000', '{}', '{}', 'a');
+    v_first := pubsub.take_from_lanes(pubsub.claim_terms_of('lanes', null, 60),
+        '00000000-0000-0000-0000-000000000000', 3, '{}', '{}', 'a');
     -- b, a, then a again
     assert array(
         select d.message_id from unnest(v_first.places) with ordinality as p (place, position)
@@ -346,8 +347,8 @@ begin
     assert v_first.last = 'a' and not v_first.complete, c_proves;
     assert v_first.heads ->> pubsub.lane_mark('a') = v_ids[2]::text, c_proves;
 
-    v_second := pubsub.take_from_lanes(v_keys.topic_key, v_keys.subscription_key,
-        clock_timestamp(), 3, 5, '00000000-0000-0000-0000-000000000000', v_first.places, '{}', 'a');
+    v_second := pubsub.take_from_lanes(pubsub.claim_terms_of('lanes', null, 60),
+        '00000000-0000-0000-0000-000000000000', 3, v_first.places, '{}', 'a');
     assert array(
         select d.message_id from unnest(v_second.places) as p (place)
         join pubsub_data.deliveries d on d.ctid = p.place

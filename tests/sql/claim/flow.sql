@@ -75,12 +75,10 @@ begin
     update pubsub_data.counters c set due_at = clock_timestamp() - interval '50 ms'
     where c.subscription_key = v_keys.subscription_key and c.leased <> 0;
 
-    assert pubsub.claim_allowances(v_keys.topic_key, v_keys.subscription_key, '{c}', '{1}',
-        1, null, null) = '{0}', c_proves;
+    assert pubsub.claim_allowances(v_keys.topic_key, v_keys.subscription_key, '{c}', '{1}') = '{0}', c_proves;
     update pubsub_data.counters c set due_at = c.due_at - interval '100 ms'
     where c.subscription_key = v_keys.subscription_key and c.leased <> 0;
-    assert pubsub.claim_allowances(v_keys.topic_key, v_keys.subscription_key, '{c}', '{1}',
-        1, null, null) = '{1}', c_proves;
+    assert pubsub.claim_allowances(v_keys.topic_key, v_keys.subscription_key, '{c}', '{1}') = '{1}', c_proves;
 end
 $$;
 
@@ -181,15 +179,12 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'claim_within_limits hands out what claim_deliveries does, in its order';
+    c_proves constant text := 'claims within limits hand out in order, to who may have something';
     v_ids uuid[] := pg_temp.limit_flow('same', 6, 5);
-    v_keys record := pubsub.subscription_keys('same');
 begin
     assert array(
         select c.consumer || ' ' || (c.payload ->> 'n') || ' ' || c.attempts
-        from pubsub.claim_within_limits(v_keys.topic_key, v_keys.subscription_key,
-            '00000000-0000-0000-0000-000000000000', '{a,b,c}', '{2,2,2}', 60, 5, null,
-            'plain', 0, null, 5, null, null) c
+        from pubsub.consume_messages_for('same', '{a,b,c}', '{2,2,2}') c
     ) = '{1 1 1,1 2 1,2 3 1,2 4 1,3 5 1}', c_proves;
 end
 $$;
@@ -276,8 +271,7 @@ begin
         'consumer', 0
     from generate_series(1, 200);
     for v_claim in 1 .. 1500 loop
-        perform pubsub.claim_allowances(v_keys.topic_key, v_keys.subscription_key, '{c}', '{1}',
-            100000, null, null);
+        perform pubsub.claim_allowances(v_keys.topic_key, v_keys.subscription_key, '{c}', '{1}');
         exit when (
             select count(*) < 100 from pubsub_data.counters c
             where c.subscription_key = v_keys.subscription_key

@@ -117,11 +117,8 @@ begin
     v_ordered.near_at := v_ordered.near_at + v_by;
     perform set_config(pubsub.hint_name('ordered', v_key), v_ordered::text, false);
     v_fair.noted_at := v_fair.noted_at + v_by;
-    v_fair.head := v_head;
     v_fair.heads := (select jsonb_object_agg(h.mark, v_head)
         from jsonb_object_keys(v_fair.heads) as h (mark));
-    v_fair.far_at := v_fair.far_at + v_by;
-    v_fair.near_at := v_fair.near_at + v_by;
     perform set_config(pubsub.hint_name('fair', v_key), v_fair::text, false);
 end
 $$;

@@ -1,0 +1,179 @@
+/*
+ * Leasing: what a claim has chosen is its consumers' until the ack deadline.
+ *
+ * Answers are bounded in bytes where the caller says so, so that neither side must hold more at once.
+ * Publishing notes which messages are small (is_large), so that these do not pay for it.
+ */
+
+/*
+ * leave_out — what of the chosen deliveries does not go into an answer of so many bytes is for the next
+ * claim.
+ *
+ * In       p_places: locked, in the order of handing out; p_max_bytes: null: no bound
+ * Out      places: the first of them, at least one; bytes: of those, at most; is_cut: whether any were
+ *          left out
+ * Effects  a wake-up, due now, for what was left out
+ */
+create function pubsub.leave_out(
+    p_claim pubsub.claim_terms, p_places tid[], p_max_bytes bigint,
+    out places tid[], out bytes bigint, out is_cut boolean
+)
+language plpgsql volatile
+as $$
+declare
+    v_place tid;
+    v_bytes bigint;
+begin
+    leave_out.is_cut := false;
+    leave_out.places := p_places;
+    if p_max_bytes is null then
+        return;
+    end if;
+    leave_out.bytes := 4000 * cardinality(p_places);
+    if bytes <= p_max_bytes and not exists (
+        select from pubsub_data.deliveries d where d.ctid = any(p_places) and d.is_large
+    ) then
+        -- at most 512 bytes each as they are stored
+        return;
+    end if;
+    leave_out.places := '{}';
+    leave_out.bytes := 0;
+    foreach v_place in array p_places loop
+        -- one after the other: what does not fit is not unpacked, but for the first of it
+        select 1000 + octet_length(m.payload::text) + coalesce(octet_length(m.attributes::text), 0)
+            + coalesce(octet_length(m.ordering_key), 0)
+        into v_bytes
+        from (select x.message_id from pubsub_data.deliveries x where x.ctid = v_place limit 1) d
+        cross join lateral (
+            select x.payload, x.attributes, x.ordering_key
+            from pubsub_data.messages x
+            where x.topic_key = p_claim.topic_key and x.message_id = d.message_id
+            limit 1
+        ) m;
+        v_bytes := coalesce(v_bytes, 0);
+        exit when places <> '{}' and bytes + v_bytes > p_max_bytes;
+        leave_out.places := places || v_place;
+        leave_out.bytes := bytes + v_bytes;
+    end loop;
+    if cardinality(places) < cardinality(p_places) then
+        leave_out.is_cut := true;
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_claim.topic_key, p_claim.subscription_key, p_claim.now, array_agg(d.message_id)
+        from pubsub_data.deliveries d
+        where d.ctid = any(p_places[cardinality(places) + 1 :]);
+    end if;
+end
+$$;
+
+comment on function pubsub.leave_out is
+    'The first of the chosen deliveries, as far as they go into an answer of so many bytes.';
+
+/*
+ * note_leases — what is noted of leases beside their rows.
+ *
+ * In       p_message_ids, p_consumers: of one position; p_head: how far the claim has read, for new sessions;
+ *          null: not told
+ * Effects  a wake-up for the deadline, and the counts
+ */
+create function pubsub.note_leases(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_message_ids uuid[], p_consumers int[],
+    p_head uuid
+)
+returns void
+language plpgsql volatile
+as $$
+begin
+    insert into pubsub_data.wakeups (
+        topic_key, subscription_key, due_at, message_ids, head, rewinds
+    )
+    values (p_claim.topic_key, p_claim.subscription_key, p_claim.ack_deadline, p_message_ids, p_head,
+        p_claim.rewinds);
+    if p_claim.by_consumer then
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, leased
+        )
+        select p_claim.topic_key, p_claim.subscription_key,
+            pubsub.counter_time(p_claim.ack_deadline), p_consumer_ids[c.consumer], count(*)
+        from unnest(p_consumers) as c (consumer)
+        group by p_consumer_ids[c.consumer];
+    else
+        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+        values (p_claim.topic_key, p_claim.subscription_key,
+            pubsub.counter_time(p_claim.ack_deadline), cardinality(p_message_ids));
+    end if;
+end
+$$;
+
+comment on function pubsub.note_leases is 'Note the wake-up and the counts of leases.';
+
+/*
+ * lease_deliveries — lease what was chosen.
+ *
+ * In       p_places: locked, not empty, dealt out in this order: the first consumer gets the first
+ *          p_batch_sizes[1] of them; p_lost: whether the consumer of any may have let its lease run out;
+ *          p_head: as in note_leases
+ * Out      of one position: the ids, attempts and consumers (1 is the first) of the deliveries, by
+ *          consumer and id
+ * Effects  visible_at = ack deadline, attempts + 1, a new lease number; a wake-up for the deadline; a
+ *          failure for each lease that ran out
+ */
+create function pubsub.lease_deliveries(
+    p_claim pubsub.claim_terms, p_places tid[], p_lost boolean, p_consumer_ids text[],
+    p_batch_sizes int[], p_head uuid,
+    out message_ids uuid[], out attempts int[], out consumers int[]
+)
+language plpgsql volatile
+as $$
+declare
+    -- how many the consumers get, summed up
+    v_upto int[];
+begin
+    if p_lost then
+        insert into pubsub_data.failures (
+            topic_key, subscription_key, message_id, attempt, consumer_id, delivered_at, ended_at,
+            outcome
+        )
+        select p_claim.topic_key, p_claim.subscription_key, d.message_id, d.attempts, d.consumer_id,
+            d.leased_at, d.visible_at, 'consumer_lost'
+        from pubsub_data.deliveries d
+        where d.ctid = any(p_places) and d.lease is not null;
+    end if;
+    if cardinality(p_consumer_ids) = 1 then
+        with leased as (
+            update pubsub_data.deliveries d
+            set visible_at = p_claim.ack_deadline, attempts = d.attempts + 1,
+                lease = p_claim.lease, leased_at = p_claim.now, extended_at = null,
+                consumer_id = p_consumer_ids[1]
+            where d.ctid = any(p_places)
+            returning d.message_id, d.attempts
+        )
+        select array_agg(l.message_id), array_agg(l.attempts), array_fill(1, array[count(*)::int])
+        into lease_deliveries.message_ids, lease_deliveries.attempts, lease_deliveries.consumers
+        from (select x.* from leased x order by x.message_id) l;
+    else
+        v_upto := array(
+            select sum(b.size) over (order by b.position)
+            from unnest(p_batch_sizes) with ordinality as b (size, position)
+            order by b.position
+        );
+        with leased as (
+            update pubsub_data.deliveries d
+            set visible_at = p_claim.ack_deadline, attempts = d.attempts + 1,
+                lease = p_claim.lease, leased_at = p_claim.now, extended_at = null,
+                consumer_id = p_consumer_ids[p.consumer]
+            from (
+                select x.place, width_bucket((x.position - 1)::int, v_upto) + 1 as consumer
+                from unnest(p_places) with ordinality as x (place, position)
+            ) p
+            where d.ctid = p.place
+            returning d.message_id, d.attempts, p.consumer
+        )
+        select array_agg(l.message_id), array_agg(l.attempts), array_agg(l.consumer)
+        into lease_deliveries.message_ids, lease_deliveries.attempts, lease_deliveries.consumers
+        from (select x.* from leased x order by x.consumer, x.message_id) l;
+    end if;
+    perform pubsub.note_leases(p_claim, p_consumer_ids, message_ids, consumers, p_head);
+end
+$$;
+
+comment on function pubsub.lease_deliveries is 'Lease what a claim has chosen to its consumers.';

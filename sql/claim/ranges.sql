@@ -1,0 +1,259 @@
+/*
+ * What a claim looks at: ranges of ids, and what is due.
+ */
+
+/* claim_terms — what a claim wants, of a subscription as it is. */
+create type pubsub.claim_terms as (
+    topic_key bigint,
+    subscription_key bigint,
+    -- plain · priorities · ordered · fair: how what is ready is chosen
+    mode text,
+    max_attempts int,
+    rewinds int,
+    rewound_to uuid,
+    -- whether anything limits what is handed out, and the rate; whether the counters of the subscription
+    -- tell consumers apart (flow.sql)
+    is_limited boolean,
+    max_rate int,
+    by_consumer boolean,
+    now timestamptz,
+    micros bigint,
+    -- no head that lies above is believed or noted
+    ahead uuid,
+    ack_deadline_seconds int,
+    ack_deadline timestamptz,
+    -- not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
+    lease bigint
+);
+
+comment on type pubsub.claim_terms is 'What a claim wants, of a subscription as it is.';
+
+/*
+ * credible_head — how far a claim has read, as it may be noted.
+ *
+ * In       p_before: how far it had read before
+ */
+create function pubsub.credible_head(p_claim pubsub.claim_terms, p_head uuid, p_before uuid)
+returns uuid
+language sql stable parallel safe
+begin atomic
+    select case when p_head <= p_claim.ahead then p_head
+        else greatest(p_before, pubsub.id_at(p_claim.now - interval '1 second')) end;
+end;
+
+comment on function pubsub.credible_head is
+    'How far a claim has read, or, where that lies ahead of now, to where it may be noted.';
+
+/*
+ * take_range — lock what is ready in a range of ids.
+ *
+ * In       above p_after, up to p_upto; p_taken: ctids to leave out
+ * Out      places: the ctids of up to p_limit deliveries, in id order; read_upto: the last of them, or,
+ *          short of the limit, the last id of the subscription above p_after, ready or not; lost: whether the
+ *          consumer of any of them let its lease run out; large: whether the message of any may be large;
+ *          null where there is nothing
+ * Locks    only what it returns; skips locked rows
+ */
+create function pubsub.take_range(
+    p_claim pubsub.claim_terms, p_after uuid, p_upto uuid, p_limit int, p_taken tid[],
+    out places tid[], out read_upto uuid, out lost boolean, out large boolean
+)
+language plpgsql volatile
+as $$
+begin
+    select array_agg(p.place),
+        case when count(*) < p_limit then (
+            select d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = p_claim.topic_key
+                and d.subscription_key = p_claim.subscription_key
+                and d.message_id > p_after
+            order by d.message_id desc
+            limit 1
+        ) else (array_agg(p.message_id))[p_limit] end,
+        count(p.lease) > 0, count(p.is_large) > 0
+    into take_range.places, take_range.read_upto, take_range.lost, take_range.large
+    from (
+        select d.ctid as place, d.message_id, d.lease, d.is_large
+        from pubsub_data.deliveries d
+        where d.topic_key = p_claim.topic_key
+            and d.subscription_key = p_claim.subscription_key
+            and d.message_id > p_after
+            and d.message_id <= p_upto
+            and d.visible_at <= p_claim.now
+            and d.attempts < p_claim.max_attempts
+            and (d.expires_at is null or d.expires_at > p_claim.now)
+            and d.ctid <> all(p_taken)
+        order by d.message_id
+        limit p_limit
+        for update skip locked
+    ) p;
+end
+$$;
+
+comment on function pubsub.take_range is 'Lock what is ready in a range of message ids.';
+
+/*
+ * take_missed — take_range for look_back.
+ *
+ * In       p_heads: how far lanes were read, by lane_mark; null where lanes are not read one by one
+ * Out      as take_range; of lanes, only what neither wake-ups nor going round the lanes would find
+ */
+create function pubsub.take_missed(
+    p_claim pubsub.claim_terms, p_after uuid, p_upto uuid, p_limit int, p_taken tid[], p_heads jsonb,
+    out places tid[], out lost boolean
+)
+language plpgsql volatile
+as $$
+begin
+    if p_heads is null then
+        select r.places, r.lost into take_missed.places, take_missed.lost
+        from pubsub.take_range(p_claim, p_after, p_upto, p_limit, p_taken) r;
+        return;
+    end if;
+    select array_agg(p.place), count(p.lease) > 0 into take_missed.places, take_missed.lost
+    from (
+        select d.ctid as place, d.lease
+        from pubsub_data.deliveries d
+        where d.topic_key = p_claim.topic_key
+            and d.subscription_key = p_claim.subscription_key
+            and d.message_id > p_after
+            and d.message_id <= p_upto
+            and d.visible_at <= p_claim.now
+            and d.attempts = 0
+            and (d.expires_at is null or d.expires_at > p_claim.now)
+            and d.ctid <> all(p_taken)
+            and (
+                d.message_id <= (p_heads ->> pubsub.lane_mark(d.lane))::uuid
+                or (
+                    select f.lane
+                    from pubsub_data.fair_lanes f
+                    where f.topic_key = p_claim.topic_key
+                        and f.subscription_key = p_claim.subscription_key
+                        and f.lane = d.lane
+                    limit 1
+                ) is null
+            )
+        order by d.message_id
+        limit p_limit
+        for update skip locked
+    ) p;
+end
+$$;
+
+comment on function pubsub.take_missed is 'Lock what is ready in a range that was read already.';
+
+/*
+ * look_back — lock stragglers: what is ready though the session has read past it, because its publisher
+ * committed late or a claim of it was rolled back. Of the last second, and, in bites sized to about a
+ * millisecond, of earlier times; each for no more than 5 % of the time.
+ *
+ * In       p_floor: no message of the subscription has a lower id; p_limit: more than 0; p_heads: of lanes
+ *          that are read one by one, as in take_missed, else null; places: ctids to leave out
+ * Out      places: with up to p_limit more; lost: whether the consumer of any let its lease run out; hint:
+ *          when and where to look next
+ * Locks    only what it returns; skips locked rows
+ */
+create function pubsub.look_back(
+    p_claim pubsub.claim_terms, p_floor uuid, p_limit int, p_heads jsonb,
+    inout hint pubsub.claim_hint, inout places tid[], out lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    v_near_from constant uuid := pubsub.id_at(p_claim.now - interval '1 second');
+    v_read_upto constant uuid := case when p_heads is null then hint.head else c_highest end;
+    v_most constant int := cardinality(places) + p_limit;
+    v_found record;
+    v_upto uuid;
+    v_after uuid;
+    v_started_at timestamptz;
+    v_took bigint;
+begin
+    look_back.lost := false;
+    if v_near_from >= v_read_upto then
+        look_back.hint.near_at := p_claim.micros;
+    elsif p_claim.micros >= hint.near_at then
+        v_started_at := clock_timestamp();
+        v_found := pubsub.take_missed(
+            p_claim, v_near_from, v_read_upto, p_limit, places, p_heads);
+        v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
+        look_back.hint.near_at := p_claim.micros + least(20 * v_took, 60000000);
+        look_back.places := places || v_found.places;
+        look_back.lost := v_found.lost;
+    end if;
+    if p_claim.micros < hint.far_at or cardinality(places) >= v_most then
+        return;
+    end if;
+    v_upto := least(hint.far_upto, v_near_from, v_read_upto);
+    v_after := greatest(p_floor, pubsub.id_at(
+        pubsub.id_time(v_upto) - make_interval(secs => hint.far_millis / 1000::float8)));
+    if v_upto <= v_after then
+        look_back.hint.far_upto := c_highest;
+        look_back.hint.far_at := p_claim.micros + 1000000;
+        return;
+    end if;
+    v_started_at := clock_timestamp();
+    v_found := pubsub.take_missed(
+        p_claim, v_after, v_upto, v_most - cardinality(places), places, p_heads);
+    v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
+    look_back.hint.far_at := p_claim.micros + least(20 * v_took, 60000000);
+    look_back.places := places || v_found.places;
+    look_back.lost := lost or v_found.lost;
+    -- a full claim leaves the rest of the bite for the next one
+    if cardinality(places) < v_most then
+        look_back.hint.far_upto := v_after;
+        if v_took < 1000 then
+            look_back.hint.far_millis := least(hint.far_millis * 2, 86400000);
+        elsif v_took > 3000 then
+            look_back.hint.far_millis := greatest(hint.far_millis / 4, 1);
+        end if;
+    end if;
+end
+$$;
+
+comment on function pubsub.look_back is 'Lock what is ready below what the session has read.';
+
+/*
+ * take_wakeups — take_due for claims, which look where they did not look lately: from the last wake-up
+ * that was worked off, every second a little below it, where some were committed late, and every 2
+ * seconds everywhere, though for no more than 1 % of the time, where many are gone that vacuum may not
+ * remove.
+ *
+ * Out      places: with up to p_limit more; lost: whether the consumer of any let its lease run out
+ * Locks    and effects: those of take_due
+ */
+create function pubsub.take_wakeups(
+    p_claim pubsub.claim_terms, p_limit int,
+    inout hint pubsub.claim_hint, inout places tid[], out lost boolean
+)
+language plpgsql volatile
+as $$
+declare
+    v_look_from timestamptz := to_timestamp(hint.due_from / 1000000::float8);
+    v_due record;
+    v_took bigint;
+begin
+    if p_claim.micros >= hint.due_all_at then
+        v_look_from := '-infinity';
+    elsif p_claim.micros >= hint.due_recent_at then
+        v_look_from := v_look_from - interval '5 seconds';
+        take_wakeups.hint.due_recent_at := p_claim.micros + 1000000;
+    end if;
+    v_due := pubsub.take_due(p_claim.topic_key, p_claim.subscription_key, v_look_from, p_claim.now,
+        p_limit, p_claim.max_attempts);
+    take_wakeups.hint.due_from := greatest(hint.due_from,
+        pubsub.micros(greatest(v_due.last_due_at, 'epoch')));
+    if v_look_from = '-infinity' then
+        v_took := pubsub.micros(clock_timestamp()) - p_claim.micros;
+        take_wakeups.hint.due_all_at :=
+            p_claim.micros + greatest(2000000, least(100 * v_took, 60000000));
+    end if;
+    take_wakeups.places := places || array(
+        select p.place from unnest(v_due.ready) as p (place) where p.place <> all(places));
+    take_wakeups.lost := coalesce(v_due.lost, false);
+end
+$$;
+
+comment on function pubsub.take_wakeups is 'Lock what is ready of the messages whose wake-ups are due.';
