@@ -314,21 +314,23 @@ begin
     claim_fresh.is_cut := false;
     claim_fresh.places := '{}';
     claim_fresh.lost := false;
-    if (p_claim.mode = 'plain' and hint.rewinds = p_claim.rewinds
+    if (p_claim.mode = 'plain' and hint.rewinds = p_claim.rewinds and hint.head <= p_claim.ahead
         and p_claim.micros >= greatest(hint.noted_at, hint.due_from)
         -- what was missed is looked for 20 ms later than where a claim would end with less
         and p_claim.micros < least(hint.due_recent_at, hint.due_all_at, hint.near_at + 20000,
             hint.far_at + 20000)
         and p_claim.micros + 60000000 >= greatest(hint.due_recent_at, hint.due_all_at,
-            hint.near_at, hint.far_at)
-        and not exists (
-            select from pubsub_data.wakeups w
-            where w.topic_key = p_claim.topic_key
-                and w.subscription_key = p_claim.subscription_key
-                and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
-                and w.due_at <= p_claim.now
-        )) is not true
+            hint.near_at, hint.far_at)) is not true
     then
+        return;
+    end if;
+    if exists (
+        select from pubsub_data.wakeups w
+        where w.topic_key = p_claim.topic_key
+            and w.subscription_key = p_claim.subscription_key
+            and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
+            and w.due_at <= p_claim.now
+    ) then
         return;
     end if;
     claim_fresh.hint.head := greatest(hint.head, p_head);

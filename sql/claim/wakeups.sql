@@ -7,7 +7,7 @@
  * pop_wakeups — take the wake-ups of a subscription that are due off the list.
  *
  * In       as take_due
- * Out      live: the messages they name that still have a delivery, null when there are none;
+ * Out      live: the messages they name that still have a delivery, by id, null when there are none;
  *          last_due_at: the latest of them, null when there are none
  * Locks    skips what others hold
  */
@@ -32,7 +32,7 @@ begin
         limit 32
         for update skip locked
     ), due as materialized (
-        -- no more ids at once: what is more than the caller wants is locked and noted again
+        -- no more ids at once
         select l.ctid, l.due_at, l.message_ids
         from (
             select x.*, sum(cardinality(x.message_ids)) over (order by x.due_at, x.wakeup_number)
@@ -52,7 +52,7 @@ begin
     end if;
 
     -- most are gone: acked before their deadline
-    select array_agg(d.message_id) into pop_wakeups.live
+    select array_agg(d.message_id order by d.message_id) into pop_wakeups.live
     from unnest(v_due) as i (id)
     cross join lateral (
         select x.message_id
@@ -86,6 +86,8 @@ create function pubsub.take_due(
 language plpgsql volatile
 as $$
 declare
+    -- how many are locked and judged
+    v_most constant int := greatest(2 * p_limit, 100);
     v_live uuid[];
     v_spent tid[];
     v_expired tid[];
@@ -95,6 +97,14 @@ begin
     from pubsub.pop_wakeups(p_topic_key, p_subscription_key, p_from, p_now, p_limit) w;
     if v_live is null then
         return;
+    end if;
+    -- the rest in parts, of which the next claims look at one each
+    if cardinality(v_live) > v_most then
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, p_now, array_agg(i.id order by i.id)
+        from unnest(v_live[v_most + 1 :]) with ordinality as i (id, position)
+        group by (i.position - 1) / 100;
+        v_live := v_live[: v_most];
     end if;
 
     with locked as materialized (

@@ -262,3 +262,42 @@ begin
     assert not v_due.lost, c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text :=
+        'a claim of one does not judge all of a thousand that are due at once, and none is forgotten';
+    v_ids uuid[];
+    v_claim pubsub.claim_terms;
+    v_due record;
+    v_claimed uuid[] := '{}';
+begin
+    perform pg_temp.stock('thousand');
+    v_ids := pg_temp.publish('thousand', 1000);
+    v_claim := pubsub.claim_terms_of('thousand', null, 60);
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+    values (v_claim.topic_key, v_claim.subscription_key, v_claim.now, v_ids);
+
+    v_due := pubsub.take_due(
+        v_claim.topic_key, v_claim.subscription_key, '-infinity', v_claim.now, 1, 5);
+    assert cardinality(v_due.ready) = 1, c_proves;
+    assert (
+        select count(*) = 10 and max(cardinality(w.message_ids)) = 100
+            and sum(cardinality(w.message_ids)) = 999
+        from pubsub_data.wakeups w
+        where w.topic_key = v_claim.topic_key and w.subscription_key = v_claim.subscription_key
+    ), c_proves;
+    assert (
+        select count(*) = 100
+        from pubsub_data.deliveries d
+        where d.message_id = any(v_ids) and d.xmax <> 0
+    ), c_proves || ': locked';
+    -- what is left, claim by claim, without the one above
+    for v_claim_number in 1 .. 999 loop
+        v_due := pubsub.take_due(v_claim.topic_key, v_claim.subscription_key, '-infinity',
+            clock_timestamp(), 1, 5);
+        v_claimed := v_claimed || pg_temp.ids_at(v_due.ready);
+    end loop;
+    assert (select count(distinct c.id) = 999 from unnest(v_claimed) as c (id)), c_proves || ': all';
+end
+$$;
