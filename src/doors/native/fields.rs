@@ -126,6 +126,24 @@ impl<'a> Fields<'a> {
         self.faults.push(self.fault(vec![name.into()], rule, given));
     }
 
+    /// What a part of the body is read as by another parser, whose faults lie within this field.
+    pub fn inside<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&Value) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        match self.optional(name).map(parse).transpose() {
+            Err(Error::Invalid(faults)) => {
+                let place: [Step; 1] = [name.into()];
+                let room = MAX_FAULTS.saturating_sub(self.faults.len());
+                let inside = faults.into_iter().map(|fault| fault.within(&place));
+                self.faults.extend(inside.take(room));
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     /// Note a fault of a field that no common rule is about.
     pub fn refuse_as(&mut self, name: &str, text: impl Into<String>) {
         self.refuse(name, Rule::Refused(text.into()));

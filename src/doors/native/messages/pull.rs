@@ -14,10 +14,12 @@ use crate::db::Timestamp;
 use crate::db::json::JsonText;
 use crate::db::messages::{Claim, Delivery};
 use crate::doors::answers;
+use crate::doors::body;
 use crate::doors::caller::{Caller, Presented};
 use crate::doors::native::attributes::Attributes;
 use crate::doors::native::extract::{JsonBody, PathId};
 use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};
+use crate::doors::native::messages::settle::{self, SettleRequest, SettleResult};
 use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
 use crate::doors::receipts::receipt;
 use crate::error::Error;
@@ -39,6 +41,9 @@ pub struct PullRequest {
     /// For how long to lease the messages, in seconds; by default as the subscription says.
     #[schema(minimum = 1, maximum = 43200)]
     ack_deadline_seconds: Option<i32>,
+    /// What to settle first, as `/settle` takes it: a consumer that works through a backlog needs one
+    /// request a batch.
+    settle: Option<SettleRequest>,
 }
 
 /// A delivery of a message.
@@ -78,6 +83,10 @@ pub struct PulledMessage {
     reason = "the schema only; messages are answered one by one"
 )]
 pub struct PullResponse {
+    /// What became of the deliveries that were to be settled, as `/settle` tells it; absent where there was
+    /// no `settle`.
+    #[schema(nullable = false)]
+    results: Option<Vec<SettleResult>>,
     /// In publish order; empty when there was nothing within the wait. Fewer than asked for when more
     /// would be too many bytes.
     messages: Vec<PulledMessage>,
@@ -88,6 +97,9 @@ pub struct PullResponse {
 /// The answer comes as soon as there is a message. A client that goes away meanwhile loses nothing; one
 /// whose token is revoked meanwhile gets 401. What is left out because the answer would have too many
 /// bytes (FASTPUBSUB_API_MAX_ANSWER_BYTES) is not leased.
+///
+/// What `settle` asks for is done first, in a commit of its own, and before any wait. Whoever got no answer
+/// may send the same again: `lease_lost` then says that it was done.
 #[utoipa::path(post, path = "/subscriptions/{id}/pull", tag = "messages",
     params(("id" = String, Path)), request_body = PullRequest,
     responses((status = 200, body = PullResponse), NotFound, TooLarge, CommonErrors))]
@@ -96,7 +108,7 @@ pub async fn pull_messages(
     token: Presented,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBody(body): JsonBody,
+    JsonBody(body): JsonBody<{ body::LIST }>,
 ) -> Result<Response, Error> {
     let mut fields = Fields::of_body(&body)?;
     let claim = Claim {
@@ -107,17 +119,22 @@ pub async fn pull_messages(
             .map(|_| fields.int("ack_deadline_seconds", 1, 1, 43200)),
     };
     let wait = fields.int("wait_seconds", 0, 0, 30);
+    let settlements = fields.inside("settle", settle::parse)?;
     fields.finish()?;
+    let begin = match settlements {
+        None => r#"{"messages":["#.to_owned(),
+        Some(settlements) => {
+            let settled = settle::settle(&app, id.clone(), settlements).await?;
+            answers::begin(&settled, "messages")?
+        }
+    };
     let wait = Duration::from_secs(u64::from(wait.unsigned_abs()));
     let allowed = || token.check(&app);
     let claimed = app.engine.pull(id.clone(), claim, wait, allowed).await?;
     let room = (claimed.bytes, claimed.share);
-    answers::list(
-        r#"{"messages":["#,
-        claimed.deliveries,
-        room,
-        move |delivery| pulled(&id, delivery),
-    )
+    answers::list(begin, claimed.deliveries, room, move |delivery| {
+        pulled(&id, delivery)
+    })
 }
 
 fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {

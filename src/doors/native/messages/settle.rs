@@ -115,6 +115,18 @@ pub async fn settle_messages(
     JsonBody(body): JsonBody<{ body::LIST }>,
 ) -> Result<Json<SettleResponse>, Error> {
     let settlements = parse(&body)?;
+    Ok(Json(settle(&app, id, settlements).await?))
+}
+
+/// Settle what a body asked for, and tell what became of it.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn settle(
+    app: &App,
+    id: String,
+    settlements: Vec<Settlement>,
+) -> Result<SettleResponse, Error> {
     let receipt = |of: &Settlement| receipts::receipt(of.message_id, of.lease);
     let receipts: Vec<String> = settlements.iter().map(receipt).collect();
     let settled = app.engine.settle(id, settlements).await?;
@@ -123,9 +135,9 @@ pub async fn settle_messages(
         status: settled.status,
         ack_deadline: settled.ack_deadline,
     };
-    Ok(Json(SettleResponse {
+    Ok(SettleResponse {
         results: receipts.into_iter().zip(settled).map(result).collect(),
-    }))
+    })
 }
 
 /// The settlements of a body, and what is wrong with it.
@@ -136,7 +148,11 @@ struct Parsed {
     faults: Vec<Fault>,
 }
 
-fn parse(body: &Value) -> Result<Vec<Settlement>, Error> {
+/// The settlements of a body.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse(body: &Value) -> Result<Vec<Settlement>, Error> {
     const LISTS: [&str; 4] = ["acks", "nacks", "rejects", "extends"];
     let mut fields = Fields::of_body(body)?;
     fields.know(&LISTS);
