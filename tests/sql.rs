@@ -176,7 +176,6 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "believed_ordered_hint",
         "check_claim",
         "choose_ordered",
-        "claim_fresh",
         "claim_in_turn",
         "claim_messages",
         "claim_thoroughly",

@@ -59,6 +59,33 @@ pub(crate) async fn consume(
     }
 }
 
+/// Pulls and, in the same request, acks what the one before brought, until there is nothing.
+pub(crate) async fn settle_and_pull(
+    address: SocketAddr,
+    subscription: &str,
+    batch: usize,
+    progress: Progress,
+) {
+    let mut client = Client::connect(address).await;
+    let path = format!("/subscriptions/{subscription}/pull");
+    let (mut acks, mut body, mut held) = (Vec::new(), Vec::new(), 0);
+    while !progress.stopped() {
+        body.clear();
+        body.extend_from_slice(
+            format!(r#"{{"consumer_id":"c","max_messages":{batch},"settle":{{"acks":"#).as_bytes(),
+        );
+        body.extend_from_slice(if held == 0 { b"[]" } else { &acks });
+        body.extend_from_slice(b"}}");
+        let answer = client.post(&path, &body).await;
+        let messages = memchr::memmem::find(answer, br#""messages":["#).unwrap();
+        progress.add(held);
+        held = write_acks(receipts(&answer[messages..]), &mut acks);
+        if held == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 /// Publishes one, consumes and acks what there is: the life of a message over one connection.
 pub(crate) async fn cycle(
     address: SocketAddr,

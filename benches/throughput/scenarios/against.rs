@@ -14,7 +14,9 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let builds = [Build::Other(other.clone()), Build::This];
     let loads: Vec<&Load> = LOADS
         .iter()
-        .filter(|load| load.kind != Kind::Insert && chosen(&bench.flags, load))
+        // builds before 2026-11-29 do not settle in a pull
+        .filter(|load| !matches!(load.kind, Kind::Insert | Kind::SettleAndPull))
+        .filter(|load| chosen(&bench.flags, load))
         .collect();
     // of each load, its samples of the other build and of this one
     let mut samples: Vec<[Vec<Sample>; 2]> = loads.iter().map(|_| Default::default()).collect();

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Consume,
     /// A backlog, to its end.
     Drain,
+    /// The same with one request a batch, which settles the one before.
+    SettleAndPull,
 }
 
 pub(super) struct Load {
@@ -37,7 +39,7 @@ pub(super) struct Load {
 const ONE: usize = 0;
 const HUNDRED: usize = 3;
 
-pub(super) const LOADS: [Load; 7] = [
+pub(super) const LOADS: [Load; 8] = [
     Load {
         name: "plain INSERT, 1 a statement, 8 clients",
         kind: Kind::Insert,
@@ -93,6 +95,14 @@ pub(super) const LOADS: [Load; 7] = [
         clients: 4,
         reference: HUNDRED,
         target: Some(0.3),
+    },
+    Load {
+        name: "settle + pull at once, 100 a request, 4 consumers",
+        kind: Kind::SettleAndPull,
+        batch: 100,
+        clients: 4,
+        reference: HUNDRED,
+        target: Some(0.35),
     },
 ];
 
@@ -186,7 +196,7 @@ pub(super) async fn one(
     let enough = (flags.round() + flags.warm_up()).as_secs_f64() * 40_000.0;
     match load.kind {
         Kind::Consume => fill::publish(database, "single", enough as u64).await,
-        Kind::Drain => fill::publish(database, "drain", drained).await,
+        Kind::Drain | Kind::SettleAndPull => fill::publish(database, "drain", drained).await,
         Kind::Insert | Kind::Publish(_) => {}
     }
     let mut crowd = Crowd::default();
@@ -205,9 +215,12 @@ pub(super) async fn one(
             Kind::Drain => {
                 crowd.spawn(|progress| loads::consume(address, "drain", batch, progress));
             }
+            Kind::SettleAndPull => {
+                crowd.spawn(|progress| loads::settle_and_pull(address, "drain", batch, progress));
+            }
         }
     }
-    if load.kind == Kind::Drain {
+    if matches!(load.kind, Kind::Drain | Kind::SettleAndPull) {
         return crowd.finish(meter, drained).await;
     }
     let sample = crowd.measure(meter, flags.warm_up(), flags.round()).await;
