@@ -27,6 +27,35 @@ async fn a_second_consumer_skips_messages_of_an_open_claim() {
 }
 
 #[tokio::test]
+async fn a_second_consumer_of_one_skips_the_message_of_an_open_claim() {
+    let (database, mut first) = database().await;
+    let mut second = database.connect().await;
+    let ids = publish_count(&mut first, 4).await;
+    // sessions that are up to date, and stay so for a minute
+    for (connection, id) in [(&mut first, ids[0]), (&mut second, ids[1])] {
+        assert_eq!(consume(connection, "s", 1).await[0].message_id, id);
+        execute(
+            connection,
+            "select set_config(h.name, row(c.noted_at, c.rewinds, c.head, c.due_from, \
+                 c.noted_at + 50000000, c.noted_at + 50000000, c.noted_at + 50000000, \
+                 c.noted_at + 50000000, c.far_upto, c.far_millis, 0)::pubsub.claim_hint::text, false) \
+             from pubsub_data.subscriptions s \
+             cross join lateral pubsub.hint_name('claim', s.subscription_key) h (name) \
+             cross join lateral (select (current_setting(h.name)::pubsub.claim_hint).*) c",
+        )
+        .await;
+    }
+    execute(&mut second, "set lock_timeout = '2s'").await;
+
+    let mut claim = first.begin().await.unwrap();
+    let held = consume(&mut claim, "s", 1).await;
+    let other = consume(&mut second, "s", 1).await;
+
+    assert_eq!(held[0].message_id, ids[2]);
+    assert_eq!(other[0].message_id, ids[3]);
+}
+
+#[tokio::test]
 async fn many_consumers_at_once_get_every_message_exactly_once() {
     let (database, mut publisher) = database().await;
     let ids: HashSet<_> = publish_count(&mut publisher, 1000)

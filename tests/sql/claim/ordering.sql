@@ -182,3 +182,23 @@ begin
     ) = v_ids[2:2], c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'an ack of several has the next message of each key looked at';
+    v_ids uuid[] := pg_temp.stock_ordered('woken.more', array['a', 'a', 'b', 'a', 'b', null, 'c']);
+    v_keys record := pubsub.subscription_keys('woken.more');
+begin
+    assert pg_temp.claim('woken.more', 2) = v_ids[1:2], c_proves;
+    assert pg_temp.claim('woken.more', 1) = v_ids[3:3], c_proves;
+    assert pubsub.ack_messages('woken.more', v_ids[1:3]) = 3, c_proves;
+    assert array(
+        select i.id from pubsub_data.wakeups w
+        cross join unnest(w.message_ids) as i (id)
+        where w.topic_key = v_keys.topic_key
+            and w.subscription_key = v_keys.subscription_key
+            and w.due_at <= clock_timestamp()
+        order by i.id
+    ) = v_ids[4:5], c_proves;
+end
+$$;
