@@ -181,6 +181,7 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "claim_thoroughly",
         "find_candidates",
         "find_open_lanes",
+        "highest_first",
         "keep_runs",
         "lease_deliveries",
         "look_again",

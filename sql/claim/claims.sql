@@ -25,36 +25,6 @@
  */
 
 /*
- * check_claim — refuse what cannot be claimed.
- *
- * Out      how many messages the consumers want together
- * Errors   PS422 (consumer_id, batch_size, max_bytes)
- */
-create function pubsub.check_claim(p_consumer_ids text[], p_batch_sizes int[], p_max_bytes bigint)
-returns int
-language plpgsql immutable parallel safe
-as $$
-begin
-    if array_position(p_consumer_ids, null) is not null or coalesce(p_consumer_ids, '{}') = '{}' then
-        perform pubsub.fail_validation('consumer_id', 'consumer_id is required');
-    end if;
-    if cardinality(p_batch_sizes) is distinct from cardinality(p_consumer_ids)
-        or array_position(p_batch_sizes, null) is not null
-        or 1 > any(p_batch_sizes) or 1000 < any(p_batch_sizes)
-    then
-        perform pubsub.fail_validation('batch_size', 'batch_size must be 1 to 1000');
-    end if;
-    if p_max_bytes < 1 then
-        perform pubsub.fail_validation('max_bytes', 'max_bytes must be at least 1');
-    end if;
-    return (select sum(b.size) from unnest(p_batch_sizes) as b (size));
-end
-$$;
-
-comment on function pubsub.check_claim is
-    'Refuse what cannot be claimed; returns how many messages are wanted.';
-
-/*
  * believed_hint — the hint of a session, as far as it can be true now.
  *
  * In       p_hint: null where there is none; p_head: another session's
@@ -72,8 +42,9 @@ declare
     v_hint pubsub.claim_hint := p_hint;
     v_head uuid;
 begin
-    if v_hint is not null and pubsub.is_credible(p_claim.micros,
-        greatest(v_hint.noted_at, v_hint.due_from),
+    if v_hint is not null and least(v_hint.noted_at, v_hint.due_from) >= 0
+        and v_hint.far_millis between 1 and 1000000000
+        and pubsub.is_credible(p_claim.micros, greatest(v_hint.noted_at, v_hint.due_from),
         greatest(v_hint.due_recent_at, v_hint.due_all_at, v_hint.near_at, v_hint.far_at))
     then
         v_head := case when v_hint.head <= p_claim.ahead then v_hint.head end;
@@ -154,10 +125,13 @@ begin
         v_places := v_chosen.places;
         continue when v_places = '{}';
         if p_max_bytes is not null then
-            v_kept := pubsub.leave_out(p_claim, v_places, v_left);
+            -- one message alone may have any size
+            v_kept := pubsub.leave_out(p_claim, v_places, v_left,
+                case when message_ids is null then 1 else 0 end, null);
             v_places := v_kept.places;
             v_left := v_left - v_kept.bytes;
             claim_in_turn.is_cut := v_kept.is_cut or v_left <= 0;
+            exit when v_places = '{}';
         end if;
         v_leased := pubsub.lease_deliveries(p_claim, v_places, v_chosen.lost,
             p_consumer_ids[v_consumer:v_consumer], null,
@@ -212,7 +186,19 @@ begin
         if v_found.places = '{}' then
             return;
         end if;
-        v_kept := pubsub.leave_out(p_claim, v_found.places, p_max_bytes);
+        if p_claim.mode = 'priorities' and p_max_bytes is not null then
+            v_kept := pubsub.leave_out(p_claim,
+                pubsub.highest_first(p_claim, v_found.places, v_found.aged), p_max_bytes, 1, v_head);
+            if v_kept.is_cut then
+                -- what is fresh and has no priority is read again
+                claim_thoroughly.hint.head := v_head;
+                if v_found.aged then
+                    claim_thoroughly.hint.since_aged := 0;
+                end if;
+            end if;
+        else
+            v_kept := pubsub.leave_out(p_claim, v_found.places, p_max_bytes, 1, null);
+        end if;
         claim_thoroughly.is_cut := v_kept.is_cut;
         v_found := pubsub.lease_deliveries(
             p_claim, v_kept.places, v_found.lost, p_consumer_ids, p_batch_sizes, hint.head);
@@ -242,54 +228,6 @@ comment on function pubsub.claim_thoroughly is
     'A claim that looks at what is due and at what was missed, too.';
 
 /*
- * claim_terms_of — what a claim wants, from now on.
- *
- * Errors   PS404 · PS422 (ack_deadline_seconds 1 to 43200)
- */
-create function pubsub.claim_terms_of(
-    p_subscription_id text, p_ack_deadline_seconds int, p_default_ack_deadline_seconds int
-)
-returns pubsub.claim_terms
-language plpgsql volatile parallel restricted
-as $$
-declare
-    v_now constant timestamptz := clock_timestamp();
-    v_claim pubsub.claim_terms;
-begin
-    select s.topic_key, s.subscription_key,
-        case
-            when s.enable_ordering then 'ordered'
-            when s.fairness_key is not null then 'fair'
-            when s.has_priorities then 'priorities'
-            else 'plain'
-        end,
-        s.max_delivery_attempts, s.rewinds, s.rewound_to,
-        num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
-        s.max_rate, num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer) > 0,
-        v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
-        d.seconds, v_now + make_interval(secs => d.seconds),
-        (random() * 9007199254740992)::bigint
-    into v_claim
-    from pubsub_data.subscriptions s
-    cross join lateral (
-        select coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
-            p_default_ack_deadline_seconds) as seconds
-    ) d
-    where s.subscription_id = p_subscription_id;
-    if not found then
-        raise exception 'Subscription not found' using errcode = 'PS404';
-    end if;
-    if (v_claim.ack_deadline_seconds between 1 and 43200) is not true then
-        perform pubsub.fail_validation('ack_deadline_seconds',
-            'ack_deadline_seconds must be 1 to 43200');
-    end if;
-    return v_claim;
-end
-$$;
-
-comment on function pubsub.claim_terms_of is 'What a claim wants of a subscription, from now on.';
-
-/*
  * claim_fresh — the claim that is made most: the session is up to date, and enough is fresh. Where that is
  * not so, it leases nothing.
  *
@@ -315,10 +253,10 @@ begin
     claim_fresh.places := '{}';
     claim_fresh.lost := false;
     if (p_claim.mode = 'plain' and hint.rewinds = p_claim.rewinds and hint.head <= p_claim.ahead
-        and p_claim.micros >= greatest(hint.noted_at, hint.due_from)
+        and p_claim.micros >= greatest(hint.noted_at, hint.due_from) and hint.due_from >= 0
+        and p_claim.micros < least(hint.due_recent_at, hint.due_all_at)
         -- what was missed is looked for 20 ms later than where a claim would end with less
-        and p_claim.micros < least(hint.due_recent_at, hint.due_all_at, hint.near_at + 20000,
-            hint.far_at + 20000)
+        and p_claim.micros - 20000 < least(hint.near_at, hint.far_at)
         and p_claim.micros + 60000000 >= greatest(hint.due_recent_at, hint.due_all_at,
             hint.near_at, hint.far_at)) is not true
     then
@@ -376,8 +314,8 @@ begin
     if not is_done or places = '{}' then
         return;
     end if;
-    if v_found.large or 4000 * p_wanted > p_max_bytes then
-        v_found := pubsub.leave_out(p_claim, places, p_max_bytes);
+    if v_found.large or 4000::bigint * p_wanted > p_max_bytes then
+        v_found := pubsub.leave_out(p_claim, places, p_max_bytes, 1, null);
         claim_fresh.places := v_found.places;
         claim_fresh.is_cut := v_found.is_cut;
     end if;

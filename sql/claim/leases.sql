@@ -9,13 +9,13 @@
  * leave_out — what of the chosen deliveries does not go into an answer of so many bytes is for the next
  * claim.
  *
- * In       p_places: locked, in the order of handing out; p_max_bytes: null: no bound
- * Out      places: the first of them, at least one; bytes: of those, at most; is_cut: whether any were
- *          left out
+ * In       p_places: locked, in the order of handing out; p_max_bytes: null: no bound; p_least: how many
+ *          go in whatever their size, 0 or 1; p_head: what lies above it and has no lane is found again
+ * Out      places: the first of them; bytes: of those, at most; is_cut: whether any were left out
  * Effects  a wake-up, due now, for what was left out
  */
 create function pubsub.leave_out(
-    p_claim pubsub.claim_terms, p_places tid[], p_max_bytes bigint,
+    p_claim pubsub.claim_terms, p_places tid[], p_max_bytes bigint, p_least int, p_head uuid,
     out places tid[], out bytes bigint, out is_cut boolean
 )
 language plpgsql volatile
@@ -29,7 +29,7 @@ begin
     if p_max_bytes is null then
         return;
     end if;
-    leave_out.bytes := 4000 * cardinality(p_places);
+    leave_out.bytes := 4000::bigint * cardinality(p_places);
     if bytes <= p_max_bytes and not exists (
         select from pubsub_data.deliveries d where d.ctid = any(p_places) and d.is_large
     ) then
@@ -51,7 +51,7 @@ begin
             limit 1
         ) m;
         v_bytes := coalesce(v_bytes, 0);
-        exit when places <> '{}' and bytes + v_bytes > p_max_bytes;
+        exit when cardinality(places) >= p_least and bytes + v_bytes > p_max_bytes;
         leave_out.places := places || v_place;
         leave_out.bytes := bytes + v_bytes;
     end loop;
@@ -60,7 +60,9 @@ begin
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         select p_claim.topic_key, p_claim.subscription_key, p_claim.now, array_agg(d.message_id)
         from pubsub_data.deliveries d
-        where d.ctid = any(p_places[cardinality(places) + 1 :]);
+        where d.ctid = any(p_places[cardinality(places) + 1 :])
+            and (d.message_id > p_head and d.lane is null) is not true
+        having count(*) > 0;
     end if;
 end
 $$;

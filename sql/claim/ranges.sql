@@ -2,48 +2,6 @@
  * What a claim looks at: ranges of ids, and what is due.
  */
 
-/* claim_terms — what a claim wants, of a subscription as it is. */
-create type pubsub.claim_terms as (
-    topic_key bigint,
-    subscription_key bigint,
-    -- plain · priorities · ordered · fair: how what is ready is chosen
-    mode text,
-    max_attempts int,
-    rewinds int,
-    rewound_to uuid,
-    -- whether anything limits what is handed out, and the rate; whether the counters of the subscription
-    -- tell consumers apart (flow.sql)
-    is_limited boolean,
-    max_rate int,
-    by_consumer boolean,
-    now timestamptz,
-    micros bigint,
-    -- no head that lies above is believed or noted
-    ahead uuid,
-    ack_deadline_seconds int,
-    ack_deadline timestamptz,
-    -- not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
-    lease bigint
-);
-
-comment on type pubsub.claim_terms is 'What a claim wants, of a subscription as it is.';
-
-/*
- * credible_head — how far a claim has read, as it may be noted.
- *
- * In       p_before: how far it had read before
- */
-create function pubsub.credible_head(p_claim pubsub.claim_terms, p_head uuid, p_before uuid)
-returns uuid
-language sql stable parallel safe
-begin atomic
-    select case when p_head <= p_claim.ahead then p_head
-        else greatest(p_before, pubsub.id_at(p_claim.now - interval '1 second')) end;
-end;
-
-comment on function pubsub.credible_head is
-    'How far a claim has read, or, where that lies ahead of now, to where it may be noted.';
-
 /*
  * take_range — lock what is ready in a range of ids.
  *
@@ -151,7 +109,7 @@ comment on function pubsub.take_missed is 'Lock what is ready in a range that wa
  * In       p_floor: no message of the subscription has a lower id; p_limit: more than 0; p_heads: of lanes
  *          that are read one by one, as in take_missed, else null; places: ctids to leave out
  * Out      places: with up to p_limit more; lost: whether the consumer of any let its lease run out; hint:
- *          when and where to look next
+ *          when and where to look next, earlier where it found as many as it wanted
  * Locks    only what it returns; skips locked rows
  */
 create function pubsub.look_back(
@@ -162,6 +120,8 @@ language plpgsql volatile
 as $$
 declare
     c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    -- claim_fresh looks back so many microseconds later
+    c_grace constant int := 20000;
     v_near_from constant uuid := pubsub.id_at(p_claim.now - interval '1 second');
     v_read_upto constant uuid := case when p_heads is null then hint.head else c_highest end;
     v_most constant int := cardinality(places) + p_limit;
@@ -169,6 +129,7 @@ declare
     v_upto uuid;
     v_after uuid;
     v_started_at timestamptz;
+    v_bite_at timestamptz;
     v_took bigint;
 begin
     look_back.lost := false;
@@ -179,37 +140,44 @@ begin
         v_found := pubsub.take_missed(
             p_claim, v_near_from, v_read_upto, p_limit, places, p_heads);
         v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
-        look_back.hint.near_at := p_claim.micros + least(20 * v_took, 60000000);
         look_back.places := places || v_found.places;
         look_back.lost := v_found.lost;
+        look_back.hint.near_at := p_claim.micros + least(20 * v_took, 60000000)
+            - case when cardinality(places) >= v_most then c_grace else 0 end;
     end if;
     if p_claim.micros < hint.far_at or cardinality(places) >= v_most then
         return;
     end if;
-    v_upto := least(hint.far_upto, v_near_from, v_read_upto);
-    v_after := greatest(p_floor, pubsub.id_at(
-        pubsub.id_time(v_upto) - make_interval(secs => hint.far_millis / 1000::float8)));
-    if v_upto <= v_after then
-        look_back.hint.far_upto := c_highest;
-        look_back.hint.far_at := p_claim.micros + 1000000;
-        return;
-    end if;
     v_started_at := clock_timestamp();
-    v_found := pubsub.take_missed(
-        p_claim, v_after, v_upto, v_most - cardinality(places), places, p_heads);
-    v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
-    look_back.hint.far_at := p_claim.micros + least(20 * v_took, 60000000);
-    look_back.places := places || v_found.places;
-    look_back.lost := lost or v_found.lost;
-    -- a full claim leaves the rest of the bite for the next one
-    if cardinality(places) < v_most then
+    -- bite after bite where little lies, until a millisecond is over
+    loop
+        v_upto := least(hint.far_upto, v_near_from, v_read_upto);
+        v_after := greatest(p_floor, pubsub.id_at(
+            pubsub.id_time(v_upto) - make_interval(secs => hint.far_millis / 1000::float8)));
+        if v_upto <= v_after then
+            look_back.hint.far_upto := c_highest;
+            look_back.hint.far_at := p_claim.micros + 1000000;
+            return;
+        end if;
+        v_bite_at := clock_timestamp();
+        v_found := pubsub.take_missed(
+            p_claim, v_after, v_upto, v_most - cardinality(places), places, p_heads);
+        v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_bite_at);
+        look_back.places := places || v_found.places;
+        look_back.lost := lost or v_found.lost;
+        -- a full claim leaves the rest of the bite for the next one
+        exit when cardinality(places) >= v_most;
         look_back.hint.far_upto := v_after;
         if v_took < 1000 then
-            look_back.hint.far_millis := least(hint.far_millis * 2, 86400000);
+            look_back.hint.far_millis := least(hint.far_millis * 2, 1000000000);
         elsif v_took > 3000 then
             look_back.hint.far_millis := greatest(hint.far_millis / 4, 1);
         end if;
-    end if;
+        exit when clock_timestamp() >= v_started_at + interval '1 ms';
+    end loop;
+    v_took := pubsub.micros(clock_timestamp()) - pubsub.micros(v_started_at);
+    look_back.hint.far_at := p_claim.micros + least(20 * v_took, 60000000)
+        - case when cardinality(places) >= v_most then c_grace else 0 end;
 end
 $$;
 

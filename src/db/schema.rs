@@ -38,8 +38,8 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     catalog { keys, counters, rewinds, settings, topics, subscriptions, clients }
     publish { lanes, limits, idempotency, deliveries, publish }
     claim {
-        hints, departures, dead_letters, wakeups, ranges, open_lanes, ordering, priorities, by_id, fairness,
-        leases, flow, claims, consume, waiting,
+        hints, departures, dead_letters, wakeups, terms, ranges, open_lanes, ordering, priorities, by_id,
+        fairness, leases, flow, claims, consume, waiting,
     }
     settle { settle, extend, settlements, transactions }
     replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }

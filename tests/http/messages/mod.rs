@@ -9,6 +9,7 @@ mod merged;
 mod parked;
 mod publish;
 mod settle;
+mod settle_and_pull;
 mod settlements;
 mod timeline;
 mod transactions;

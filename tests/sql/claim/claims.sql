@@ -408,3 +408,48 @@ begin
     ), c_proves || ': a failure';
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a call may be for many consumers who want much';
+begin
+    perform pg_temp.stock('many');
+    for v_call in 1 .. 2 loop
+        perform pg_temp.publish('many', 10);
+        assert (
+            select count(*) = 10 and max(c.consumer) = 1
+            from pubsub.consume_messages_for('many', array_fill('c'::text, array[600]),
+                array_fill(1000, array[600]), p_max_bytes => 1000000) c
+        ), c_proves;
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a hint with impossible numbers is forgotten';
+    v_setting text;
+    v_hint pubsub.claim_hint;
+begin
+    perform pg_temp.stock('impossible');
+    v_setting := pubsub.hint_name('claim', (pubsub.subscription_keys('impossible')).subscription_key);
+    for v_case in 1 .. 5 loop
+        perform pg_temp.publish('impossible');
+        perform pubsub.consume_messages('impossible', 'c', 1);
+        v_hint := current_setting(v_setting);
+        case v_case
+            when 1 then v_hint.near_at := 9223372036854775807;
+            when 2 then v_hint.far_at := 9223372036854775807;
+            when 3 then v_hint.due_from := -9223372036854775808;
+            when 4 then v_hint.far_millis := -1;
+            else v_hint.far_millis := 2147483647;
+        end case;
+        perform set_config(v_setting, v_hint::text, false);
+        perform pg_temp.publish('impossible');
+        assert cardinality(pg_temp.claim('impossible', 1)) = 1, format('%s: %s', c_proves, v_case);
+        assert cardinality(pg_temp.claim('impossible', 9)) = 0, format('%s: %s', c_proves, v_case);
+        assert (current_setting(v_setting)::pubsub.claim_hint).far_millis > 0
+            or v_case < 4, format('%s: %s', c_proves, v_case);
+    end loop;
+end
+$$;

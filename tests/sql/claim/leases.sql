@@ -90,7 +90,7 @@ begin
             where d.message_id = any(v_ids)
         ) d
         cross join pubsub.leave_out(
-            pubsub.claim_terms_of('one', null, 60), d.places, 1) f
+            pubsub.claim_terms_of('one', null, 60), d.places, 1, 1, null) f
     ), c_proves || ': leave_out';
     assert pg_temp.refusal(
         $sql$ select pubsub.consume_messages('one', 'c', 10, p_max_bytes => 0) $sql$
@@ -125,6 +125,52 @@ begin
             p_max_bytes => 3500000) c;
         assert v_got.consumers = array[1, 1, 2, 2] and v_got.ids = v_ids[4:] and not v_got.is_cut,
             format('%s: %s %s', c_proves, v_name, v_got);
+    end loop;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text :=
+        'where not all has room, higher priorities go first, and the oldest has its turn';
+    v_priorities int[];
+    v_high int := 0;
+begin
+    perform pg_temp.stock('cut');
+    perform pubsub.publish_messages('cut',
+        array(select jsonb_build_object('t', repeat('x', 10000)) from generate_series(1, 200)),
+        p_priorities => array(
+            select case when n <= 100 then 0 else 9 end::smallint from generate_series(1, 200) n));
+    for v_claim in 1 .. 20 loop
+        select array_agg(c.priority::int) into v_priorities
+        from pubsub.consume_messages('cut', 'c', 100, 600, p_max_bytes => 56000) c;
+        assert v_priorities = '{9,9,9,9,0}', format('%s: claim %s %s', c_proves, v_claim, v_priorities);
+    end loop;
+    assert (select m.available from pubsub.subscription_metrics('cut') m) = 100, c_proves;
+    assert cardinality(pg_temp.claim('cut')) = 100, c_proves || ': none is lost';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'the bound holds for all consumers of a call together';
+    v_mode text;
+    v_got record;
+begin
+    foreach v_mode in array array['ordered', 'fair'] loop
+        perform pg_temp.stock_large('together.' || v_mode, v_mode, 3, 7000);
+        update pubsub_data.messages m set ordering_key = m.message_id::text
+        from pubsub.subscription_keys('together.' || v_mode) k
+        where m.topic_key = k.topic_key;
+        update pubsub_data.deliveries d set lane = d.message_id::text
+        from pubsub.subscription_keys('together.' || v_mode) k
+        where d.topic_key = k.topic_key and v_mode = 'ordered';
+
+        select count(*) as messages, bool_and(c.is_cut) as is_cut into v_got
+        from pubsub.consume_messages_for('together.' || v_mode, '{a,b,c}', '{1,1,1}',
+            p_max_bytes => 20000) c;
+        assert v_got.messages = 2, format('%s: %s %s', c_proves, v_mode, v_got);
+        assert cardinality(pg_temp.claim('together.' || v_mode)) = 1, c_proves || ': the rest';
     end loop;
 end
 $$;

@@ -74,6 +74,52 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'years in which little lies are looked back over in a few milliseconds';
+    v_claim pubsub.claim_terms;
+    v_hint pubsub.claim_hint;
+    v_floor uuid;
+    v_looks int := 0;
+begin
+    perform pg_temp.stock('years');
+    perform pg_temp.publish('years', 1);
+    v_claim := pubsub.claim_terms_of('years', null, 60);
+    v_floor := pubsub.id_at(v_claim.now - interval '1000 days');
+    v_hint := pubsub.believed_hint(v_claim, null, pubsub.id_at(v_claim.now));
+    loop
+        v_hint.near_at := v_claim.micros + 1;
+        v_hint.far_at := 0;
+        v_hint := (pubsub.look_back(v_claim, v_floor, 9, null, v_hint, '{}')).hint;
+        v_looks := v_looks + 1;
+        exit when v_hint.far_upto = 'ffffffff-ffff-ffff-ffff-ffffffffffff' or v_looks = 100;
+    end loop;
+    assert v_looks < 40, format('%s: %s', c_proves, v_looks);
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'who finds as many stragglers as it wants looks for more soon';
+    v_ids uuid[];
+    v_claim pubsub.claim_terms;
+    v_hint pubsub.claim_hint;
+    v_found record;
+begin
+    perform pg_temp.stock('more');
+    v_ids := pg_temp.publish('more', 3);
+    v_claim := pubsub.claim_terms_of('more', null, 60);
+    v_hint := pubsub.believed_hint(v_claim, null, v_ids[3]);
+    v_found := pubsub.look_back(v_claim, v_ids[1], 1, null, v_hint, '{}');
+    assert pg_temp.ids_at(v_found.places) = v_ids[:1], c_proves;
+    -- less by what claim_fresh waits longer
+    assert (v_found.hint).near_at + 20000 > v_claim.micros
+        and (v_found.hint).near_at < v_claim.micros + 1000000, format('%s: %s', c_proves, v_found);
+    v_found := pubsub.look_back(v_claim, v_ids[1], 9, null, v_hint, '{}');
+    assert (v_found.hint).near_at > v_claim.micros, format('%s: all %s', c_proves, v_found);
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'take_wakeups looks where wake-ups were committed late, too, now and then';
     v_ids uuid[];
     v_claim pubsub.claim_terms;
