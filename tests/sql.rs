@@ -172,6 +172,7 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
     // others call them
     let by_their_wrappers = [
         "ack_deliveries",
+        "ack_held",
         "believed_fair_hint",
         "believed_ordered_hint",
         "check_claim",

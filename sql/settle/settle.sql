@@ -69,6 +69,62 @@ comment on function pubsub.lock_leases is
     'Lock the leased deliveries that ids, and leases where given, name.';
 
 /*
+ * ack_held — ack deliveries that the caller has locked in an earlier statement.
+ *
+ * In       p_places: their ctids; p_enable_ordering, p_per_consumer: as in ack_deliveries
+ * Out      how many there were
+ */
+create function pubsub.ack_held(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_enable_ordering boolean,
+    p_per_consumer boolean
+)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_acked bigint;
+    v_ids uuid[];
+    v_lanes text[];
+begin
+    if p_enable_ordering then
+        select array_agg(d.message_id), array_agg(d.lane) into v_ids, v_lanes
+        from pubsub_data.deliveries d
+        -- nothing but the place: with a condition on lane the planner may read the whole index of lanes
+        where d.ctid = any(p_places);
+    end if;
+    with acked as (
+        delete from pubsub_data.deliveries d
+        where d.ctid = any(p_places)
+        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.leased_at
+    ), remembered as (
+        insert into pubsub_data.acked (
+            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
+        )
+        select p_topic_key, p_subscription_key, v_now, a.leased_at, a.attempts, a.consumer_id,
+            array_agg(a.message_id)
+        from acked a
+        group by a.leased_at, a.attempts, a.consumer_id
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(a.visible_at),
+            case when p_per_consumer then a.consumer_id end, -count(*), -count(*), count(*)
+        from acked a
+        group by pubsub.counter_time(a.visible_at), case when p_per_consumer then a.consumer_id end
+    )
+    select count(*) into v_acked from acked;
+    if array_remove(v_lanes, null) <> '{}' then
+        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
+    end if;
+    return v_acked;
+end
+$$;
+
+comment on function pubsub.ack_held is 'Ack deliveries that are locked; returns how many.';
+
+/*
  * ack_deliveries — ack_messages by keys.
  *
  * In       p_enable_ordering and p_per_consumer: whether the subscription orders, and whether it limits
@@ -89,9 +145,6 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_one record;
     v_held tid[];
-    v_acked bigint;
-    v_ids uuid[];
-    v_lanes text[];
 begin
     if p_message_ids = array[p_message_ids[1]]
         and (p_leases is null or p_leases = array[p_leases[1]])
@@ -128,38 +181,8 @@ begin
     if v_held is null then
         return 0;
     end if;
-    if p_enable_ordering then
-        select array_agg(d.message_id), array_agg(d.lane) into v_ids, v_lanes
-        from pubsub_data.deliveries d
-        -- nothing but the place: with a condition on lane the planner may read the whole index of lanes
-        where d.ctid = any(v_held);
-    end if;
-    with acked as (
-        delete from pubsub_data.deliveries d
-        where d.ctid = any(v_held)
-        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.leased_at
-    ), remembered as (
-        insert into pubsub_data.acked (
-            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
-        )
-        select p_topic_key, p_subscription_key, v_now, a.leased_at, a.attempts, a.consumer_id,
-            array_agg(a.message_id)
-        from acked a
-        group by a.leased_at, a.attempts, a.consumer_id
-    ), counted as (
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
-        )
-        select p_topic_key, p_subscription_key, pubsub.counter_time(a.visible_at),
-            case when p_per_consumer then a.consumer_id end, -count(*), -count(*), count(*)
-        from acked a
-        group by pubsub.counter_time(a.visible_at), case when p_per_consumer then a.consumer_id end
-    )
-    select count(*) into v_acked from acked;
-    if array_remove(v_lanes, null) <> '{}' then
-        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
-    end if;
-    return v_acked;
+    return pubsub.ack_held(
+        p_topic_key, p_subscription_key, v_held, p_enable_ordering, p_per_consumer);
 end
 $$;
 

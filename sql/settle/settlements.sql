@@ -169,7 +169,7 @@ begin
     end if;
 
     with held as materialized (
-        select w.position, w.message_id, w.lease, w.seconds, w.reason, d.place, d.attempts, d.lane,
+        select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
             case
                 when w.action = 'nack' and d.attempts >= v_subscription.max_delivery_attempts
                     then 'spent'
@@ -195,8 +195,7 @@ begin
     )
     select array_agg(h.position) as positions, array_agg(h.fate) as fates,
         array_agg(h.attempts) as attempts, array_agg(h.lane) as lanes,
-        array_agg(h.message_id) filter (where h.fate = 'ack') as acked_ids,
-        array_agg(h.lease) filter (where h.fate = 'ack') as acked_leases,
+        array_agg(h.place) filter (where h.fate = 'ack') as acked,
         array_agg(h.place) filter (where h.fate = 'nack') as nacked,
         array_agg(h.seconds) filter (where h.fate = 'nack') as delays,
         array_agg(h.reason) filter (where h.fate = 'nack') as nack_reasons,
@@ -209,31 +208,32 @@ begin
     into v_held
     from held h;
 
-    if v_held.acked_ids is not null then
-        perform pubsub.ack_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key, v_held.acked_ids,
-            v_held.acked_leases, v_subscription.enable_ordering, v_subscription.per_consumer);
+    if v_held.acked is not null then
+        perform pubsub.ack_held(v_subscription.topic_key, v_subscription.subscription_key,
+            v_held.acked, v_subscription.enable_ordering, v_subscription.per_consumer);
+    end if;
+    if cardinality(v_held.acked) = cardinality(p_message_ids) then
+        return query
+            select n, 'acked', null::timestamptz from generate_series(1, cardinality(p_message_ids)) n;
+        return;
     end if;
     if v_held.nacked is not null then
-        perform pubsub.retry_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key, v_held.nacked, v_held.delays,
-            v_held.nack_reasons, v_subscription.backoff_min_seconds,
+        perform pubsub.retry_deliveries(v_subscription.topic_key, v_subscription.subscription_key,
+            v_held.nacked, v_held.delays, v_held.nack_reasons, v_subscription.backoff_min_seconds,
             v_subscription.backoff_max_seconds, v_subscription.per_consumer);
     end if;
     if v_held.spent is not null then
-        perform pubsub.dead_letter_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key, v_held.spent, 'attempts',
-            v_held.spent_reasons);
+        perform pubsub.dead_letter_deliveries(v_subscription.topic_key,
+            v_subscription.subscription_key, v_held.spent, 'attempts', v_held.spent_reasons);
     end if;
     if v_held.rejected is not null then
-        perform pubsub.dead_letter_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key, v_held.rejected, 'rejected',
-            v_held.reject_reasons);
+        perform pubsub.dead_letter_deliveries(v_subscription.topic_key,
+            v_subscription.subscription_key, v_held.rejected, 'rejected', v_held.reject_reasons);
     end if;
     if v_held.extended is not null then
-        perform pubsub.extend_deliveries(
-            v_subscription.topic_key, v_subscription.subscription_key, v_held.extended,
-            v_held.extensions, v_subscription.per_consumer);
+        perform pubsub.extend_deliveries(v_subscription.topic_key,
+            v_subscription.subscription_key, v_held.extended, v_held.extensions,
+            v_subscription.per_consumer);
     end if;
 
     return query

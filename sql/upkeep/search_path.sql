@@ -19,15 +19,16 @@ begin
         where p.pronamespace = 'pubsub'::regnamespace
             and p.prosqlbody is null
             and p.proname <> all(array[
-                'ack_deliveries', 'believed_fair_hint', 'believed_hint',
+                'ack_deliveries', 'ack_held', 'believed_fair_hint', 'believed_hint',
                 'believed_ordered_hint', 'choose_by_id', 'choose_by_priority', 'choose_fair',
                 'choose_ordered', 'claim_fresh', 'claim_in_turn', 'claim_messages',
-                'claim_terms_of', 'claim_thoroughly', 'find_candidates', 'find_open_lanes', 'highest_first',
-                'insert_messages', 'keep_runs', 'lease_deliveries', 'leave_out', 'lock_lanes',
-                'lock_leases', 'look_again', 'look_back', 'look_back_ordered', 'next_lanes',
-                'note_leases', 'pop_wakeups', 'publish_to_topic', 'take_due',
-                'take_due_ordered', 'take_from_lanes', 'take_missed', 'take_range',
-                'take_runs', 'take_wakeups', 'wait_for_commit', 'walk_lanes'
+                'claim_terms_of', 'claim_thoroughly', 'find_candidates', 'find_open_lanes',
+                'highest_first', 'insert_messages', 'keep_runs', 'lease_deliveries',
+                'leave_out', 'lock_lanes', 'lock_leases', 'look_again', 'look_back',
+                'look_back_ordered', 'next_lanes', 'note_leases', 'pop_wakeups',
+                'publish_to_topic', 'take_due', 'take_due_ordered', 'take_from_lanes',
+                'take_missed', 'take_range', 'take_runs', 'take_wakeups', 'wait_for_commit',
+                'walk_lanes'
             ])
     loop
         execute v_alter;

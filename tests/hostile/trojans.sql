@@ -30,14 +30,15 @@ begin
     limit 1;
     if v_frame is not null and v_frame <> all(array[
         -- parts of the routines that people call
-        'ack_deliveries', 'believed_fair_hint', 'believed_hint', 'believed_ordered_hint',
-        'choose_by_id', 'choose_by_priority', 'choose_fair', 'choose_ordered', 'claim_fresh',
-        'claim_in_turn', 'claim_messages', 'claim_terms_of', 'claim_thoroughly',
-        'find_candidates', 'find_open_lanes', 'highest_first', 'insert_messages', 'keep_runs',
-        'lease_deliveries', 'leave_out', 'lock_lanes', 'lock_leases', 'look_again',
-        'look_back', 'look_back_ordered', 'next_lanes', 'note_leases', 'pop_wakeups',
-        'publish_to_topic', 'take_due', 'take_due_ordered', 'take_from_lanes', 'take_missed',
-        'take_range', 'take_runs', 'take_wakeups', 'walk_lanes'
+        'ack_deliveries', 'ack_held', 'believed_fair_hint', 'believed_hint',
+        'believed_ordered_hint', 'choose_by_id', 'choose_by_priority', 'choose_fair',
+        'choose_ordered', 'claim_fresh', 'claim_in_turn', 'claim_messages', 'claim_terms_of',
+        'claim_thoroughly', 'find_candidates', 'find_open_lanes', 'highest_first',
+        'insert_messages', 'keep_runs', 'lease_deliveries', 'leave_out', 'lock_lanes',
+        'lock_leases', 'look_again', 'look_back', 'look_back_ordered', 'next_lanes',
+        'note_leases', 'pop_wakeups', 'publish_to_topic', 'take_due', 'take_due_ordered',
+        'take_from_lanes', 'take_missed', 'take_range', 'take_runs', 'take_wakeups',
+        'walk_lanes'
     ]) then
         raise 'a trojan ran in %', v_stack;
     end if;

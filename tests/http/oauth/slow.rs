@@ -82,7 +82,10 @@ async fn wrong_logins_keep_neither_the_right_one_nor_another_client_waiting() {
             tokio::spawn(async move { request.send().await.unwrap() })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // all have come: newer ones would take the place of the right one
+    while attack.iter().filter(|login| login.is_finished()).count() < 30 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     let started = Instant::now();
     let (right, others) = tokio::join!(

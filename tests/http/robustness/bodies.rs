@@ -26,7 +26,7 @@ pub(super) fn limit(path: &str) -> usize {
     match path.rsplit('/').next().unwrap() {
         "token" => 16 * 1024,
         "messages" | "publish" | "transactions" => 10 * 1024 * 1024,
-        "acks" | "nacks" | "settle" | "reprocess" => 5 * 1024 * 1024,
+        "acks" | "nacks" | "settle" | "pull" | "reprocess" => 5 * 1024 * 1024,
         "subscriptions" | "filter-preview" => 256 * 1024,
         _ => 64 * 1024,
     }
