@@ -141,6 +141,10 @@ impl Database {
         let rows = match self.sessions() {
             Sessions::Own => collect(connection, sql, arguments, true).await,
             Sessions::Shared => {
+                // prepared before it was known: they would be used again
+                if connection.cached_statements_size() > 0 {
+                    connection.clear_cached_statements().await?;
+                }
                 let mut transaction = connection.begin_with(BEGIN).await?;
                 match collect(&mut transaction, sql, arguments, false).await {
                     Ok(rows) => {
