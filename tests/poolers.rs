@@ -127,6 +127,28 @@ async fn a_pooler_that_was_not_there_at_the_start_is_noticed_at_the_first_foreig
     assert_eq!(calls.sessions(), Sessions::Shared);
 }
 
+#[tokio::test]
+async fn what_was_prepared_before_a_pooler_was_noticed_is_forgotten() {
+    let database = TestDatabase::create().await;
+    let pooler = Pooler::start(&database, "transaction", "default_pool_size = 1").await;
+    let one = ["--database-pool-size", "1", "--database-max-overflow", "0"];
+    let calls = Database::new(&settings(&one), pooler.options(), Sessions::Own);
+    let call = || async {
+        let query = sqlx::query_scalar::<_, i32>("select $1::int").bind(1);
+        query.fetch_one(&calls).await.unwrap()
+    };
+    assert_eq!(call().await, 1);
+
+    let mut other = pooler.options().connect().await.unwrap();
+    other
+        .execute(sqlx::raw_sql("deallocate all"))
+        .await
+        .unwrap();
+
+    assert_eq!(call().await, 1);
+    assert_eq!(calls.sessions(), Sessions::Shared);
+}
+
 /// Its exit code and what it says.
 async fn binary(url: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fastpubsub"));

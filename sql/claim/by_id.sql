@@ -9,13 +9,13 @@
  *
  * In       p_limit: of all; places: what was chosen already
  * Out      places: in the order of handing out; hint: what the next claim goes on from; lost: whether the
- *          consumer of any let its lease run out; aged: whether the first ones are those of the oldest's turn
+ *          consumer of any let its lease run out
  * Locks    only what it returns; skips locked rows
  * Effects  those of take_due
  */
 create function pubsub.choose_by_id(
     p_claim pubsub.claim_terms, p_floor uuid, p_limit int,
-    inout hint pubsub.claim_hint, inout places tid[], inout lost boolean, out aged boolean
+    inout hint pubsub.claim_hint, inout places tid[], inout lost boolean
 )
 language plpgsql volatile
 as $$
@@ -63,7 +63,6 @@ begin
         choose_by_id.lost := lost or v_found.lost;
     end loop;
     if c_by_priority and places <> '{}' then
-        choose_by_id.aged := v_aged > 0;
         choose_by_id.hint.since_aged := greatest(0, least(9,
             hint.since_aged + cardinality(places) - 10 * v_aged));
     end if;
@@ -72,34 +71,3 @@ $$;
 
 comment on function pubsub.choose_by_id is
     'What a claim leases that goes by the order of ids, or by priorities.';
-
-/*
- * highest_first — what a claim of a subscription with priorities has chosen, the highest first, so that an
- * answer that has no room for all of it leaves out the lowest.
- *
- * In       p_aged: the oldest goes before them
- */
-create function pubsub.highest_first(p_claim pubsub.claim_terms, p_places tid[], p_aged boolean)
-returns tid[]
-language plpgsql stable
-as $$
-begin
-    return array(
-        select p.place
-        from unnest(p_places) with ordinality as p (place, position)
-        cross join lateral (
-            select x.message_id from pubsub_data.deliveries x where x.ctid = p.place limit 1
-        ) d
-        cross join lateral (
-            select x.priority
-            from pubsub_data.messages x
-            where x.topic_key = p_claim.topic_key and x.message_id = d.message_id
-            limit 1
-        ) m
-        order by p_aged and p.position = 1 desc, m.priority desc nulls last, d.message_id
-    );
-end
-$$;
-
-comment on function pubsub.highest_first is
-    'What a claim has chosen, higher priorities first.';

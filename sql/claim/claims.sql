@@ -186,20 +186,13 @@ begin
         if v_found.places = '{}' then
             return;
         end if;
-        if p_claim.mode = 'priorities' and p_max_bytes is not null then
-            v_kept := pubsub.leave_out(p_claim,
-                pubsub.highest_first(p_claim, v_found.places, v_found.aged), p_max_bytes, 1, v_head);
-            if v_kept.is_cut then
-                -- what is fresh and has no priority is read again
-                claim_thoroughly.hint.head := v_head;
-                if v_found.aged then
-                    claim_thoroughly.hint.since_aged := 0;
-                end if;
-            end if;
-        else
-            v_kept := pubsub.leave_out(p_claim, v_found.places, p_max_bytes, 1, null);
-        end if;
+        v_kept := pubsub.leave_out(p_claim, v_found.places, p_max_bytes, 1,
+            case p_claim.mode when 'priorities' then v_head end);
         claim_thoroughly.is_cut := v_kept.is_cut;
+        if is_cut and p_claim.mode = 'priorities' then
+            -- what is fresh and has no priority is read again: a wake-up would bring it before those that have
+            claim_thoroughly.hint.head := v_head;
+        end if;
         v_found := pubsub.lease_deliveries(
             p_claim, v_kept.places, v_found.lost, p_consumer_ids, p_batch_sizes, hint.head);
     end if;
@@ -255,8 +248,7 @@ begin
     if (p_claim.mode = 'plain' and hint.rewinds = p_claim.rewinds and hint.head <= p_claim.ahead
         and p_claim.micros >= greatest(hint.noted_at, hint.due_from) and hint.due_from >= 0
         and p_claim.micros < least(hint.due_recent_at, hint.due_all_at)
-        -- what was missed is looked for 20 ms later than where a claim would end with less
-        and p_claim.micros - 20000 < least(hint.near_at, hint.far_at)
+        and p_claim.micros - pubsub.look_back_grace() < least(hint.near_at, hint.far_at)
         and p_claim.micros + 60000000 >= greatest(hint.due_recent_at, hint.due_all_at,
             hint.near_at, hint.far_at)) is not true
     then

@@ -1,5 +1,7 @@
 /*
- * Consuming: what people and the server call. claims.sql leases; here the messages are added.
+ * Consuming: what people and the server call. claims.sql leases; here the messages are added. Neither of the
+ * two calls the other, and one message is looked up in a statement of its own: each level costs a claim of
+ * one some percent, and with its id a parameter only one partition is opened.
  */
 
 /*

@@ -6,12 +6,42 @@
  */
 
 /*
+ * highest_first — what a claim of a subscription with priorities has chosen, the highest first: an answer
+ * that has no room for all of it leaves out the lowest. The first of all stays: it may be the oldest's turn.
+ */
+create function pubsub.highest_first(p_claim pubsub.claim_terms, p_places tid[])
+returns tid[]
+language plpgsql stable
+as $$
+begin
+    return array(
+        select p.place
+        from unnest(p_places) with ordinality as p (place, position)
+        left join lateral (
+            select x.message_id from pubsub_data.deliveries x where x.ctid = p.place limit 1
+        ) d on true
+        left join lateral (
+            select x.priority
+            from pubsub_data.messages x
+            where x.topic_key = p_claim.topic_key and x.message_id = d.message_id
+            limit 1
+        ) m on true
+        order by p.position = 1 desc, m.priority desc nulls last, d.message_id
+    );
+end
+$$;
+
+comment on function pubsub.highest_first is
+    'What a claim has chosen, higher priorities first.';
+
+/*
  * leave_out — what of the chosen deliveries does not go into an answer of so many bytes is for the next
  * claim.
  *
  * In       p_places: locked, in the order of handing out; p_max_bytes: null: no bound; p_least: how many
  *          go in whatever their size, 0 or 1; p_head: what lies above it and has no lane is found again
- * Out      places: the first of them; bytes: of those, at most; is_cut: whether any were left out
+ * Out      places: the first of them, or, of priorities, the highest; bytes: of those, at most; is_cut:
+ *          whether any were left out
  * Effects  a wake-up, due now, for what was left out
  */
 create function pubsub.leave_out(
@@ -35,6 +65,9 @@ begin
     ) then
         -- at most 512 bytes each as they are stored
         return;
+    end if;
+    if p_claim.mode = 'priorities' then
+        p_places := pubsub.highest_first(p_claim, p_places);
     end if;
     leave_out.places := '{}';
     leave_out.bytes := 0;

@@ -102,6 +102,20 @@ $$;
 comment on function pubsub.take_missed is 'Lock what is ready in a range that was read already.';
 
 /*
+ * look_back_grace — by how many microseconds a claim that finds enough without it looks back later than one
+ * that would end with less: looking costs it more than the scan that look_back measures.
+ */
+create function pubsub.look_back_grace()
+returns bigint
+language sql immutable parallel safe
+begin atomic
+    select 20000::bigint;
+end;
+
+comment on function pubsub.look_back_grace is
+    'By how many microseconds claims that find enough look back later.';
+
+/*
  * look_back — lock stragglers: what is ready though the session has read past it, because its publisher
  * committed late or a claim of it was rolled back. Of the last second, and, in bites sized to about a
  * millisecond, of earlier times; each for no more than 5 % of the time.
@@ -120,8 +134,8 @@ language plpgsql volatile
 as $$
 declare
     c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-    -- claim_fresh looks back so many microseconds later
-    c_grace constant int := 20000;
+    -- who found as many as it wanted looks for more as if nobody waited
+    c_grace constant bigint := pubsub.look_back_grace();
     v_near_from constant uuid := pubsub.id_at(p_claim.now - interval '1 second');
     v_read_upto constant uuid := case when p_heads is null then hint.head else c_highest end;
     v_most constant int := cardinality(places) + p_limit;

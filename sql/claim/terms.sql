@@ -20,7 +20,6 @@ create type pubsub.claim_terms as (
     micros bigint,
     -- no head that lies above is believed or noted
     ahead uuid,
-    ack_deadline_seconds int,
     ack_deadline timestamptz,
     -- not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
     lease bigint
@@ -106,19 +105,16 @@ begin
         num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
         s.max_rate, num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer) > 0,
         v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
-        d.seconds, v_now + make_interval(secs => d.seconds),
+        v_now + make_interval(secs => coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
+            p_default_ack_deadline_seconds)),
         (random() * 9007199254740992)::bigint
     into v_claim
     from pubsub_data.subscriptions s
-    cross join lateral (
-        select coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
-            p_default_ack_deadline_seconds) as seconds
-    ) d
     where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
-    if (v_claim.ack_deadline_seconds between 1 and 43200) is not true then
+    if (v_claim.ack_deadline - v_now between '1 second' and '43200 seconds') is not true then
         perform pubsub.fail_validation('ack_deadline_seconds',
             'ack_deadline_seconds must be 1 to 43200');
     end if;

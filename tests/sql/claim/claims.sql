@@ -367,7 +367,7 @@ begin
     v_found := pubsub.claim_fresh(v_claim, '{c}', '{1}', 1, null, null, v_other);
     assert not v_found.is_done and v_found.message_ids is null, c_proves || ': of other rewinds';
     v_other := v_hint;
-    v_other.near_at := v_claim.micros - 20000;
+    v_other.near_at := v_claim.micros - pubsub.look_back_grace();
     assert not (pubsub.claim_fresh(v_claim, '{c}', '{1}', 1, null, null, v_other)).is_done,
         c_proves || ': it is time to look back';
     v_other := v_hint;

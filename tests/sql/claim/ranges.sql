@@ -111,7 +111,7 @@ begin
     v_found := pubsub.look_back(v_claim, v_ids[1], 1, null, v_hint, '{}');
     assert pg_temp.ids_at(v_found.places) = v_ids[:1], c_proves;
     -- less by what claim_fresh waits longer
-    assert (v_found.hint).near_at + 20000 > v_claim.micros
+    assert (v_found.hint).near_at + pubsub.look_back_grace() > v_claim.micros
         and (v_found.hint).near_at < v_claim.micros + 1000000, format('%s: %s', c_proves, v_found);
     v_found := pubsub.look_back(v_claim, v_ids[1], 9, null, v_hint, '{}');
     assert (v_found.hint).near_at > v_claim.micros, format('%s: all %s', c_proves, v_found);
