@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -103,15 +104,17 @@ async fn go_on_while_replayed(thousands: usize) {
     assert_eq!(counts(&mut server).await, (0, 0));
 
     let over = Arc::new(AtomicBool::new(false));
+    let count = Arc::new(AtomicUsize::new(0));
     let mut publisher = database.connect().await;
-    // a lock that it waits for would fail it
-    execute(&mut publisher, "set lock_timeout = '20ms'").await;
+    // a step that it waits for waits for it, below
+    execute(&mut publisher, "set lock_timeout = '5s'").await;
     let published = tokio::spawn({
-        let over = over.clone();
+        let (over, count) = (over.clone(), count.clone());
         async move {
             let mut ids = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 ids.extend(publish_count(&mut publisher, 1).await);
+                count.store(ids.len(), Ordering::Relaxed);
             }
             ids
         }
@@ -127,12 +130,24 @@ async fn go_on_while_replayed(thousands: usize) {
     ];
     let id = job(&mut server).await.id;
     let mut steps = 1;
-    while advance(&mut server, id).await {
+    loop {
+        let mut step = server.begin().await.unwrap();
+        let more = advance(&mut step, id).await;
+        if steps <= 5 {
+            // with a step uncommitted: one that may have begun before it, and one more
+            let wanted = count.load(Ordering::Relaxed) + 2;
+            while count.load(Ordering::Relaxed) < wanted && !published.is_finished() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        step.commit().await.unwrap();
+        if !more {
+            break;
+        }
         steps += 1;
     }
     over.store(true, Ordering::Relaxed);
     let published = published.await.unwrap();
-    assert!(!published.is_empty());
     wanted.extend(published);
     let mut got = Vec::new();
     for consumer in consumers {

@@ -5,6 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use fastpubsub::db::database::Database;
 use fastpubsub::db::pooler::Sessions;
@@ -50,7 +51,7 @@ const CARELESS: [&str; 5] = [
 ];
 
 /// The template, created once for each version of the schema, and for each mutation of it.
-async fn template(server: &PgConnectOptions) -> String {
+async fn template(server: &PgConnectOptions, admin: &mut PgConnection) -> String {
     let kind = if hostile::is_profile() {
         "hostile"
     } else {
@@ -63,51 +64,56 @@ async fn template(server: &PgConnectOptions) -> String {
         mutation.hash(&mut hasher);
         name += &format!("_{:x}", hasher.finish());
     }
-    let mut admin = server.connect().await.unwrap();
+    if exists(admin, &name).await {
+        return name;
+    }
     let mut lock = admin.begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock(1)")
         .execute(&mut *lock)
         .await
         .unwrap();
-    let exists: bool =
-        sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-            .bind(&name)
-            .fetch_one(&mut *lock)
-            .await
-            .unwrap();
-    if !exists {
-        for setting in CARELESS {
-            execute(server, setting).await;
-        }
-        if mutation.is_some() {
-            drop_mutated(server).await;
-        }
-        let building = format!("{name}_building");
-        execute(server, &format!("drop database if exists {building}")).await;
-        execute(server, &format!("create database {building}")).await;
-        let mut options = server.clone().database(&building);
-        if hostile::is_profile() {
-            hostile::prepare(&options).await;
-            options = options.username(hostile::OWNER);
-        }
-        let mut connection = options.connect().await.unwrap();
-        schema::migrate(&mut connection).await.unwrap();
-        if let Some(mutation) = mutation {
-            sqlx::raw_sql(AssertSqlSafe(mutation))
-                .execute(&mut connection)
-                .await
-                .unwrap();
-        }
-        connection.close().await.unwrap();
-        execute(
-            server,
-            &format!("alter database {building} rename to {name}"),
-        )
-        .await;
+    if !exists(&mut lock, &name).await {
+        build(server, &name, mutation).await;
     }
     lock.commit().await.unwrap();
-    admin.close().await.unwrap();
     name
+}
+
+async fn exists(connection: &mut PgConnection, database: &str) -> bool {
+    sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(database)
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+/// It has the template's name once it is complete.
+async fn build(server: &PgConnectOptions, name: &str, mutation: Option<String>) {
+    for setting in CARELESS {
+        execute(server, setting).await;
+    }
+    if mutation.is_some() {
+        drop_mutated(server).await;
+    }
+    let building = format!("{name}_building");
+    execute(server, &format!("drop database if exists {building}")).await;
+    execute(server, &format!("create database {building}")).await;
+    let mut options = server.clone().database(&building);
+    if hostile::is_profile() {
+        hostile::prepare(&options).await;
+        options = options.username(hostile::OWNER);
+    }
+    let mut connection = options.connect().await.unwrap();
+    schema::migrate(&mut connection).await.unwrap();
+    if let Some(mutation) = mutation {
+        sqlx::raw_sql(AssertSqlSafe(mutation))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    connection.close().await.unwrap();
+    let rename = format!("alter database {building} rename to {name}");
+    execute(server, &rename).await;
 }
 
 /// One mutation is tried after the other, so no more than one template is needed.
@@ -139,14 +145,13 @@ pub struct TestDatabase {
     options: PgConnectOptions,
     name: String,
     shared: bool,
+    pool: OnceLock<Database>,
 }
 
 impl TestDatabase {
     /// With our schema and nothing in it.
     pub async fn create() -> Self {
-        let server = server().await;
-        let template = template(&server).await;
-        let mut database = Self::clone_of(&server, &template).await;
+        let mut database = Self::create_on(&server().await).await;
         if hostile::is_profile() {
             // a database does not inherit those of its template
             hostile::set_defaults(&database.options).await;
@@ -157,38 +162,37 @@ impl TestDatabase {
 
     /// With our schema and nothing in it, on another Postgres than the shared one.
     pub async fn create_on(server: &PgConnectOptions) -> Self {
-        let template = template(server).await;
-        Self::clone_of(server, &template).await
-    }
-
-    async fn clone_of(server: &PgConnectOptions, template: &str) -> Self {
-        let mut connection = server.connect().await.unwrap();
-        let version: String = sqlx::query_scalar("show server_version_num")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        connection.close().await.unwrap();
+        let mut admin = server.connect().await.unwrap();
+        let template = template(server, &mut admin).await;
         // without fsync a third of the work; the only way before 15
-        let strategy = if version.as_str() < "150000" {
-            ""
-        } else {
-            "strategy file_copy"
+        let strategy = match admin.server_version_num() {
+            Some(150_000..) => "strategy file_copy",
+            _ => "",
         };
-        Self::create_as(server, &format!("template {template} {strategy}")).await
+        let how = format!("template {template} {strategy}");
+        Self::create_as(server, admin, &how).await
     }
 
     /// Without anything.
     pub async fn create_empty() -> Self {
-        Self::create_as(&server().await, "template template0").await
+        let server = server().await;
+        let admin = server.connect().await.unwrap();
+        Self::create_as(&server, admin, "template template0").await
     }
 
-    async fn create_as(server: &PgConnectOptions, how: &str) -> Self {
+    async fn create_as(server: &PgConnectOptions, mut admin: PgConnection, how: &str) -> Self {
         let name = format!("t_{}", Uuid::now_v7().simple());
-        execute(server, &format!("create database {name} {how}")).await;
+        let create = format!("create database {name} {how}");
+        sqlx::raw_sql(AssertSqlSafe(create))
+            .execute(&mut admin)
+            .await
+            .unwrap();
+        admin.close().await.unwrap();
         Self {
             options: server.clone().database(&name),
             name,
             shared: false,
+            pool: OnceLock::new(),
         }
     }
 
@@ -198,6 +202,7 @@ impl TestDatabase {
             options: self.options.clone(),
             name: self.name.clone(),
             shared: true,
+            pool: OnceLock::new(),
         }
     }
 
@@ -220,9 +225,10 @@ impl TestDatabase {
         format!("postgresql://{user}@localhost/{}?host={host}", self.name)
     }
 
-    /// A pool with the session settings of the service.
+    /// A pool with the session settings of the service, the same at each call.
     pub fn pool(&self) -> Database {
-        Database::new(&super::settings(&[]), self.options(), Sessions::Own)
+        let new = || Database::new(&super::settings(&[]), self.options(), Sessions::Own);
+        self.pool.get_or_init(new).clone()
     }
 
     /// One connection with the session settings of the service.

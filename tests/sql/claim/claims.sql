@@ -33,6 +33,7 @@ begin
 
     while v_found = '{}' and clock_timestamp() < v_until loop
         v_found := pg_temp.claim('same');
+        perform pg_sleep(0.01);
     end loop;
 
     assert v_found = v_ids, c_proves;
@@ -223,6 +224,7 @@ begin
 
         while cardinality(v_found) < 2 and clock_timestamp() < v_until loop
             v_found := v_found || pg_temp.claim('hints', 1);
+            perform pg_sleep(0.005);
         end loop;
 
         assert v_found = v_ids, c_proves || ': ' || v_hints;

@@ -42,6 +42,7 @@ begin
         v_got := pg_temp.claim(p_subscription);
         perform pubsub.ack_messages(p_subscription, v_got);
         v_found := v_found || v_got;
+        perform pg_sleep(0.005) where v_got = '{}';
     end loop;
     return array(select f from unnest(v_found) f order by f);
 end
@@ -208,6 +209,7 @@ begin
 
     while v_found < 4 and clock_timestamp() < v_until loop
         v_found := v_found + cardinality(pg_temp.claim('styles'));
+        perform pg_sleep(0.01);
     end loop;
 
     assert v_found = 4, c_proves;

@@ -16,20 +16,19 @@ declare
         '[{"anything-but": ["a", 2]}, {"anything-but": ["a", 1]}]',
         '[{"anything-but": ["a"]}, {"anything-but": [1]}]', '[{"anything-but": ["a"]}, "a"]',
         '[{"anything-but": ["abc"]}, {"prefix": "ab"}]']::jsonb[];
-    v_payload jsonb;
     v_list jsonb;
     v_filter jsonb;
 begin
     foreach v_list in array v_lists loop
-        foreach v_payload in array v_payloads loop
-            foreach v_filter in array array[
-                jsonb_build_object('f', v_list), jsonb_build_object('f', jsonb_build_object('g', v_list)),
-                jsonb_build_object('f', v_list, 'h', '[{"exists": false}]'::jsonb)
-            ] loop
-                assert (pubsub.match_objects(array[v_payload], v_filter))[1]
-                    = pubsub.matches_filter(v_payload, v_filter),
-                    format('%s: %s on %s', c_proves, v_filter, v_payload);
-            end loop;
+        foreach v_filter in array array[
+            jsonb_build_object('f', v_list), jsonb_build_object('f', jsonb_build_object('g', v_list)),
+            jsonb_build_object('f', v_list, 'h', '[{"exists": false}]'::jsonb)
+        ] loop
+            assert pubsub.match_objects(v_payloads, v_filter) = array(
+                select pubsub.matches_filter(p.payload, v_filter)
+                from unnest(v_payloads) with ordinality as p (payload, position)
+                order by p.position
+            ), format('%s: %s', c_proves, v_filter);
         end loop;
     end loop;
 end
@@ -37,12 +36,12 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a filter of 1000 values sees every element of an array of 30000';
+    c_proves constant text := 'a filter of 1000 values sees every element of an array of 10000';
     v_plain jsonb := (select jsonb_agg('v' || n) from generate_series(1, 1000) n);
-    v_texts jsonb := (select jsonb_agg('z' || n) from generate_series(1, 30000) n);
-    v_numbers jsonb := (select jsonb_agg(n) from generate_series(1001, 31000) n);
+    v_texts jsonb := (select jsonb_agg('z' || n) from generate_series(1, 10000) n);
+    v_numbers jsonb := (select jsonb_agg(n) from generate_series(1001, 11000) n);
     v_objects jsonb := (
-        select jsonb_agg(jsonb_build_object('b', 'z' || n % 7)) from generate_series(1, 30000) n);
+        select jsonb_agg(jsonb_build_object('b', 'z' || n % 7)) from generate_series(1, 10000) n);
     v_case record;
 begin
     for v_case in
@@ -60,9 +59,9 @@ begin
                 from generate_series(1, 250) n), v_numbers, '250.5'),
             (jsonb_build_array(jsonb_build_object('anything-but',
                 (select jsonb_agg('z' || n) from generate_series(1, 1000) n))),
-                (select jsonb_agg('z' || n % 1000 + 1) from generate_series(1, 30000) n), '"z"'),
+                (select jsonb_agg('z' || n % 1000 + 1) from generate_series(1, 10000) n), '"z"'),
             ((select jsonb_agg('{"anything-but": ["z"]}'::jsonb) from generate_series(1, 1000) n),
-                (select jsonb_agg('z'::text) from generate_series(1, 30000) n), 'null')
+                (select jsonb_agg('z'::text) from generate_series(1, 10000) n), 'null')
         ) c (list, misses, hit)
     loop
         assert not pubsub.matches_filter(jsonb_build_object('a', v_case.misses),
@@ -80,11 +79,11 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'a filter of 1000 fields sees every object of an array of 30000';
+    c_proves constant text := 'a filter of 1000 fields sees every object of an array of 10000';
     v_fields jsonb := (
         select jsonb_object_agg('f' || n, '[{"exists": false}]'::jsonb) from generate_series(2, 1000) n);
     v_objects jsonb := (
-        select jsonb_agg(jsonb_build_object('g' || n % 7, n)) from generate_series(1, 30000) n);
+        select jsonb_agg(jsonb_build_object('g' || n % 7, n)) from generate_series(1, 10000) n);
     v_filter jsonb := jsonb_build_object('a', v_fields || '{"f1": [1]}');
 begin
     assert not pubsub.matches_filter(jsonb_build_object('a', v_objects), v_filter), c_proves;
@@ -104,7 +103,7 @@ do $$
 declare
     c_proves constant text := 'publishing, replaying and redriving look at long messages by sets';
     v_payload jsonb := jsonb_build_object('a', (
-        select jsonb_agg('z' || n) from generate_series(1, 20000) n));
+        select jsonb_agg('z' || n) from generate_series(1, 5000) n));
     v_filter json := json_build_object('a', (select jsonb_agg('v' || n) from generate_series(1, 1000) n));
     v_ids uuid[];
 begin
