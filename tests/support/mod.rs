@@ -17,7 +17,7 @@ use fastpubsub::doors;
 use fastpubsub::doors::serve::{Limits, serve};
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use database::TestDatabase;
@@ -115,6 +115,14 @@ impl TestApp {
             token: None,
             shutdown,
         }
+    }
+
+    /// A connection on which little fits.
+    pub async fn narrow(&self) -> TcpStream {
+        let address = self.url.trim_start_matches("http://").parse().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(address).await.unwrap()
     }
 
     /// A pool on the database of the service.

@@ -1,6 +1,7 @@
 //! Answers are bounded in bytes: what does not fit is nobody's, and the next one's who asks.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::app_with;
 use crate::support::{TestApp, answer, ids};
@@ -159,8 +160,12 @@ async fn whoever_asks_for_much_is_told_to_come_back_while_others_have_all_bytes_
         .await
         .expect(204);
     // an answer that is begun, and not read
-    let unread = app.request("GET", "/subscriptions/s/dlq").send().await;
-    assert_eq!(unread.as_ref().unwrap().status(), 200);
+    let mut unread = app.narrow().await;
+    let request = b"GET /subscriptions/s/dlq HTTP/1.1\r\nHost: x\r\n\r\n";
+    unread.write_all(request).await.unwrap();
+    let mut status = [0; 12];
+    unread.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
 
     let message = format!("/messages/{}", published[0].as_str().unwrap());
     let mut asked = tokio::task::JoinSet::new();

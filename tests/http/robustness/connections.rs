@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::database::TestDatabase;
 use crate::support::{TestApp, answer};
@@ -23,17 +22,9 @@ async fn app(connections: usize, idle_ms: u64, stalled_ms: u64) -> TestApp {
     .await
 }
 
-/// A connection on which little fits.
-async fn narrow(app: &TestApp) -> TcpStream {
-    let address = app.url.trim_start_matches("http://").parse().unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(address).await.unwrap()
-}
-
 /// What a new connection of its own is answered.
 async fn status_of(app: &TestApp, path: &str) -> (u16, String) {
-    let mut stream = narrow(app).await;
+    let mut stream = app.narrow().await;
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
@@ -61,7 +52,7 @@ async fn clients_that_ask_and_never_read_are_given_up() {
     let app = app(10, 60_000, 500).await;
     let mut deaf = Vec::new();
     for _ in 0..10 {
-        let mut stream = narrow(&app).await;
+        let mut stream = app.narrow().await;
         stream.write_all(LARGE.repeat(20).as_bytes()).await.unwrap();
         deaf.push(stream);
     }
@@ -84,7 +75,7 @@ async fn clients_that_ask_nothing_are_given_up() {
         let app = app(3, 500, 60_000).await;
         let mut silent = Vec::new();
         for _ in 0..3 {
-            let mut stream = narrow(&app).await;
+            let mut stream = app.narrow().await;
             stream.write_all(beginning.as_bytes()).await.unwrap();
             silent.push(stream);
         }
@@ -100,7 +91,7 @@ async fn who_waits_for_messages_or_sends_them_slowly_is_not_given_up() {
     let app = app(100, 300, 300).await;
     app.topic_with_subscription("t", "s", json!({})).await;
     let pull = json!({"consumer_id": "c", "wait_seconds": 2});
-    let mut slow = narrow(&app).await;
+    let mut slow = app.narrow().await;
     let head = "POST /topics/t/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
     slow.write_all(head.as_bytes()).await.unwrap();
 
@@ -118,11 +109,11 @@ async fn beyond_the_limit_only_the_probes_are_answered_and_others_come_back_late
     let app = app(4, 60_000, 60_000).await;
     let mut idle = Vec::new();
     for _ in 0..4 {
-        idle.push(narrow(&app).await);
+        idle.push(app.narrow().await);
     }
     // more than are told so at a time
     for _ in 0..100 {
-        idle.push(narrow(&app).await);
+        idle.push(app.narrow().await);
     }
 
     for path in ["/liveness", "/readiness", "/metrics"] {
@@ -184,7 +175,7 @@ async fn http_2_clients_that_never_read_are_given_up() {
     let app = app(5, 60_000, 500).await;
     let mut deaf = Vec::new();
     for _ in 0..5 {
-        let mut stream = narrow(&app).await;
+        let mut stream = app.narrow().await;
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
         let path = b"/redoc/redoc.standalone.js";
         // GET, http and a path, of which the first two are in the static table
