@@ -89,13 +89,9 @@ with held as (
         order by s.subscription_id
         limit 1000
     ) s
-    left join lateral (
-        select d.message_id
-        from pubsub_data.deliveries d
-        where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
-        order by d.message_id
-        limit 1
-    ) oldest on true
+    cross join lateral (
+        select pubsub.oldest_unsettled(s.topic_key, s.subscription_key) as message_id
+    ) oldest
 ), facts (name, subject, value, advice) as (
     select 'oldest_snapshot_age_seconds', null::text,
         -- null where there are some, but none may be seen

@@ -116,6 +116,15 @@ as $$
             and d.message_id = p_message_id
             and d.lease is not null
         union all
+        select r.leased_at, 'delivered', 1, r.consumer_id, null, 1
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id >= pubsub.run_start(p_message_id)
+            and r.run_id <= p_message_id
+            and p_message_id = any(r.message_ids)
+            and r.lease is not null
+        union all
         select l.dead_at, 'dead_lettered', l.attempts, null, l.reason, 3
         from pubsub_data.dead_letters l
         where l.topic_key = p_topic_key
@@ -203,6 +212,15 @@ begin
                 where x.topic_key = s.topic_key
                     and x.subscription_key = s.subscription_key
                     and x.message_id = p_message_id
+                union all
+                select pubsub.delivery_state(coalesce(x.ack_deadline, '-infinity'), x.lease,
+                    (x.lease is not null)::int, null, s.max_delivery_attempts, v_now)
+                from pubsub_data.runs x
+                where x.topic_key = s.topic_key
+                    and x.subscription_key = s.subscription_key
+                    and x.run_id >= pubsub.run_start(p_message_id)
+                    and x.run_id <= p_message_id
+                    and p_message_id = any(x.message_ids)
                 limit 1
             ) d on true
             where s.topic_key = v_message.topic_key

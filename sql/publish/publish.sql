@@ -169,6 +169,11 @@ begin
         return;
     end if;
 
+    if cardinality(p_payloads) >= pubsub.least_run() then
+        select p.message_ids, p.subscription_keys, p.to_note
+        into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
+        from pubsub.publish_in_runs(p_topic_key, p_payloads, v_now, v_prefix) p;
+    else
     with fresh as materialized (
         select (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid as message_id,
             m.payload
@@ -202,6 +207,7 @@ begin
         exists (select from delivered d where d.lane is not null or d.expires_at is not null)
     into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
     from fresh f;
+    end if;
     -- looked at last, in passing: nothing is kept of a publish that is refused
     if cardinality(publish_to_topic.message_ids) <> cardinality(p_payloads) then
         perform pubsub.check_payloads(p_payloads);

@@ -33,6 +33,8 @@ declare
     v_places tid[];
     v_ids uuid[];
 begin
+    perform pubsub.break_up_range(
+        p_topic_key, p_subscription_key, p_after, p_upto, p_limit, true);
     select coalesce(array_agg(d.place), '{}'), array_agg(d.message_id order by d.message_id)
     into v_places, v_ids
     from (
@@ -84,6 +86,7 @@ declare
     v_dues timestamptz[];
     v_dead uuid[];
 begin
+    perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
     perform 1
     from unnest(p_message_ids) as i (id)
     cross join lateral (
@@ -238,6 +241,7 @@ begin
         cross join unnest(m.message_ids) as i (id)
         where m.snapshot_id = p_settled_in and m.part < 0
             and i.id > p_after and i.id <= redeliver_range.reached;
+        perform pubsub.single_out(p_topic_key, p_subscription_key, v_except);
         select coalesce(array_agg(d.place), '{}') into v_places
         from (select e.id from unnest(v_except) as e (id) order by e.id) e
         cross join lateral (

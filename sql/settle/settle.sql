@@ -22,12 +22,67 @@ comment on function pubsub.backoff_seconds is
     'Seconds to wait before the next delivery of a message that was delivered p_attempts times.';
 
 /*
+ * ack_runs — ack the runs with which ids begin, as they are, if all of each is named.
+ *
+ * In       p_per_consumer: as in ack_deliveries
+ * Out      how many of the ids are settled: the first of them
+ * Locks    the runs, in the order of the ids
+ */
+create function pubsub.ack_runs(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    p_per_consumer boolean
+)
+returns int
+language plpgsql volatile
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_acked int := 0;
+    v_run record;
+begin
+    while v_acked < cardinality(p_message_ids) loop
+        delete from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id = p_message_ids[v_acked + 1]
+            and r.lease is not null
+            and r.message_ids
+                = p_message_ids[v_acked + 1 : v_acked + cardinality(r.message_ids)]
+            and (p_leases is null
+                or p_leases[v_acked + 1 : v_acked + cardinality(r.message_ids)]
+                    = array_fill(r.lease, array[cardinality(r.message_ids)]))
+        returning r.message_ids, cardinality(r.message_ids) as messages, r.consumer_id,
+            r.ack_deadline, r.leased_at
+        into v_run;
+        exit when not found;
+        insert into pubsub_data.acked (
+            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
+        )
+        values (p_topic_key, p_subscription_key, v_now, v_run.leased_at, 1, v_run.consumer_id,
+            v_run.message_ids);
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
+        )
+        values (p_topic_key, p_subscription_key, pubsub.counter_time(v_run.ack_deadline),
+            case when p_per_consumer then v_run.consumer_id end, -v_run.messages, -v_run.messages,
+            v_run.messages);
+        v_acked := v_acked + v_run.messages;
+    end loop;
+    return v_acked;
+end
+$$;
+
+comment on function pubsub.ack_runs is
+    'Ack the runs with which ids begin; returns how many of the ids are settled.';
+
+/*
  * lock_leases — lock the deliveries that ids, and leases where given, name.
  *
  * Out      places: the ctid of each, certain from the next statement on, until this transaction ends;
  *          attempts and deadlines (visible_at) of each. Null when there is none
  * Errors   PS422 (leases) not one per id
- * Locks    the deliveries, in id order
+ * Locks    the runs that hold any of them, then the deliveries, each in id order
+ * Effects  breaks these runs up
  */
 create function pubsub.lock_leases(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
@@ -40,6 +95,7 @@ begin
     if cardinality(p_leases) <> cardinality(p_message_ids) then
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
     end if;
+    perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
     select array_agg(h.place), array_agg(h.attempts), array_agg(h.visible_at)
     into lock_leases.places, lock_leases.attempts, lock_leases.deadlines
     from (
@@ -145,6 +201,7 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_one record;
     v_held tid[];
+    v_acked int := 0;
 begin
     if p_message_ids = array[p_message_ids[1]]
         and (p_leases is null or p_leases = array[p_leases[1]])
@@ -158,6 +215,10 @@ begin
             and (p_leases[1] is null or d.lease = p_leases[1])
         returning d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane into v_one;
         if not found then
+            if pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids) then
+                return pubsub.ack_deliveries(p_topic_key, p_subscription_key, p_message_ids,
+                    p_leases, p_enable_ordering, p_per_consumer);
+            end if;
             return 0;
         end if;
         insert into pubsub_data.acked (
@@ -176,12 +237,23 @@ begin
         end if;
         return 1;
     end if;
+    if cardinality(p_leases) = cardinality(p_message_ids) or p_leases is null then
+        v_acked := pubsub.ack_runs(
+            p_topic_key, p_subscription_key, p_message_ids, p_leases, p_per_consumer);
+    end if;
+    if v_acked > 0 then
+        p_message_ids := p_message_ids[v_acked + 1 :];
+        p_leases := p_leases[v_acked + 1 :];
+        if p_message_ids = '{}' then
+            return v_acked;
+        end if;
+    end if;
     select l.places into v_held
     from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
     if v_held is null then
-        return 0;
+        return v_acked;
     end if;
-    return pubsub.ack_held(
+    return v_acked + pubsub.ack_held(
         p_topic_key, p_subscription_key, v_held, p_enable_ordering, p_per_consumer);
 end
 $$;

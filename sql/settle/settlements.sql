@@ -159,6 +159,7 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_subscription record;
     v_held record;
+    v_acked int := 0;
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
     select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
@@ -168,6 +169,23 @@ begin
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
 
+    if 'ack' = all(p_actions) then
+        v_acked := pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
+            p_message_ids, p_leases, v_subscription.per_consumer);
+    end if;
+    if v_acked > 0 then
+        return query
+            select n, 'acked', null::timestamptz from generate_series(1, v_acked) n;
+        if v_acked < cardinality(p_message_ids) then
+            return query
+                select s."position" + v_acked, s.status, s.ack_deadline
+                from pubsub.settle_messages(p_subscription_id, p_message_ids[v_acked + 1 :],
+                    p_leases[v_acked + 1 :], p_actions[v_acked + 1 :]) s;
+        end if;
+        return;
+    end if;
+    perform pubsub.single_out(
+        v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
     with held as materialized (
         select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
             case

@@ -1,0 +1,283 @@
+/*
+ * A run is one row that stands for the deliveries of many messages: those of one publish call, in one
+ * subscription, that nobody has treated differently yet. It is a promise of single deliveries: whoever wants
+ * to lease, settle or look at some of them alone breaks it up first. So only publishing, claims that want the
+ * whole of it, and acks of the whole of it know runs; everything else calls single_out or break_up_runs.
+ *
+ * The ids of a publish call that makes runs follow one another: they end in a multiple of 131072 and the
+ * numbers after it. A run never has messages of two hundreds of them. So the run of a message is the last one
+ * that begins between the begin of its hundred (run_start) and itself, if it is in one.
+ *
+ * Lock order: runs before deliveries, both in id order.
+ */
+
+/* least_run — fewer messages of a subscription than this become single deliveries. */
+create function pubsub.least_run()
+returns int
+language sql immutable parallel safe
+begin atomic
+    select 20;
+end;
+
+comment on function pubsub.least_run is 'The fewest messages of a run.';
+
+/*
+ * run_start — the lowest id of the hundred of a message.
+ */
+create function pubsub.run_start(p_message_id uuid)
+returns uuid
+language sql immutable parallel safe
+begin atomic
+    select (left(p_message_id::text, 31) || lpad(to_hex(n.low - n.low % 131072 % 100), 5, '0'))::uuid
+    from (select ('x' || right(p_message_id::text, 5))::bit(20)::int as low) n;
+end;
+
+comment on function pubsub.run_start is 'The lowest id with which a run of a message may begin.';
+
+/*
+ * break_up_runs — make single deliveries of runs.
+ *
+ * In       p_waits: for those that others hold; else they are left as they are
+ * Out      the messages of them
+ * Locks    the runs, in id order
+ * Effects  a wake-up at the ack deadline of those that are leased
+ */
+create function pubsub.break_up_runs(
+    p_topic_key bigint, p_subscription_key bigint, p_run_ids uuid[], p_waits boolean
+)
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_places tid[];
+    v_ids uuid[];
+begin
+    if p_waits then
+        v_places := array(
+            select r.ctid
+            from pubsub_data.runs r
+            where r.topic_key = p_topic_key
+                and r.subscription_key = p_subscription_key
+                and r.run_id = any(p_run_ids)
+            order by r.run_id
+            for update
+        );
+    else
+        v_places := array(
+            select r.ctid
+            from pubsub_data.runs r
+            where r.topic_key = p_topic_key
+                and r.subscription_key = p_subscription_key
+                and r.run_id = any(p_run_ids)
+            order by r.run_id
+            for update skip locked
+        );
+    end if;
+    if v_places = '{}' then
+        return '{}';
+    end if;
+    with broken as (
+        delete from pubsub_data.runs r
+        where r.ctid = any(v_places)
+        returning r.message_ids, r.is_large, r.lease, r.leased_at, r.ack_deadline, r.consumer_id
+    ), woken as (
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, b.ack_deadline, b.message_ids
+        from broken b
+        where b.lease is not null
+    ), single as (
+        insert into pubsub_data.deliveries (
+            topic_key, subscription_key, message_id, visible_at, attempts, lease, leased_at,
+            consumer_id, is_large
+        )
+        select p_topic_key, p_subscription_key, i.id, coalesce(b.ack_deadline, '-infinity'),
+            (b.lease is not null)::int, b.lease, b.leased_at, b.consumer_id, nullif(b.is_large, false)
+        from broken b
+        cross join unnest(b.message_ids) as i (id)
+        returning message_id
+    )
+    select array_agg(s.message_id) into v_ids from single s;
+    return v_ids;
+end
+$$;
+
+comment on function pubsub.break_up_runs is
+    'Make single deliveries of runs; returns the messages of them.';
+
+/*
+ * cut_run — make runs of parts of one that nobody holds, which the caller has locked.
+ *
+ * In       p_message_ids: of it; p_sizes: how many each part has, but for the last, which has the rest
+ * Out      the ids of the runs, but for that of the rest
+ */
+create function pubsub.cut_run(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_is_large boolean,
+    p_sizes int[]
+)
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_run_ids uuid[] := array[p_message_ids[1]];
+    v_from int := p_sizes[1] + 1;
+    v_upto int;
+    v_part int := 2;
+begin
+    update pubsub_data.runs r
+    set message_ids = p_message_ids[: p_sizes[1]]
+    where r.topic_key = p_topic_key
+        and r.subscription_key = p_subscription_key
+        and r.run_id = p_message_ids[1];
+    while v_from <= cardinality(p_message_ids) loop
+        v_upto := coalesce(v_from + p_sizes[v_part] - 1, cardinality(p_message_ids));
+        insert into pubsub_data.runs (topic_key, subscription_key, run_id, message_ids, is_large)
+        values (p_topic_key, p_subscription_key, p_message_ids[v_from],
+            p_message_ids[v_from : v_upto], p_is_large);
+        if v_part <= cardinality(p_sizes) then
+            v_run_ids := v_run_ids || p_message_ids[v_from];
+        end if;
+        v_from := v_upto + 1;
+        v_part := v_part + 1;
+    end loop;
+    return v_run_ids;
+end
+$$;
+
+comment on function pubsub.cut_run is 'Make runs of parts of one; returns their ids.';
+
+/*
+ * single_out — make sure that messages which have deliveries have single ones.
+ *
+ * Out      whether any was in a run
+ * Locks    the runs that hold them, in id order; waits for those that others hold
+ */
+create function pubsub.single_out(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[]
+)
+returns boolean
+language plpgsql volatile
+as $$
+declare
+    v_run_ids uuid[];
+begin
+    -- most have none
+    if not exists (
+        select from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id >= pubsub.run_start((
+                select i.id from unnest(p_message_ids) as i (id) order by i.id limit 1))
+            and r.run_id <= (
+                select i.id from unnest(p_message_ids) as i (id) order by i.id desc limit 1)
+    ) then
+        return false;
+    end if;
+    v_run_ids := array(
+        select r.run_id
+        from unnest(p_message_ids) as i (id)
+        cross join lateral (
+            select x.run_id
+            from pubsub_data.runs x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.run_id >= pubsub.run_start(i.id)
+                and x.run_id <= i.id
+            order by x.run_id desc
+            limit 1
+        ) r
+    );
+    return v_run_ids <> '{}'
+        and pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, true) <> '{}';
+end
+$$;
+
+comment on function pubsub.single_out is
+    'Make sure that messages which have deliveries have single ones; whether any was in a run.';
+
+/*
+ * break_up_range — make single deliveries of the first runs in a range of ids.
+ *
+ * In       above p_after, up to p_upto; p_limit: of so many messages at least, where there are so many;
+ *          p_waits: as in break_up_runs; p_ready: only those that nobody holds
+ * Locks    as break_up_runs
+ */
+create function pubsub.break_up_range(
+    p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int,
+    p_waits boolean, p_ready boolean default false
+)
+returns void
+language plpgsql volatile
+as $$
+declare
+    v_run_ids uuid[];
+begin
+    v_run_ids := array(
+        select r.run_id
+        from (
+            select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
+                - cardinality(x.message_ids) as before
+            from (
+                select y.run_id, y.message_ids
+                from pubsub_data.runs y
+                where y.topic_key = p_topic_key
+                    and y.subscription_key = p_subscription_key
+                    and y.run_id >= pubsub.run_start(p_after)
+                    and y.run_id <= p_upto
+                    and (not p_ready or y.lease is null)
+                order by y.run_id
+                limit p_limit / pubsub.least_run() + 1
+            ) x
+        ) r
+        where r.before < p_limit
+    );
+    if v_run_ids <> '{}' then
+        perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, p_waits);
+    end if;
+end
+$$;
+
+comment on function pubsub.break_up_range is
+    'Make single deliveries of the first runs in a range of message ids.';
+
+/*
+ * oldest_unsettled — the lowest message of a subscription that is not settled.
+ */
+create function pubsub.oldest_unsettled(p_topic_key bigint, p_subscription_key bigint)
+returns uuid
+language sql stable parallel safe
+begin atomic
+    select least((
+        select d.message_id
+        from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key and d.subscription_key = p_subscription_key
+        order by d.message_id
+        limit 1
+    ), (
+        select r.message_ids[1]
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key and r.subscription_key = p_subscription_key
+        order by r.run_id
+        limit 1
+    ));
+end;
+
+comment on function pubsub.oldest_unsettled is 'The lowest message of a subscription that is not settled.';
+
+/*
+ * is_in_run — whether a message is in a run of a subscription, and so not settled.
+ */
+create function pubsub.is_in_run(p_topic_key bigint, p_subscription_key bigint, p_message_id uuid)
+returns boolean
+language sql stable parallel safe
+begin atomic
+    select exists (
+        select from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id >= pubsub.run_start(p_message_id)
+            and r.run_id <= p_message_id
+            and p_message_id = any(r.message_ids)
+    );
+end;
+
+comment on function pubsub.is_in_run is 'Whether a message is in a run of a subscription.';

@@ -1,0 +1,75 @@
+/*
+ * publish_in_runs — store messages that are payloads alone, and deliver them in runs to the subscriptions that
+ * take messages in the order of ids and do not let them expire; to others one by one.
+ *
+ * In       p_prefix: the high digits of their ids
+ * Out      as publish_to_topic; to_note: whether deliveries are to be noted (note_deliveries)
+ */
+create function pubsub.publish_in_runs(
+    p_topic_key bigint, p_payloads jsonb[], p_now timestamptz, p_prefix text,
+    out message_ids uuid[], out subscription_keys bigint[], out to_note boolean
+)
+language plpgsql volatile
+as $$
+declare
+    -- of 131072 messages each
+    v_numbers constant bigint[] := array(
+        select nextval('pubsub_data.message_numbers')
+        from generate_series(0, (cardinality(p_payloads) - 1) / 131072)
+    );
+begin
+    with fresh as materialized (
+        select (p_prefix || to_hex(v_numbers[m.place / 131072 + 1] + m.place % 131072))::uuid
+                as message_id,
+            m.place / 131072 * 131072 + m.place % 131072 / 100 as part, m.payload, pg_column_size(m.payload) > 512 as is_large
+        from (
+            select u.payload, (u.position - 1)::int as place
+            from unnest(p_payloads) with ordinality as u (payload, position)
+            where u.payload is not null
+        ) m
+    ), stored as (
+        insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
+        select p_topic_key, f.message_id, f.payload, p_now
+        from fresh f
+    ), matched as materialized (
+        select s.subscription_key, array_agg(f.message_id order by f.message_id) as ids,
+            bool_or(f.is_large) as is_large,
+            not s.enable_ordering and s.fairness_key is null and s.message_ttl_seconds is null
+                and count(*) >= pubsub.least_run() as is_run,
+            p_now + make_interval(secs => s.message_ttl_seconds) as expires_at,
+            pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null) as lane
+        from pubsub_data.subscriptions s
+        join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
+            s.filter_values, s.attribute_filter_path)
+        where s.topic_key = p_topic_key
+        group by s.topic_key, s.subscription_key, f.part
+    ), ran as (
+        insert into pubsub_data.runs (topic_key, subscription_key, run_id, message_ids, is_large)
+        select p_topic_key, m.subscription_key, m.ids[1], m.ids, m.is_large
+        from matched m
+        where m.is_run
+    ), delivered as (
+        insert into pubsub_data.deliveries (
+            topic_key, subscription_key, message_id, expires_at, lane, is_large
+        )
+        select p_topic_key, m.subscription_key, i.id, m.expires_at, m.lane,
+            nullif(m.is_large, false)
+        from matched m
+        cross join unnest(m.ids) as i (id)
+        where not m.is_run
+    ), counted as (
+        insert into pubsub_data.counters (topic_key, subscription_key, backlog)
+        select p_topic_key, m.subscription_key, sum(cardinality(m.ids))
+        from matched m
+        group by m.subscription_key
+        returning subscription_key
+    )
+    select coalesce(array_agg(f.message_id), '{}'), array(select c.subscription_key from counted c),
+        exists (select from matched m where m.lane is not null or m.expires_at is not null)
+    into publish_in_runs.message_ids, publish_in_runs.subscription_keys, publish_in_runs.to_note
+    from fresh f;
+end
+$$;
+
+comment on function pubsub.publish_in_runs is
+    'Store messages that are payloads alone, and deliver them in runs where that can be.';
