@@ -32,7 +32,12 @@ create table pubsub_data.runs (
 -- uncompressed: compressing ids costs more than it saves
 alter table pubsub_data.runs alter column message_ids set storage external;
 
--- the runs that a claim leased whole
+-- how long runs are made: what consumers asked for at least, lately
+alter table pubsub_data.subscriptions add column run_size int not null default 100;
+alter table pubsub_data.subscriptions
+add column run_size_at timestamptz not null default '-infinity';
+
+-- the runs that a claim leased
 alter table pubsub_data.wakeups add column run_ids uuid[];
 alter table pubsub_data.wakeups alter column run_ids set storage external;
 

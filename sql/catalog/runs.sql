@@ -16,7 +16,7 @@ create function pubsub.least_run()
 returns int
 language sql immutable parallel safe
 begin atomic
-    select 20;
+    select 5;
 end;
 
 comment on function pubsub.least_run is 'The fewest messages of a run.';
@@ -103,47 +103,6 @@ $$;
 
 comment on function pubsub.break_up_runs is
     'Make single deliveries of runs; returns the messages of them.';
-
-/*
- * cut_run — make runs of parts of one that nobody holds, which the caller has locked.
- *
- * In       p_message_ids: of it; p_sizes: how many each part has, but for the last, which has the rest
- * Out      the ids of the runs, but for that of the rest
- */
-create function pubsub.cut_run(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_is_large boolean,
-    p_sizes int[]
-)
-returns uuid[]
-language plpgsql volatile
-as $$
-declare
-    v_run_ids uuid[] := array[p_message_ids[1]];
-    v_from int := p_sizes[1] + 1;
-    v_upto int;
-    v_part int := 2;
-begin
-    update pubsub_data.runs r
-    set message_ids = p_message_ids[: p_sizes[1]]
-    where r.topic_key = p_topic_key
-        and r.subscription_key = p_subscription_key
-        and r.run_id = p_message_ids[1];
-    while v_from <= cardinality(p_message_ids) loop
-        v_upto := coalesce(v_from + p_sizes[v_part] - 1, cardinality(p_message_ids));
-        insert into pubsub_data.runs (topic_key, subscription_key, run_id, message_ids, is_large)
-        values (p_topic_key, p_subscription_key, p_message_ids[v_from],
-            p_message_ids[v_from : v_upto], p_is_large);
-        if v_part <= cardinality(p_sizes) then
-            v_run_ids := v_run_ids || p_message_ids[v_from];
-        end if;
-        v_from := v_upto + 1;
-        v_part := v_part + 1;
-    end loop;
-    return v_run_ids;
-end
-$$;
-
-comment on function pubsub.cut_run is 'Make runs of parts of one; returns their ids.';
 
 /*
  * single_out — make sure that messages which have deliveries have single ones.

@@ -14,6 +14,7 @@
  */
 create function pubsub.choose_by_id(
     p_claim pubsub.claim_terms, p_floor uuid, p_limit int, p_max_bytes bigint,
+    p_consumer_ids text[],
     inout hint pubsub.claim_hint, inout chosen pubsub.chosen
 )
 language plpgsql volatile
@@ -38,7 +39,7 @@ begin
             v_aged := cardinality(chosen.places);
             v_quota := p_limit;
         end if;
-        v_wanted := v_quota - cardinality(chosen.places) - chosen.run_messages;
+        v_wanted := v_quota - cardinality(chosen.places) - cardinality(chosen.message_ids);
         continue when v_wanted <= 0;
         case v_step
             when 'due' then
@@ -59,7 +60,8 @@ begin
                 choose_by_id.chosen.places := chosen.places || v_found.places;
                 choose_by_id.chosen.lost := chosen.lost or v_found.lost;
             else
-                v_found := pubsub.take_fresh(p_claim, v_quota, p_max_bytes, hint.head, chosen);
+                v_found := pubsub.take_fresh(
+                    p_claim, v_quota, p_max_bytes, p_consumer_ids, hint.head, chosen);
                 choose_by_id.hint.head := v_found.head;
                 choose_by_id.chosen := v_found.chosen;
         end case;

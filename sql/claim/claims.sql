@@ -190,14 +190,15 @@ begin
         claim_thoroughly.is_cut := v_found.is_cut;
     else
         v_head := hint.head;
-        v_found := pubsub.choose_by_id(p_claim, v_floor, p_wanted, p_max_bytes, hint, v_chosen);
+        v_found := pubsub.choose_by_id(
+            p_claim, v_floor, p_wanted, p_max_bytes, p_consumer_ids, hint, v_chosen);
         v_chosen := v_found.chosen;
         claim_thoroughly.hint := v_found.hint;
         claim_thoroughly.hint.head := pubsub.credible_head(p_claim, hint.head, v_head);
         if v_chosen.places = '{}' and v_chosen.run_ids = '{}' then
             return;
         end if;
-        v_kept := pubsub.leave_out(p_claim, v_chosen.places, p_max_bytes - v_chosen.run_bytes,
+        v_kept := pubsub.leave_out(p_claim, v_chosen.places, p_max_bytes - v_chosen.bytes,
             (v_chosen.run_ids = '{}')::int, case p_claim.mode when 'priorities' then v_head end);
         v_chosen.places := v_kept.places;
         claim_thoroughly.is_cut := v_kept.is_cut;
@@ -312,17 +313,17 @@ begin
             return;
         end if;
     end if;
-    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, hint.head,
+    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, p_consumer_ids, hint.head,
         pubsub.nothing_chosen(p_batch_sizes));
     claim_fresh.chosen := v_found.chosen;
     claim_fresh.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
-    claim_fresh.is_done := cardinality(chosen.places) + chosen.run_messages = p_wanted
+    claim_fresh.is_done := cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted
         or p_claim.micros < least(hint.near_at, hint.far_at);
     if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
         return;
     end if;
     if chosen.large or 4000::bigint * p_wanted > p_max_bytes then
-        v_found := pubsub.leave_out(p_claim, chosen.places, p_max_bytes - chosen.run_bytes,
+        v_found := pubsub.leave_out(p_claim, chosen.places, p_max_bytes - chosen.bytes,
             (chosen.run_ids = '{}')::int, null);
         claim_fresh.chosen.places := v_found.places;
         claim_fresh.is_cut := v_found.is_cut;
@@ -360,6 +361,7 @@ declare
     v_claim pubsub.claim_terms;
     v_sizes int[] := p_batch_sizes;
     v_wanted int := p_batch_sizes[1];
+    v_least int;
     v_setting text;
     v_hint pubsub.claim_hint;
     v_head uuid;
@@ -382,6 +384,15 @@ begin
         -- claims before it may have kept it waiting
         v_claim := pubsub.claim_terms_of(
             p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
+    end if;
+
+    v_least := case when cardinality(v_sizes) = 1 then v_wanted
+        else (select min(z.size) from unnest(v_sizes) as z (size)) end;
+    if v_least < v_claim.run_size
+        or v_claim.run_size < 100 and v_least > v_claim.run_size
+            and v_claim.run_size_at < v_claim.now - interval '1 minute'
+    then
+        perform pubsub.note_run_size(v_claim, v_least);
     end if;
 
     v_setting := pubsub.hint_name('claim', v_claim.subscription_key);

@@ -214,55 +214,12 @@ $$;
 comment on function pubsub.lease_deliveries is 'Lease what a claim has chosen to its consumers.';
 
 /*
- * lease_runs — lease runs to consumers as they are.
- *
- * In       p_run_ids: locked, not empty, each consumer's together; p_run_consumers: of each; p_head: as in note_leases
- * Out      as lease_deliveries
- * Effects  as those of lease_deliveries
- */
-create function pubsub.lease_runs(
-    p_claim pubsub.claim_terms, p_run_ids uuid[], p_run_consumers int[], p_consumer_ids text[],
-    p_head uuid,
-    out message_ids uuid[], out attempts int[], out consumers int[]
-)
-language plpgsql volatile
-as $$
-declare
-    v_ids uuid[];
-begin
-    for v_run in 1 .. cardinality(p_run_ids) loop
-        update pubsub_data.runs r
-        set lease = p_claim.lease, leased_at = p_claim.now, ack_deadline = p_claim.ack_deadline,
-            consumer_id = p_consumer_ids[p_run_consumers[v_run]]
-        where r.topic_key = p_claim.topic_key
-            and r.subscription_key = p_claim.subscription_key
-            and r.run_id = p_run_ids[v_run]
-        returning r.message_ids into v_ids;
-        lease_runs.message_ids := message_ids || v_ids;
-        lease_runs.consumers :=
-            consumers || array_fill(p_run_consumers[v_run], array[cardinality(v_ids)]);
-    end loop;
-    lease_runs.attempts := array_fill(1, array[cardinality(message_ids)]);
-    insert into pubsub_data.wakeups (
-        topic_key, subscription_key, due_at, message_ids, run_ids, head, rewinds
-    )
-    values (p_claim.topic_key, p_claim.subscription_key, p_claim.ack_deadline, '{}', p_run_ids,
-        p_head, p_claim.rewinds);
-    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
-    values (p_claim.topic_key, p_claim.subscription_key,
-        pubsub.counter_time(p_claim.ack_deadline), cardinality(message_ids));
-end
-$$;
-
-comment on function pubsub.lease_runs is 'Lease runs to consumers as they are.';
-
-/*
- * lease_chosen — lease what was chosen: single deliveries, dealt out in their order to whom has room left, and
- * runs.
+ * lease_chosen — lease the single deliveries that were chosen, dealt out in their order to who has room left, and
+ * note all leases.
  *
  * In       p_head: as in note_leases
  * Out      as lease_deliveries
- * Effects  as those of lease_deliveries
+ * Effects  those of lease_deliveries
  */
 create function pubsub.lease_chosen(
     p_claim pubsub.claim_terms, p_chosen pubsub.chosen, p_consumer_ids text[], p_head uuid,
@@ -273,33 +230,43 @@ as $$
 declare
     v_leased record;
 begin
-    if p_chosen.run_ids <> '{}' then
-        v_leased := pubsub.lease_runs(
-            p_claim, p_chosen.run_ids, p_chosen.run_consumers, p_consumer_ids, p_head);
-        lease_chosen.message_ids := v_leased.message_ids;
-        lease_chosen.attempts := v_leased.attempts;
-        lease_chosen.consumers := v_leased.consumers;
-        if p_chosen.places = '{}' then
-            return;
-        end if;
-    end if;
-    v_leased := pubsub.lease_deliveries(
-        p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, p_chosen.sizes, p_head);
-    if message_ids is null then
+    if p_chosen.run_ids = '{}' then
+        v_leased := pubsub.lease_deliveries(
+            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, p_chosen.sizes, p_head);
         lease_chosen.message_ids := v_leased.message_ids;
         lease_chosen.attempts := v_leased.attempts;
         lease_chosen.consumers := v_leased.consumers;
         return;
     end if;
-    select array_agg(o.message_id), array_agg(o.attempts), array_agg(o.consumer)
-    into lease_chosen.message_ids, lease_chosen.attempts, lease_chosen.consumers
-    from (
-        select l.message_id, l.attempts, l.consumer
-        from unnest(message_ids || v_leased.message_ids, attempts || v_leased.attempts,
-                consumers || v_leased.consumers) as l (message_id, attempts, consumer)
-        order by l.consumer, l.message_id
-    ) o;
+    insert into pubsub_data.wakeups (
+        topic_key, subscription_key, due_at, message_ids, run_ids, head, rewinds
+    )
+    values (p_claim.topic_key, p_claim.subscription_key, p_claim.ack_deadline, '{}',
+        p_chosen.run_ids, p_head, p_claim.rewinds);
+    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+    values (p_claim.topic_key, p_claim.subscription_key,
+        pubsub.counter_time(p_claim.ack_deadline), cardinality(p_chosen.message_ids));
+    lease_chosen.message_ids := p_chosen.message_ids;
+    lease_chosen.attempts := array_fill(1, array[cardinality(message_ids)]);
+    lease_chosen.consumers := p_chosen.consumers;
+    if p_chosen.places <> '{}' then
+        v_leased := pubsub.lease_deliveries(
+            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, p_chosen.sizes, p_head);
+        lease_chosen.message_ids := message_ids || v_leased.message_ids;
+        lease_chosen.attempts := attempts || v_leased.attempts;
+        lease_chosen.consumers := consumers || v_leased.consumers;
+    end if;
+    if p_chosen.places <> '{}' or cardinality(p_consumer_ids) > 1 then
+        select array_agg(o.message_id), array_agg(o.attempts), array_agg(o.consumer)
+        into lease_chosen.message_ids, lease_chosen.attempts, lease_chosen.consumers
+        from (
+            select l.message_id, l.attempts, l.consumer
+            from unnest(message_ids, attempts, consumers) as l (message_id, attempts, consumer)
+            order by l.consumer, l.message_id
+        ) o;
+    end if;
 end
 $$;
 
-comment on function pubsub.lease_chosen is 'Lease what a claim has chosen: single deliveries and runs.';
+comment on function pubsub.lease_chosen is
+    'Lease the single deliveries that were chosen, and note all leases.';

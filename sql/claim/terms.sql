@@ -16,6 +16,9 @@ create type pubsub.claim_terms as (
     is_limited boolean,
     max_rate int,
     by_consumer boolean,
+    -- how long its runs are made, and since when
+    run_size int,
+    run_size_at timestamptz,
     now timestamptz,
     micros bigint,
     -- no head that lies above is believed or noted
@@ -104,7 +107,7 @@ begin
         s.max_delivery_attempts, s.rewinds, s.rewound_to,
         num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
         s.max_rate, num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer) > 0,
-        v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
+        s.run_size, s.run_size_at, v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
         v_now + make_interval(secs => coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
             p_default_ack_deadline_seconds)),
         (random() * 9007199254740992)::bigint

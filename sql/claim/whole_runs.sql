@@ -1,19 +1,22 @@
 /*
  * Runs (catalog/runs.sql) in claims: who wants all of a run gets it as it is, one row; who wants a part of it,
- * a part that is a run of its own; who wants a few messages, single ones, of which the run is made then.
+ * a part that is a run of its own; who wants a few messages, single ones, which the run is broken up into.
+ *
+ * Publishing makes runs as long as what consumers asked for at least, lately. So most are wanted as they are,
+ * and what a claim locks but does not lease is rare: others would not get it before that claim commits.
  */
 
 /* chosen — what a claim has chosen so far; all of it is locked. No field is ever null. */
 create type pubsub.chosen as (
     -- single deliveries, in the order of handing out
     places tid[],
-    -- runs, and who gets them: 1 is the first consumer
+    -- runs, which are leased already; of one position: their messages, and who gets them (1 is the first
+    -- consumer); the bytes of these at most
     run_ids uuid[],
-    run_consumers int[],
-    -- of all runs; the bytes at most
-    run_messages int,
-    run_bytes bigint,
-    -- how many more each consumer may get, single ones left aside
+    message_ids uuid[],
+    consumers int[],
+    bytes bigint,
+    -- how many more each consumer may get
     sizes int[],
     -- whether the consumer of any may have let its lease run out; whether the message of any single one may
     -- be large
@@ -28,13 +31,38 @@ create function pubsub.nothing_chosen(p_batch_sizes int[])
 returns pubsub.chosen
 language sql immutable parallel safe
 begin atomic
-    select row('{}', '{}', '{}', 0, 0, p_batch_sizes, false, false)::pubsub.chosen;
+    select row('{}', '{}', '{}', '{}', 0, p_batch_sizes, false, false)::pubsub.chosen;
 end;
 
 comment on function pubsub.nothing_chosen is 'What a claim begins with.';
 
 /*
- * run_bytes_of — how many bytes the messages of a run may have in an answer.
+ * note_run_size — let publishing make runs of another length. It gets shorter at once, and longer once a minute
+ * at most, so that several consumers, who want different numbers, do not write it again and again.
+ *
+ * In       p_size: what the claim wants at least for one consumer
+ * Locks    the subscription, if nobody else does
+ */
+create function pubsub.note_run_size(p_claim pubsub.claim_terms, p_size int)
+returns void
+language sql volatile
+as $$
+    update pubsub_data.subscriptions s
+    set run_size = least(p_size, 100), run_size_at = p_claim.now
+    where s.ctid = (
+        select x.ctid
+        from pubsub_data.subscriptions x
+        where x.topic_key = p_claim.topic_key
+            and x.subscription_key = p_claim.subscription_key
+            and (x.run_size > p_size or x.run_size_at < p_claim.now - interval '1 minute')
+        for no key update skip locked
+    )
+$$;
+
+comment on function pubsub.note_run_size is 'Let publishing make runs of another length.';
+
+/*
+ * run_bytes_of — how many bytes messages of a run may have in an answer.
  */
 create function pubsub.run_bytes_of(p_topic_key bigint, p_message_ids uuid[], p_is_large boolean)
 returns bigint
@@ -59,144 +87,259 @@ end
 $$;
 
 comment on function pubsub.run_bytes_of is
-    'How many bytes the messages of a run may have in an answer.';
+    'How many bytes messages of a run may have in an answer.';
 
 /*
- * take_fresh — lock what is ready above head, in the order of ids: single deliveries, and runs.
+ * parts_of_run — to whom messages that follow one another go: to consumers who have room, in their order.
+ *
+ * Out      of one position: consumers, and how many each gets
+ */
+create function pubsub.parts_of_run(
+    p_room int[], p_messages int, out consumers int[], out sizes int[]
+)
+language plpgsql immutable
+as $$
+begin
+    if cardinality(p_room) = 1 then
+        parts_of_run.consumers := '{1}';
+        parts_of_run.sizes := array[p_messages];
+        return;
+    end if;
+    select array_agg(p.consumer), array_agg(p.size) into parts_of_run.consumers, parts_of_run.sizes
+    from (
+        select s.consumer, least(s.size,
+            p_messages - sum(s.size) over (order by s.consumer) + s.size)::int as size
+        from unnest(p_room) with ordinality as s (size, consumer)
+        where s.size > 0
+    ) p
+    where p.size > 0;
+end
+$$;
+
+comment on function pubsub.parts_of_run is 'To whom messages that follow one another go.';
+
+/*
+ * lease_run — lease the first messages of a run, which is locked; the rest of it is a run of its own then.
+ *
+ * In       p_message_ids: of all of it; p_consumers, p_sizes: of parts_of_run
+ * Out      the runs that are leased now
+ */
+create function pubsub.lease_run(
+    p_claim pubsub.claim_terms, p_message_ids uuid[], p_is_large boolean, p_consumer_ids text[],
+    p_consumers int[], p_sizes int[]
+)
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_run_ids uuid[] := array[p_message_ids[1]];
+    v_upto int := p_sizes[1];
+begin
+    update pubsub_data.runs r
+    set message_ids = p_message_ids[: v_upto], lease = p_claim.lease, leased_at = p_claim.now,
+        ack_deadline = p_claim.ack_deadline, consumer_id = p_consumer_ids[p_consumers[1]]
+    where r.topic_key = p_claim.topic_key
+        and r.subscription_key = p_claim.subscription_key
+        and r.run_id = p_message_ids[1];
+    for v_part in 2 .. cardinality(p_sizes) loop
+        insert into pubsub_data.runs (
+            topic_key, subscription_key, run_id, message_ids, is_large, lease, leased_at,
+            ack_deadline, consumer_id
+        )
+        values (p_claim.topic_key, p_claim.subscription_key, p_message_ids[v_upto + 1],
+            p_message_ids[v_upto + 1 : v_upto + p_sizes[v_part]], p_is_large, p_claim.lease,
+            p_claim.now, p_claim.ack_deadline, p_consumer_ids[p_consumers[v_part]]);
+        v_run_ids := v_run_ids || p_message_ids[v_upto + 1];
+        v_upto := v_upto + p_sizes[v_part];
+    end loop;
+    if v_upto < cardinality(p_message_ids) then
+        insert into pubsub_data.runs (topic_key, subscription_key, run_id, message_ids, is_large)
+        values (p_claim.topic_key, p_claim.subscription_key, p_message_ids[v_upto + 1],
+            p_message_ids[v_upto + 1 :], p_is_large);
+    end if;
+    return v_run_ids;
+end
+$$;
+
+comment on function pubsub.lease_run is 'Lease the first messages of a run.';
+
+/*
+ * lease_runs — lease what is wanted of runs that are ready.
+ *
+ * In       p_run_ids: of them, in order; p_wanted: how many messages; p_max_bytes: of the answer, or null
+ * Out      chosen: with more; head: how far it has read; is_broken: whether one was broken up, and so is to be
+ *          read once more
+ * Locks    the runs; skips those that others hold
+ */
+create function pubsub.lease_runs(
+    p_claim pubsub.claim_terms, p_run_ids uuid[], p_wanted int, p_max_bytes bigint,
+    p_consumer_ids text[],
+    inout head uuid, inout chosen pubsub.chosen, out is_broken boolean
+)
+language plpgsql volatile
+as $$
+declare
+    -- fewer of a run are not worth a row of their own
+    c_least constant int := 5;
+    c_whole constant boolean := p_claim.mode = 'plain' and not p_claim.is_limited;
+    v_left int := p_wanted;
+    v_run record;
+    v_taken int;
+    v_consumers int[];
+    v_sizes int[];
+    v_bytes bigint;
+begin
+    lease_runs.is_broken := false;
+    for v_run in
+        select r.run_id, r.message_ids, r.is_large
+        from pubsub_data.runs r
+        where r.topic_key = p_claim.topic_key
+            and r.subscription_key = p_claim.subscription_key
+            and r.run_id = any(p_run_ids)
+            and r.lease is null
+        order by r.run_id
+        for update skip locked
+    loop
+        v_taken := least(v_left, cardinality(v_run.message_ids));
+        exit when v_taken = 0;
+        v_sizes := null;
+        if c_whole and v_taken >= c_least then
+            select p.consumers, p.sizes into v_consumers, v_sizes
+            from pubsub.parts_of_run(chosen.sizes, v_taken) p;
+            v_bytes := pubsub.run_bytes_of(p_claim.topic_key, v_run.message_ids[: v_taken],
+                v_run.is_large and p_max_bytes is not null);
+        end if;
+        if (c_least <= all(v_sizes)) is not true or chosen.bytes + v_bytes > p_max_bytes then
+            perform pubsub.break_up_runs(
+                p_claim.topic_key, p_claim.subscription_key, array[v_run.run_id], false);
+            lease_runs.is_broken := true;
+            return;
+        end if;
+        lease_runs.chosen.run_ids := chosen.run_ids || pubsub.lease_run(
+            p_claim, v_run.message_ids, v_run.is_large, p_consumer_ids, v_consumers,
+            v_sizes);
+        lease_runs.chosen.message_ids := chosen.message_ids || v_run.message_ids[: v_taken];
+        for v_part in 1 .. cardinality(v_sizes) loop
+            lease_runs.chosen.consumers := chosen.consumers
+                || array_fill(v_consumers[v_part], v_sizes[v_part : v_part]);
+            lease_runs.chosen.sizes[v_consumers[v_part]] :=
+                chosen.sizes[v_consumers[v_part]] - v_sizes[v_part];
+        end loop;
+        lease_runs.chosen.bytes := chosen.bytes + v_bytes;
+        lease_runs.head := v_run.message_ids[v_taken];
+        v_left := v_left - v_taken;
+        if v_left = 0 then
+            return;
+        end if;
+    end loop;
+    -- those that others hold are passed
+    lease_runs.head := greatest(head, p_run_ids[cardinality(p_run_ids)]);
+end
+$$;
+
+comment on function pubsub.lease_runs is 'Lease what is wanted of runs that are ready.';
+
+/*
+ * take_fresh — lock what is ready above head, in the order of ids: single deliveries, and runs, which it leases.
  *
  * In       p_wanted: with what was chosen; p_max_bytes: of the answer, or null
  * Out      chosen: with more; head: how far it has read
  * Locks    only what it chooses; skips locked rows
  */
 create function pubsub.take_fresh(
-    p_claim pubsub.claim_terms, p_wanted int, p_max_bytes bigint,
+    p_claim pubsub.claim_terms, p_wanted int, p_max_bytes bigint, p_consumer_ids text[],
     inout head uuid, inout chosen pubsub.chosen
 )
 language plpgsql volatile
 as $$
 declare
     c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-    -- fewer of a run are not worth a row of their own
-    c_least constant int := 5;
-    c_whole constant boolean := p_claim.mode = 'plain' and not p_claim.is_limited;
-    v_left int := p_wanted - cardinality(chosen.places) - chosen.run_messages;
+    v_left int := p_wanted - cardinality(chosen.places) - cardinality(chosen.message_ids);
+    -- no single delivery up to it is ready
+    v_from uuid;
+    v_single uuid;
+    v_run_ids uuid[];
     v_next uuid;
     v_last uuid;
-    v_are_single boolean;
-    v_read_upto uuid;
     v_found record;
-    v_run record;
-    v_consumers int[];
-    v_sizes int[];
-    v_taken int;
-    v_bytes bigint;
 begin
     loop
         -- one statement: what is committed between two would be taken for read
-        select n.run_id,
-            case when n.run_id is null then (
-                select r.message_ids[cardinality(r.message_ids)]
-                from pubsub_data.runs r
-                where r.topic_key = p_claim.topic_key
-                    and r.subscription_key = p_claim.subscription_key
-                    and r.run_id > take_fresh.head
-                order by r.run_id desc
+        select s.message_id, r.run_ids, r.next,
+            case when r.next is null then (
+                select x.message_ids[cardinality(x.message_ids)]
+                from pubsub_data.runs x
+                where x.topic_key = p_claim.topic_key
+                    and x.subscription_key = p_claim.subscription_key
+                    and x.run_id > take_fresh.head
+                order by x.run_id desc
                 limit 1
-            ) end,
-            exists (
-                select from pubsub_data.deliveries d
-                where d.topic_key = p_claim.topic_key
-                    and d.subscription_key = p_claim.subscription_key
-                    and d.message_id > take_fresh.head
-                    and d.message_id <= coalesce(n.run_id, c_highest)
-            )
-        into v_next, v_last, v_are_single
+            ) end
+        into v_single, v_run_ids, v_next, v_last
         from (
             select (
-                select r.run_id
-                from pubsub_data.runs r
-                where r.topic_key = p_claim.topic_key
-                    and r.subscription_key = p_claim.subscription_key
-                    and r.run_id > take_fresh.head
-                    and r.lease is null
-                order by r.run_id
+                select d.message_id
+                from pubsub_data.deliveries d
+                where d.topic_key = p_claim.topic_key
+                    and d.subscription_key = p_claim.subscription_key
+                    and d.message_id > greatest(take_fresh.head, v_from)
+                order by d.message_id
                 limit 1
-            ) as run_id
-        ) n;
-        if v_are_single then
+            ) as message_id
+        ) s
+        cross join lateral (
+            select array_agg(w.run_id) filter (
+                    where w.before < v_left and (w.run_id < s.message_id) is not false) as run_ids,
+                (array_agg(w.run_id))[1] as next
+            from (
+                select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
+                    - cardinality(x.message_ids) as before
+                from (
+                    select y.run_id, y.message_ids
+                    from pubsub_data.runs y
+                    where y.topic_key = p_claim.topic_key
+                        and y.subscription_key = p_claim.subscription_key
+                        and y.run_id > take_fresh.head
+                        and y.lease is null
+                    order by y.run_id
+                    limit least(20, v_left / least(p_claim.run_size, v_left) + 1)
+                ) x
+            ) w
+        ) r;
+        if v_run_ids is not null then
+            v_found := pubsub.lease_runs(
+                p_claim, v_run_ids, v_left, p_max_bytes, p_consumer_ids, head, chosen);
+            take_fresh.head := v_found.head;
+            take_fresh.chosen := v_found.chosen;
+            if v_found.is_broken then
+                v_from := null;
+            end if;
+            v_left := p_wanted - cardinality(chosen.places) - cardinality(chosen.message_ids);
+            if v_left = 0 then
+                return;
+            end if;
+            continue;
+        end if;
+        if v_single is not null then
             v_found := pubsub.take_range(
-                p_claim, head, coalesce(v_next, c_highest), v_left, chosen.places);
+                p_claim, greatest(head, v_from), coalesce(v_next, c_highest), v_left,
+                chosen.places);
             if v_found.places is not null then
                 take_fresh.chosen.places := chosen.places || v_found.places;
                 take_fresh.chosen.lost := chosen.lost or v_found.lost;
                 take_fresh.chosen.large := chosen.large or v_found.large;
                 v_left := v_left - cardinality(v_found.places);
             end if;
-            v_read_upto := v_found.read_upto;
-        else
-            v_read_upto := null;
-        end if;
-        if v_next is null or v_left = 0 then
-            take_fresh.head := greatest(head, v_read_upto,
-                case when v_left > 0 then v_last end);
-            return;
-        end if;
-
-        select r.message_ids, r.is_large into v_run
-        from pubsub_data.runs r
-        where r.topic_key = p_claim.topic_key
-            and r.subscription_key = p_claim.subscription_key
-            and r.run_id = v_next
-            and r.lease is null
-        limit 1
-        for update skip locked;
-        if not found then
-            take_fresh.head := v_next;
-            continue;
-        end if;
-        v_taken := null;
-        if c_whole and least(v_left, cardinality(v_run.message_ids)) >= c_least then
-            v_taken := least(v_left, cardinality(v_run.message_ids));
-            v_consumers := '{1}';
-            v_sizes := array[v_taken];
-            if cardinality(chosen.sizes) > 1 then
-                -- to whom has room, one after the other
-                select array_agg(p.consumer), array_agg(p.size) into v_consumers, v_sizes
-                from (
-                    select s.consumer, least(s.size, v_taken
-                        - sum(s.size) over (order by s.consumer) + s.size)::int as size
-                    from unnest(chosen.sizes) with ordinality as s (size, consumer)
-                    where s.size > 0
-                ) p
-                where p.size > 0;
+            if v_next is null or v_left = 0 then
+                take_fresh.head := greatest(head, v_found.read_upto,
+                    case when v_left > 0 then v_last end);
+                return;
             end if;
-            v_bytes := pubsub.run_bytes_of(p_claim.topic_key, v_run.message_ids[: v_taken],
-                v_run.is_large and p_max_bytes is not null);
-        end if;
-        if v_taken is null or c_least > any(v_sizes) or chosen.run_bytes + v_bytes > p_max_bytes then
-            perform pubsub.break_up_runs(
-                p_claim.topic_key, p_claim.subscription_key, array[v_next], false);
+            v_from := v_next;
             continue;
         end if;
-        if cardinality(v_sizes) > 1 or v_taken < cardinality(v_run.message_ids) then
-            take_fresh.chosen.run_ids := chosen.run_ids || pubsub.cut_run(
-                p_claim.topic_key, p_claim.subscription_key, v_run.message_ids, v_run.is_large,
-                v_sizes);
-        else
-            take_fresh.chosen.run_ids := chosen.run_ids || v_next;
-        end if;
-        take_fresh.chosen.run_consumers := chosen.run_consumers || v_consumers;
-        for v_part in 1 .. cardinality(v_sizes) loop
-            take_fresh.chosen.sizes[v_consumers[v_part]] :=
-                chosen.sizes[v_consumers[v_part]] - v_sizes[v_part];
-        end loop;
-        take_fresh.chosen.run_messages := chosen.run_messages + v_taken;
-        take_fresh.chosen.run_bytes := chosen.run_bytes + v_bytes;
-        take_fresh.head := v_run.message_ids[v_taken];
-        v_left := v_left - v_taken;
-        if v_left = 0 then
-            return;
-        end if;
+        take_fresh.head := greatest(head, v_last);
+        return;
     end loop;
 end
 $$;

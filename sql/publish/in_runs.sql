@@ -21,7 +21,8 @@ begin
     with fresh as materialized (
         select (p_prefix || to_hex(v_numbers[m.place / 131072 + 1] + m.place % 131072))::uuid
                 as message_id,
-            m.place / 131072 * 131072 + m.place % 131072 / 100 as part, m.payload, pg_column_size(m.payload) > 512 as is_large
+            m.place / 131072 * 131072 + m.place % 131072 / 100 as hundred,
+            m.place % 131072 % 100 as place, m.payload, pg_column_size(m.payload) > 512 as is_large
         from (
             select u.payload, (u.position - 1)::int as place
             from unnest(p_payloads) with ordinality as u (payload, position)
@@ -42,7 +43,7 @@ begin
         join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
             s.filter_values, s.attribute_filter_path)
         where s.topic_key = p_topic_key
-        group by s.topic_key, s.subscription_key, f.part
+        group by s.topic_key, s.subscription_key, f.hundred, f.place / s.run_size
     ), ran as (
         insert into pubsub_data.runs (topic_key, subscription_key, run_id, message_ids, is_large)
         select p_topic_key, m.subscription_key, m.ids[1], m.ids, m.is_large

@@ -22,6 +22,36 @@ comment on function pubsub.backoff_seconds is
     'Seconds to wait before the next delivery of a message that was delivered p_attempts times.';
 
 /*
+ * note_acked — what is noted of acks of runs that one claim has leased for one consumer.
+ *
+ * In       p_run: one of them
+ */
+create function pubsub.note_acked(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_run pubsub_data.runs,
+    p_per_consumer boolean
+)
+returns void
+language plpgsql volatile
+as $$
+declare
+    v_messages constant int := cardinality(p_message_ids);
+begin
+    insert into pubsub_data.acked (
+        topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
+    )
+    values (p_topic_key, p_subscription_key, clock_timestamp(), p_run.leased_at, 1,
+        p_run.consumer_id, p_message_ids);
+    insert into pubsub_data.counters (
+        topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
+    )
+    values (p_topic_key, p_subscription_key, pubsub.counter_time(p_run.ack_deadline),
+        case when p_per_consumer then p_run.consumer_id end, -v_messages, -v_messages, v_messages);
+end
+$$;
+
+comment on function pubsub.note_acked is 'Note acks of runs.';
+
+/*
  * ack_runs — ack the runs with which ids begin, as they are, if all of each is named.
  *
  * In       p_per_consumer: as in ack_deliveries
@@ -36,9 +66,11 @@ returns int
 language plpgsql volatile
 as $$
 declare
-    v_now constant timestamptz := clock_timestamp();
     v_acked int := 0;
-    v_run record;
+    v_run pubsub_data.runs;
+    -- what belongs to one claim and consumer is noted in one row
+    v_noted int := 0;
+    v_last pubsub_data.runs;
 begin
     while v_acked < cardinality(p_message_ids) loop
         delete from pubsub_data.runs r
@@ -51,23 +83,22 @@ begin
             and (p_leases is null
                 or p_leases[v_acked + 1 : v_acked + cardinality(r.message_ids)]
                     = array_fill(r.lease, array[cardinality(r.message_ids)]))
-        returning r.message_ids, cardinality(r.message_ids) as messages, r.consumer_id,
-            r.ack_deadline, r.leased_at
-        into v_run;
+        returning r.* into v_run;
         exit when not found;
-        insert into pubsub_data.acked (
-            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
-        )
-        values (p_topic_key, p_subscription_key, v_now, v_run.leased_at, 1, v_run.consumer_id,
-            v_run.message_ids);
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
-        )
-        values (p_topic_key, p_subscription_key, pubsub.counter_time(v_run.ack_deadline),
-            case when p_per_consumer then v_run.consumer_id end, -v_run.messages, -v_run.messages,
-            v_run.messages);
-        v_acked := v_acked + v_run.messages;
+        if v_acked > v_noted and (v_run.lease <> v_last.lease
+            or v_run.consumer_id <> v_last.consumer_id)
+        then
+            perform pubsub.note_acked(p_topic_key, p_subscription_key,
+                p_message_ids[v_noted + 1 : v_acked], v_last, p_per_consumer);
+            v_noted := v_acked;
+        end if;
+        v_last := v_run;
+        v_acked := v_acked + cardinality(v_run.message_ids);
     end loop;
+    if v_acked > v_noted then
+        perform pubsub.note_acked(p_topic_key, p_subscription_key,
+            p_message_ids[v_noted + 1 : v_acked], v_last, p_per_consumer);
+    end if;
     return v_acked;
 end
 $$;
