@@ -32,8 +32,8 @@ create table pubsub_data.runs (
 -- uncompressed: compressing ids costs more than it saves
 alter table pubsub_data.runs alter column message_ids set storage external;
 
--- how long runs are made: what consumers asked for at least, lately
-alter table pubsub_data.subscriptions add column run_size int not null default 100;
+-- how long runs are made: what consumers asked for at least, lately; 1: no runs
+alter table pubsub_data.subscriptions add column run_size int not null default 1;
 alter table pubsub_data.subscriptions
 add column run_size_at timestamptz not null default '-infinity';
 

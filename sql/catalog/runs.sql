@@ -28,8 +28,10 @@ create function pubsub.run_start(p_message_id uuid)
 returns uuid
 language sql immutable parallel safe
 begin atomic
-    select (left(p_message_id::text, 31) || lpad(to_hex(n.low - n.low % 131072 % 100), 5, '0'))::uuid
-    from (select ('x' || right(p_message_id::text, 5))::bit(20)::int as low) n;
+    -- without a from clause, which would keep Postgres from inlining it
+    select (left(p_message_id::text, 31) || lpad(to_hex(
+        ('x' || right(p_message_id::text, 5))::bit(20)::int
+            - ('x' || right(p_message_id::text, 5))::bit(20)::int % 131072 % 100), 5, '0'))::uuid;
 end;
 
 comment on function pubsub.run_start is 'The lowest id with which a run of a message may begin.';
@@ -117,36 +119,42 @@ returns boolean
 language plpgsql volatile
 as $$
 declare
+    v_sorted constant uuid[] := array(select i.id from unnest(p_message_ids) as i (id) order by i.id);
     v_run_ids uuid[];
+    v_was_any boolean := false;
 begin
     -- most have none
     if not exists (
         select from pubsub_data.runs r
         where r.topic_key = p_topic_key
             and r.subscription_key = p_subscription_key
-            and r.run_id >= pubsub.run_start((
-                select i.id from unnest(p_message_ids) as i (id) order by i.id limit 1))
-            and r.run_id <= (
-                select i.id from unnest(p_message_ids) as i (id) order by i.id desc limit 1)
+            and r.run_id >= pubsub.run_start(v_sorted[1])
+            and r.run_id <= v_sorted[cardinality(v_sorted)]
     ) then
         return false;
     end if;
-    v_run_ids := array(
-        select r.run_id
-        from unnest(p_message_ids) as i (id)
-        cross join lateral (
-            select x.run_id
-            from pubsub_data.runs x
-            where x.topic_key = p_topic_key
-                and x.subscription_key = p_subscription_key
-                and x.run_id >= pubsub.run_start(i.id)
-                and x.run_id <= i.id
-            order by x.run_id desc
-            limit 1
-        ) r
-    );
-    return v_run_ids <> '{}'
-        and pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, true) <> '{}';
+    loop
+        v_run_ids := array(
+            select distinct r.run_id
+            from unnest(p_message_ids) as i (id)
+            cross join lateral (
+                select x.run_id
+                from pubsub_data.runs x
+                where x.topic_key = p_topic_key
+                    and x.subscription_key = p_subscription_key
+                    and x.run_id >= pubsub.run_start(i.id)
+                    and x.run_id <= i.id
+                    and i.id = any(x.message_ids)
+                limit 1
+            ) r
+        );
+        if v_run_ids = '{}' then
+            return v_was_any;
+        end if;
+        -- again: whoever held one may have left a part of it as a run of its own
+        v_was_any := true;
+        perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, true);
+    end loop;
 end
 $$;
 
@@ -168,30 +176,35 @@ returns void
 language plpgsql volatile
 as $$
 declare
+    v_left int := p_limit;
     v_run_ids uuid[];
 begin
-    v_run_ids := array(
-        select r.run_id
-        from (
-            select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
-                - cardinality(x.message_ids) as before
+    loop
+        v_run_ids := array(
+            select r.run_id
             from (
-                select y.run_id, y.message_ids
-                from pubsub_data.runs y
-                where y.topic_key = p_topic_key
-                    and y.subscription_key = p_subscription_key
-                    and y.run_id >= pubsub.run_start(p_after)
-                    and y.run_id <= p_upto
-                    and (not p_ready or y.lease is null)
-                order by y.run_id
-                limit p_limit / pubsub.least_run() + 1
-            ) x
-        ) r
-        where r.before < p_limit
-    );
-    if v_run_ids <> '{}' then
-        perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, p_waits);
-    end if;
+                select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
+                    - cardinality(x.message_ids) as before
+                from (
+                    select y.run_id, y.message_ids
+                    from pubsub_data.runs y
+                    where y.topic_key = p_topic_key
+                        and y.subscription_key = p_subscription_key
+                        and y.run_id >= pubsub.run_start(p_after)
+                        and y.run_id <= p_upto
+                        and (not p_ready or y.lease is null)
+                    order by y.run_id
+                    limit v_left / pubsub.least_run() + 1
+                ) x
+            ) r
+            where r.before < v_left
+        );
+        exit when v_run_ids = '{}';
+        v_left := v_left - cardinality(
+            pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, p_waits));
+        -- again: whoever held one may have left a part of it as a run of its own
+        exit when v_left <= 0 or not p_waits;
+    end loop;
 end
 $$;
 

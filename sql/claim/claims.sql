@@ -151,12 +151,13 @@ comment on function pubsub.claim_in_turn is 'A claim for one consumer after the 
  * claim_thoroughly — what claim_messages does but where the session is up to date and enough is fresh.
  *
  * In       p_wanted: of all consumers; p_hint: null or what the session has noted; p_head: another
- *          session's, or null; p_chosen: already
+ *          session's, or null; chosen: already
  * Out      as claim_in_turn
  */
 create function pubsub.claim_thoroughly(
     p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
-    p_max_bytes bigint, p_hint pubsub.claim_hint, p_head uuid, p_chosen pubsub.chosen,
+    p_max_bytes bigint, p_hint pubsub.claim_hint, p_head uuid,
+    inout chosen pubsub.chosen,
     out hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
     out is_cut boolean
 )
@@ -167,7 +168,6 @@ declare
     v_head uuid;
     v_found record;
     v_kept record;
-    v_chosen pubsub.chosen := p_chosen;
 begin
     claim_thoroughly.hint := pubsub.believed_hint(p_claim, p_hint, p_head);
     -- replayed messages may be older than the subscription; a day for clocks that disagree
@@ -191,22 +191,22 @@ begin
     else
         v_head := hint.head;
         v_found := pubsub.choose_by_id(
-            p_claim, v_floor, p_wanted, p_max_bytes, p_consumer_ids, hint, v_chosen);
-        v_chosen := v_found.chosen;
+            p_claim, v_floor, p_wanted, p_max_bytes, p_consumer_ids, hint, chosen);
+        claim_thoroughly.chosen := v_found.chosen;
         claim_thoroughly.hint := v_found.hint;
         claim_thoroughly.hint.head := pubsub.credible_head(p_claim, hint.head, v_head);
-        if v_chosen.places = '{}' and v_chosen.run_ids = '{}' then
+        if chosen.places = '{}' and chosen.run_ids = '{}' then
             return;
         end if;
-        v_kept := pubsub.leave_out(p_claim, v_chosen.places, p_max_bytes - v_chosen.bytes,
-            (v_chosen.run_ids = '{}')::int, case p_claim.mode when 'priorities' then v_head end);
-        v_chosen.places := v_kept.places;
+        v_kept := pubsub.leave_out(p_claim, chosen.places, p_max_bytes - chosen.bytes,
+            (chosen.run_ids = '{}')::int, case p_claim.mode when 'priorities' then v_head end);
+        claim_thoroughly.chosen.places := v_kept.places;
         claim_thoroughly.is_cut := v_kept.is_cut;
         if is_cut and p_claim.mode = 'priorities' then
             -- what is fresh and has no priority is read again: a wake-up would bring it before those that have
             claim_thoroughly.hint.head := v_head;
         end if;
-        v_found := pubsub.lease_chosen(p_claim, v_chosen, p_consumer_ids, hint.head);
+        v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
     end if;
     claim_thoroughly.message_ids := v_found.message_ids;
     claim_thoroughly.attempts := v_found.attempts;
@@ -249,8 +249,11 @@ create function pubsub.claim_fresh(
 language plpgsql volatile
 as $$
 declare
+    v_is_due boolean;
+    v_are_runs boolean;
     v_one record;
     v_found record;
+    v_head uuid;
 begin
     claim_fresh.is_done := false;
     claim_fresh.is_cut := false;
@@ -263,17 +266,25 @@ begin
     then
         return;
     end if;
-    if exists (
-        select from pubsub_data.wakeups w
-        where w.topic_key = p_claim.topic_key
-            and w.subscription_key = p_claim.subscription_key
-            and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
-            and w.due_at <= p_claim.now
-    ) then
+    claim_fresh.hint.head := greatest(hint.head, p_head);
+    select exists (
+            select from pubsub_data.wakeups w
+            where w.topic_key = p_claim.topic_key
+                and w.subscription_key = p_claim.subscription_key
+                and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
+                and w.due_at <= p_claim.now
+        ), exists (
+            select from pubsub_data.runs r
+            where r.topic_key = p_claim.topic_key
+                and r.subscription_key = p_claim.subscription_key
+                and r.run_id > hint.head
+                and r.lease is null
+        )
+    into v_is_due, v_are_runs;
+    if v_is_due then
         return;
     end if;
-    claim_fresh.hint.head := greatest(hint.head, p_head);
-    if p_wanted = 1 and cardinality(p_consumer_ids) = 1 then
+    if p_wanted = 1 and cardinality(p_consumer_ids) = 1 and not v_are_runs then
         -- what follows, without arrays: they would cost a claim of one as much as its writes
         update pubsub_data.deliveries d
         set visible_at = p_claim.ack_deadline, attempts = d.attempts + 1, lease = p_claim.lease,
@@ -289,14 +300,6 @@ begin
                 and (x.expires_at is null or x.expires_at > p_claim.now)
                 -- a lease that ran out has a failure to note
                 and x.lease is null
-                and not exists (
-                    select from pubsub_data.runs r
-                    where r.topic_key = p_claim.topic_key
-                        and r.subscription_key = p_claim.subscription_key
-                        and r.run_id > hint.head
-                        and r.run_id < x.message_id
-                        and r.lease is null
-                )
             order by x.message_id
             limit 1
             for update skip locked
@@ -313,10 +316,24 @@ begin
             return;
         end if;
     end if;
-    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, p_consumer_ids, hint.head,
-        pubsub.nothing_chosen(p_batch_sizes));
-    claim_fresh.chosen := v_found.chosen;
-    claim_fresh.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
+    claim_fresh.chosen := pubsub.nothing_chosen(p_batch_sizes);
+    if not v_are_runs then
+        v_found := pubsub.take_range(
+            p_claim, hint.head, 'ffffffff-ffff-ffff-ffff-ffffffffffff', p_wanted, '{}');
+        if v_found.places is not null then
+            claim_fresh.chosen.places := v_found.places;
+            claim_fresh.chosen.lost := v_found.lost;
+            claim_fresh.chosen.large := v_found.large;
+        end if;
+        v_head := v_found.read_upto;
+    end if;
+    if cardinality(chosen.places) < p_wanted then
+        v_found := pubsub.take_fresh(
+            p_claim, p_wanted, p_max_bytes, p_consumer_ids, hint.head, chosen);
+        claim_fresh.chosen := v_found.chosen;
+        v_head := v_found.head;
+    end if;
+    claim_fresh.hint.head := pubsub.credible_head(p_claim, v_head, hint.head);
     claim_fresh.is_done := cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted
         or p_claim.micros < least(hint.near_at, hint.far_at);
     if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
@@ -386,8 +403,8 @@ begin
             p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
     end if;
 
-    v_least := case when cardinality(v_sizes) = 1 then v_wanted
-        else (select min(z.size) from unnest(v_sizes) as z (size)) end;
+    v_least := case when cardinality(p_batch_sizes) = 1 then p_batch_sizes[1]
+        else (select min(z.size) from unnest(p_batch_sizes) as z (size)) end;
     if v_least < v_claim.run_size
         or v_claim.run_size < 100 and v_least > v_claim.run_size
             and v_claim.run_size_at < v_claim.now - interval '1 minute'
@@ -412,7 +429,7 @@ begin
     v_hint.noted_at := v_claim.micros;
     v_setting := set_config(v_setting, v_hint::text, false);
     claim_messages.topic_key := v_claim.topic_key;
-    claim_messages.lease := v_claim.lease;
+    claim_messages.lease := pubsub.lease_of(v_claim, v_found.chosen);
     claim_messages.ack_deadline := v_claim.ack_deadline;
     claim_messages.rewinds := v_claim.rewinds;
     claim_messages.message_ids := v_found.message_ids;

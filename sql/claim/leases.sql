@@ -250,6 +250,7 @@ begin
     lease_chosen.attempts := array_fill(1, array[cardinality(message_ids)]);
     lease_chosen.consumers := p_chosen.consumers;
     if p_chosen.places <> '{}' then
+        p_claim.lease := pubsub.lease_of(p_claim, p_chosen);
         v_leased := pubsub.lease_deliveries(
             p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, p_chosen.sizes, p_head);
         lease_chosen.message_ids := message_ids || v_leased.message_ids;

@@ -37,6 +37,19 @@ end;
 comment on function pubsub.nothing_chosen is 'What a claim begins with.';
 
 /*
+ * lease_of — the lease number of a claim. It is odd where runs are leased, so that acks need not look for those
+ * of other claims.
+ */
+create function pubsub.lease_of(p_claim pubsub.claim_terms, p_chosen pubsub.chosen)
+returns bigint
+language sql immutable parallel safe
+begin atomic
+    select case when p_chosen.run_ids <> '{}' then p_claim.lease + 1 else p_claim.lease end;
+end;
+
+comment on function pubsub.lease_of is 'The lease number of a claim: odd where runs are leased.';
+
+/*
  * note_run_size — let publishing make runs of another length. It gets shorter at once, and longer once a minute
  * at most, so that several consumers, who want different numbers, do not write it again and again.
  *
@@ -136,7 +149,7 @@ declare
     v_upto int := p_sizes[1];
 begin
     update pubsub_data.runs r
-    set message_ids = p_message_ids[: v_upto], lease = p_claim.lease, leased_at = p_claim.now,
+    set message_ids = p_message_ids[: v_upto], lease = p_claim.lease + 1, leased_at = p_claim.now,
         ack_deadline = p_claim.ack_deadline, consumer_id = p_consumer_ids[p_consumers[1]]
     where r.topic_key = p_claim.topic_key
         and r.subscription_key = p_claim.subscription_key
@@ -147,7 +160,7 @@ begin
             ack_deadline, consumer_id
         )
         values (p_claim.topic_key, p_claim.subscription_key, p_message_ids[v_upto + 1],
-            p_message_ids[v_upto + 1 : v_upto + p_sizes[v_part]], p_is_large, p_claim.lease,
+            p_message_ids[v_upto + 1 : v_upto + p_sizes[v_part]], p_is_large, p_claim.lease + 1,
             p_claim.now, p_claim.ack_deadline, p_consumer_ids[p_consumers[v_part]]);
         v_run_ids := v_run_ids || p_message_ids[v_upto + 1];
         v_upto := v_upto + p_sizes[v_part];
@@ -265,48 +278,65 @@ declare
 begin
     loop
         -- one statement: what is committed between two would be taken for read
-        select s.message_id, r.run_ids, r.next,
-            case when r.next is null then (
-                select x.message_ids[cardinality(x.message_ids)]
-                from pubsub_data.runs x
-                where x.topic_key = p_claim.topic_key
-                    and x.subscription_key = p_claim.subscription_key
-                    and x.run_id > take_fresh.head
-                order by x.run_id desc
+        select n.run_id, case when n.run_id is null then (
+                select r.message_ids[cardinality(r.message_ids)]
+                from pubsub_data.runs r
+                where r.topic_key = p_claim.topic_key
+                    and r.subscription_key = p_claim.subscription_key
+                    and r.run_id > take_fresh.head
+                order by r.run_id desc
                 limit 1
             ) end
-        into v_single, v_run_ids, v_next, v_last
+        into v_next, v_last
         from (
             select (
-                select d.message_id
-                from pubsub_data.deliveries d
-                where d.topic_key = p_claim.topic_key
-                    and d.subscription_key = p_claim.subscription_key
-                    and d.message_id > greatest(take_fresh.head, v_from)
-                order by d.message_id
+                select r.run_id
+                from pubsub_data.runs r
+                where r.topic_key = p_claim.topic_key
+                    and r.subscription_key = p_claim.subscription_key
+                    and r.run_id > take_fresh.head
+                    and r.lease is null
+                order by r.run_id
                 limit 1
-            ) as message_id
-        ) s
-        cross join lateral (
-            select array_agg(w.run_id) filter (
-                    where w.before < v_left and (w.run_id < s.message_id) is not false) as run_ids,
-                (array_agg(w.run_id))[1] as next
-            from (
-                select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
-                    - cardinality(x.message_ids) as before
+            ) as run_id
+        ) n;
+        if v_next is not null then
+            -- the runs before the next single delivery
+            select s.message_id, array(
+                select x.run_id
                 from (
-                    select y.run_id, y.message_ids
-                    from pubsub_data.runs y
-                    where y.topic_key = p_claim.topic_key
-                        and y.subscription_key = p_claim.subscription_key
-                        and y.run_id > take_fresh.head
-                        and y.lease is null
-                    order by y.run_id
-                    limit least(20, v_left / least(p_claim.run_size, v_left) + 1)
+                    select y.run_id, sum(cardinality(y.message_ids)) over (order by y.run_id)
+                        - cardinality(y.message_ids) as before
+                    from (
+                        select z.run_id, z.message_ids
+                        from pubsub_data.runs z
+                        where z.topic_key = p_claim.topic_key
+                            and z.subscription_key = p_claim.subscription_key
+                            and z.run_id > take_fresh.head
+                            and (z.run_id < s.message_id) is not false
+                            and z.lease is null
+                        order by z.run_id
+                        -- as many as are wanted, if they are as long as those that are made now
+                        limit least(20, v_left / greatest(p_claim.run_size, 5) + 1)
+                    ) y
                 ) x
-            ) w
-        ) r;
-        if v_run_ids is not null then
+                where x.before < v_left
+                order by x.run_id
+            )
+            into v_single, v_run_ids
+            from (
+                select (
+                    select d.message_id
+                    from pubsub_data.deliveries d
+                    where d.topic_key = p_claim.topic_key
+                        and d.subscription_key = p_claim.subscription_key
+                        and d.message_id > greatest(take_fresh.head, v_from)
+                    order by d.message_id
+                    limit 1
+                ) as message_id
+            ) s;
+        end if;
+        if v_next is not null and v_run_ids <> '{}' then
             v_found := pubsub.lease_runs(
                 p_claim, v_run_ids, v_left, p_max_bytes, p_consumer_ids, head, chosen);
             take_fresh.head := v_found.head;
@@ -315,31 +345,23 @@ begin
                 v_from := null;
             end if;
             v_left := p_wanted - cardinality(chosen.places) - cardinality(chosen.message_ids);
-            if v_left = 0 then
-                return;
-            end if;
+            exit when v_left = 0;
             continue;
         end if;
-        if v_single is not null then
-            v_found := pubsub.take_range(
-                p_claim, greatest(head, v_from), coalesce(v_next, c_highest), v_left,
-                chosen.places);
-            if v_found.places is not null then
-                take_fresh.chosen.places := chosen.places || v_found.places;
-                take_fresh.chosen.lost := chosen.lost or v_found.lost;
-                take_fresh.chosen.large := chosen.large or v_found.large;
-                v_left := v_left - cardinality(v_found.places);
-            end if;
-            if v_next is null or v_left = 0 then
-                take_fresh.head := greatest(head, v_found.read_upto,
-                    case when v_left > 0 then v_last end);
-                return;
-            end if;
-            v_from := v_next;
-            continue;
+        v_found := pubsub.take_range(p_claim, greatest(head, v_from), coalesce(v_next, c_highest),
+            v_left, chosen.places);
+        if v_found.places is not null then
+            take_fresh.chosen.places := chosen.places || v_found.places;
+            take_fresh.chosen.lost := chosen.lost or v_found.lost;
+            take_fresh.chosen.large := chosen.large or v_found.large;
+            v_left := v_left - cardinality(v_found.places);
         end if;
-        take_fresh.head := greatest(head, v_last);
-        return;
+        if v_left = 0 or v_next is null then
+            take_fresh.head := greatest(head, v_found.read_upto,
+                case when v_left > 0 then v_last end);
+            return;
+        end if;
+        v_from := v_next;
     end loop;
 end
 $$;

@@ -1,6 +1,22 @@
 /*
- * publish_in_runs — store messages that are payloads alone, and deliver them in runs to the subscriptions that
- * take messages in the order of ids and do not let them expire; to others one by one.
+ * may_run — whether a subscription of such settings gets runs: it takes messages in the order of ids, does not
+ * let them expire, and its consumers take several at a time.
+ */
+create function pubsub.may_run(
+    p_run_size int, p_enable_ordering boolean, p_fairness_key text, p_message_ttl_seconds int
+)
+returns boolean
+language sql stable parallel safe
+begin atomic
+    select p_run_size >= pubsub.least_run() and not p_enable_ordering and p_fairness_key is null
+        and p_message_ttl_seconds is null;
+end;
+
+comment on function pubsub.may_run is 'Whether a subscription of such settings gets runs.';
+
+/*
+ * publish_in_runs — store messages that are payloads alone, and deliver them in runs where a subscription may get
+ * them.
  *
  * In       p_prefix: the high digits of their ids
  * Out      as publish_to_topic; to_note: whether deliveries are to be noted (note_deliveries)
@@ -33,40 +49,53 @@ begin
         select p_topic_key, f.message_id, f.payload, p_now
         from fresh f
     ), matched as materialized (
-        select s.subscription_key, array_agg(f.message_id order by f.message_id) as ids,
-            bool_or(f.is_large) as is_large,
-            not s.enable_ordering and s.fairness_key is null and s.message_ttl_seconds is null
-                and count(*) >= pubsub.least_run() as is_run,
-            p_now + make_interval(secs => s.message_ttl_seconds) as expires_at,
-            pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null) as lane
+        select s.subscription_key, array_agg(f.message_id order by f.message_id) as message_ids,
+            bool_or(f.is_large) as is_large
         from pubsub_data.subscriptions s
         join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
             s.filter_values, s.attribute_filter_path)
         where s.topic_key = p_topic_key
-        group by s.topic_key, s.subscription_key, f.hundred, f.place / s.run_size
+            and pubsub.may_run(s.run_size, s.enable_ordering, s.fairness_key, s.message_ttl_seconds)
+        group by s.subscription_key, f.hundred, f.place / s.run_size
     ), ran as (
         insert into pubsub_data.runs (topic_key, subscription_key, run_id, message_ids, is_large)
-        select p_topic_key, m.subscription_key, m.ids[1], m.ids, m.is_large
+        select p_topic_key, m.subscription_key, m.message_ids[1], m.message_ids, m.is_large
         from matched m
-        where m.is_run
+        where cardinality(m.message_ids) >= pubsub.least_run()
+        returning runs.subscription_key, cardinality(runs.message_ids) as messages
     ), delivered as (
         insert into pubsub_data.deliveries (
             topic_key, subscription_key, message_id, expires_at, lane, is_large
         )
-        select p_topic_key, m.subscription_key, i.id, m.expires_at, m.lane,
-            nullif(m.is_large, false)
+        select p_topic_key, s.subscription_key, f.message_id,
+            p_now + make_interval(secs => s.message_ttl_seconds),
+            pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null),
+            nullif(f.is_large, false)
+        from pubsub_data.subscriptions s
+        join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
+            s.filter_values, s.attribute_filter_path)
+        where s.topic_key = p_topic_key
+            and not pubsub.may_run(
+                s.run_size, s.enable_ordering, s.fairness_key, s.message_ttl_seconds)
+        union all
+        select p_topic_key, m.subscription_key, i.id, null, null, nullif(m.is_large, false)
         from matched m
-        cross join unnest(m.ids) as i (id)
-        where not m.is_run
+        cross join unnest(m.message_ids) as i (id)
+        where cardinality(m.message_ids) < pubsub.least_run()
+        returning subscription_key, expires_at, lane
     ), counted as (
         insert into pubsub_data.counters (topic_key, subscription_key, backlog)
-        select p_topic_key, m.subscription_key, sum(cardinality(m.ids))
-        from matched m
-        group by m.subscription_key
+        select p_topic_key, c.subscription_key, sum(c.messages)
+        from (
+            select d.subscription_key, 1 as messages from delivered d
+            union all
+            select r.subscription_key, r.messages from ran r
+        ) c
+        group by c.subscription_key
         returning subscription_key
     )
     select coalesce(array_agg(f.message_id), '{}'), array(select c.subscription_key from counted c),
-        exists (select from matched m where m.lane is not null or m.expires_at is not null)
+        exists (select from delivered d where d.lane is not null or d.expires_at is not null)
     into publish_in_runs.message_ids, publish_in_runs.subscription_keys, publish_in_runs.to_note
     from fresh f;
 end

@@ -22,6 +22,30 @@ comment on function pubsub.backoff_seconds is
     'Seconds to wait before the next delivery of a message that was delivered p_attempts times.';
 
 /*
+ * may_be_of_runs — whether leases may be of claims that leased runs: any is odd, or any lease will do.
+ */
+create function pubsub.may_be_of_runs(p_leases bigint[])
+returns boolean
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_lease bigint;
+begin
+    if p_leases is null then
+        return true;
+    end if;
+    foreach v_lease in array p_leases loop
+        if (v_lease % 2 = 0) is not true then
+            return true;
+        end if;
+    end loop;
+    return false;
+end
+$$;
+
+comment on function pubsub.may_be_of_runs is 'Whether leases may be of claims that leased runs.';
+
+/*
  * note_acked — what is noted of acks of runs that one claim has leased for one consumer.
  *
  * In       p_run: one of them
@@ -126,7 +150,9 @@ begin
     if cardinality(p_leases) <> cardinality(p_message_ids) then
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
     end if;
-    perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
+    if pubsub.may_be_of_runs(p_leases) then
+        perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
+    end if;
     select array_agg(h.place), array_agg(h.attempts), array_agg(h.visible_at)
     into lock_leases.places, lock_leases.attempts, lock_leases.deadlines
     from (
@@ -246,7 +272,9 @@ begin
             and (p_leases[1] is null or d.lease = p_leases[1])
         returning d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane into v_one;
         if not found then
-            if pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids) then
+            if pubsub.may_be_of_runs(p_leases)
+                and pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids)
+            then
                 return pubsub.ack_deliveries(p_topic_key, p_subscription_key, p_message_ids,
                     p_leases, p_enable_ordering, p_per_consumer);
             end if;
@@ -268,7 +296,9 @@ begin
         end if;
         return 1;
     end if;
-    if cardinality(p_leases) = cardinality(p_message_ids) or p_leases is null then
+    if p_leases is null
+        or cardinality(p_leases) = cardinality(p_message_ids) and pubsub.may_be_of_runs(p_leases)
+    then
         v_acked := pubsub.ack_runs(
             p_topic_key, p_subscription_key, p_message_ids, p_leases, p_per_consumer);
     end if;

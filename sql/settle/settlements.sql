@@ -159,6 +159,7 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_subscription record;
     v_held record;
+    v_are_runs boolean;
     v_acked int := 0;
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
@@ -169,7 +170,8 @@ begin
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
 
-    if 'ack' = all(p_actions) then
+    v_are_runs := pubsub.may_be_of_runs(p_leases);
+    if v_are_runs and 'ack' = all(p_actions) then
         v_acked := pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
             p_message_ids, p_leases, v_subscription.per_consumer);
     end if;
@@ -184,8 +186,10 @@ begin
         end if;
         return;
     end if;
-    perform pubsub.single_out(
-        v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
+    if v_are_runs then
+        perform pubsub.single_out(
+            v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
+    end if;
     with held as materialized (
         select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
             case

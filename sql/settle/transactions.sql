@@ -41,7 +41,8 @@ begin
             as a (topic_key, subscription_key, message_id)
         group by a.topic_key, a.subscription_key
         order by a.topic_key, a.subscription_key
-    ) r;
+    ) r
+    where pubsub.may_be_of_runs(p_leases);
     with wanted as materialized (
         select a.topic_key, a.subscription_key, a.subscription_id, a.message_id, a.lease,
             a.position - 1 as position

@@ -186,6 +186,9 @@ begin
     set visible_at = d.visible_at - p_by, leased_at = d.leased_at - p_by,
         expires_at = d.expires_at - p_by
     where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key;
+    update pubsub_data.runs r
+    set ack_deadline = r.ack_deadline - p_by, leased_at = r.leased_at - p_by
+    where r.topic_key = v_keys.topic_key and r.subscription_key = v_keys.subscription_key;
     update pubsub_data.wakeups w
     set due_at = w.due_at - p_by
     where w.topic_key = v_keys.topic_key and w.subscription_key = v_keys.subscription_key;

@@ -1,0 +1,119 @@
+/* Publishing in runs. */
+
+do $$
+declare
+    c_proves constant text := 'messages of one call are in runs of a hundred, whose ids follow one another';
+    v_ids uuid[];
+begin
+    perform pubsub.create_topic('ran');
+    perform pubsub.create_subscription('ran', 'ran');
+    update pubsub_data.subscriptions s set run_size = 100 where s.subscription_id = 'ran';
+    v_ids := array(select p.message_id
+        from pubsub.publish_messages('ran', array_fill('{"n": 1}'::jsonb, array[250])) p);
+    assert (
+        select array_agg(cardinality(r.message_ids) order by r.run_id) = array[100, 100, 50]
+            and bool_and(r.run_id = r.message_ids[1] and pubsub.run_start(r.message_ids[50]) = r.run_id)
+        from pubsub_data.runs r where r.run_id = any(v_ids)
+    ), c_proves;
+    assert (
+        select array_agg(i.id order by r.run_id, i.position) = v_ids
+        from pubsub_data.runs r, unnest(r.message_ids) with ordinality as i (id, position)
+        where r.run_id = any(v_ids)
+    ), c_proves;
+    assert v_ids = array(select i from unnest(v_ids) i order by i), c_proves;
+    assert (select m.available = 250 from pubsub.subscription_metrics('ran') m), c_proves;
+    assert not exists (select from pubsub_data.deliveries d where d.message_id = any(v_ids)), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what a subscription takes one by one, or few of, are single deliveries';
+    v_ids uuid[];
+begin
+    perform pubsub.create_topic('mixed');
+    perform pubsub.create_subscription('mixed-' || s.name, 'mixed', s.settings)
+    from (values ('all', '{}'::json), ('ordered', '{"enable_ordering": true}'),
+        ('fair', '{"fairness_key": "k"}'), ('expiring', '{"message_ttl_seconds": 60}'),
+        ('half', '{"filter": {"half": [true]}}'), ('four', '{"filter": {"n": [1, 2, 3, 4]}}'),
+        ('none', '{"filter": {"n": [0]}}')) s (name, settings);
+    update pubsub_data.subscriptions s set run_size = 100 where s.subscription_id like 'mixed-%';
+    v_ids := array(select p.message_id from pubsub.publish_messages('mixed', array(
+        select jsonb_build_object('n', n, 'half', n % 2 = 0) from generate_series(1, 60) n)) p);
+    assert (
+        select array_agg(format('%s %s %s', s.subscription_id, coalesce(r.messages, 0),
+            coalesce(d.messages, 0)) order by s.subscription_id) = array['mixed-all 60 0',
+            'mixed-expiring 0 60', 'mixed-fair 0 60', 'mixed-four 0 4', 'mixed-half 30 0',
+            'mixed-none 0 0', 'mixed-ordered 0 60']
+        from pubsub_data.subscriptions s
+        left join lateral (
+            select sum(cardinality(x.message_ids)) as messages
+            from pubsub_data.runs x where x.subscription_key = s.subscription_key
+        ) r on true
+        left join lateral (
+            select count(*) as messages
+            from pubsub_data.deliveries x where x.subscription_key = s.subscription_key
+        ) d on true
+        where s.subscription_id like 'mixed-%'
+    ), c_proves;
+    assert (
+        select bool_and(pubsub.recount_messages(s.subscription_id) = 0)
+        from pubsub_data.subscriptions s where s.subscription_id like 'mixed-%'
+    ), c_proves;
+    assert (
+        select array_agg(c.message_id order by c.message_id) = (
+            select array_agg(i.id order by i.id) from unnest(v_ids) with ordinality as i (id, n)
+            where i.n % 2 = 0)
+        from pubsub.consume_messages('mixed-half', 'c', 100) c
+    ), c_proves;
+    assert (
+        select bool_and(d.expires_at is not null)
+        from pubsub_data.deliveries d
+        join pubsub_data.subscriptions s using (subscription_key)
+        where s.subscription_id = 'mixed-expiring'
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'runs are as long as consumers asked for at least; before that there are none';
+    v_ids uuid[];
+begin
+    perform pubsub.create_topic('sized');
+    perform pubsub.create_subscription('sized', 'sized');
+    v_ids := array(select p.message_id
+        from pubsub.publish_messages('sized', array_fill('{"n": 1}'::jsonb, array[130])) p);
+    assert not exists (select from pubsub_data.runs r where r.run_id = any(v_ids)), c_proves;
+    perform pubsub.consume_messages('sized', 'c', 30);
+    v_ids := array(select p.message_id
+        from pubsub.publish_messages('sized', array_fill('{"n": 1}'::jsonb, array[130])) p);
+    assert (
+        select array_agg(cardinality(r.message_ids) order by r.run_id) = array[30, 30, 30, 10, 30]
+        from pubsub_data.runs r where r.run_id = any(v_ids)
+    ), c_proves;
+    -- a claim of a few makes single ones of those that come
+    perform pubsub.consume_messages('sized', 'c', 1);
+    v_ids := array(select p.message_id
+        from pubsub.publish_messages('sized', array_fill('{"n": 1}'::jsonb, array[130])) p);
+    assert not exists (select from pubsub_data.runs r where r.run_id = any(v_ids)), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a call of more than 131072 messages takes more numbers than one';
+    v_published record;
+    v_topic_key bigint;
+begin
+    perform pubsub.create_topic('huge');
+    select t.topic_key into v_topic_key from pubsub_data.topics t where t.topic_id = 'huge';
+    v_published := pubsub.publish_in_runs(v_topic_key, array_fill('{}'::jsonb, array[131080]),
+        clock_timestamp(), '0' || left(translate(
+            pubsub.id_at(clock_timestamp())::text, '-', ''), 12) || '7000');
+    assert (
+        select count(distinct i) = 131080 from unnest(v_published.message_ids) i
+    ), c_proves;
+    assert not v_published.to_note and v_published.subscription_keys = '{}', c_proves;
+end
+$$;
