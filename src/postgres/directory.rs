@@ -31,9 +31,14 @@ pub(super) fn prepare_directory(dir: &Path, owner: Option<&User>) -> Result<Path
         binaries::check_reachable(&dir, owner)?;
     }
     let ours = ["pg", "users.lock", "start.lock", "server.lock"];
-    let ours = ours.iter().any(|name| dir.join(name).exists());
-    let empty = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
-    if existed && !ours && !empty {
+    // one look: another start may be making them
+    let names: Vec<_> = fs::read_dir(&dir)
+        .map_err(|error| Failure::io("read", &dir, &error))?
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    let is_ours = names.is_empty() || names.iter().any(|name| ours.iter().any(|our| name == our));
+    if existed && !is_ours {
         return Err(Failure::new(format!(
             "FASTPUBSUB_DATA_DIR is {}, which holds something else: choose an empty directory",
             dir.display()

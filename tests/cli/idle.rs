@@ -75,22 +75,11 @@ impl Counter {
 
     /// Wait until nothing has passed for a second, or for ten: then they are not quiet at all.
     async fn quiet(&self) {
-        self.at_most(0, Duration::from_secs(10)).await;
-    }
-
-    /// Wait until little passes: what came at once is over.
-    async fn calm(&self) {
-        self.at_most(5, Duration::from_secs(30)).await;
-    }
-
-    async fn at_most(&self, per_second: usize, limit: Duration) {
-        let deadline = Instant::now() + limit;
-        loop {
-            let before = self.seen();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut seen = usize::MAX;
+        while self.seen() != seen && Instant::now() < deadline {
+            seen = self.seen();
             tokio::time::sleep(Duration::from_secs(1)).await;
-            if self.seen() - before <= per_second || Instant::now() > deadline {
-                return;
-            }
         }
     }
 }
@@ -167,14 +156,19 @@ async fn one_idle_server_or_two_send_at_most_two_statements_a_second() {
 }
 
 /// Consumers that ask again as soon as their wait is over, until they are told to end.
-async fn wait_for_ever(url: String, ended: CancellationToken) {
-    let client = reqwest::Client::new();
+async fn wait_for_ever(
+    client: reqwest::Client,
+    url: String,
+    answers: Arc<AtomicUsize>,
+    ended: CancellationToken,
+) {
     // short waits: who asks again costs nothing either
     let body = json!({"consumer_id": "c", "wait_seconds": 3});
     while !ended.is_cancelled() {
         let pull = client.post(format!("{url}/subscriptions/s/pull"));
         let pulled = answer(pull.json(&body)).await.expect(200).json();
         assert_eq!(pulled, json!({"messages": []}));
+        answers.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -199,12 +193,23 @@ async fn a_thousand_consumers_that_wait_cost_at_most_a_few_statements_a_second()
         answer(create).await.expect(201);
     }
     let ended = CancellationToken::new();
+    let answers = Arc::new(AtomicUsize::new(0));
     let consumers: Vec<_> = (0..1000)
-        .map(|_| tokio::spawn(wait_for_ever(server.url.clone(), ended.clone())))
+        .map(|_| {
+            wait_for_ever(
+                client.clone(),
+                server.url.clone(),
+                answers.clone(),
+                ended.clone(),
+            )
+        })
+        .map(tokio::spawn)
         .collect();
 
     // a first claim may be many: they all come at once
-    counter.calm().await;
+    while answers.load(Ordering::SeqCst) < 1000 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let at_start = counter.seen();
     tokio::time::sleep(WINDOW).await;
     let per_second = count(counter.seen() - at_start) / WINDOW.as_secs_f64();

@@ -139,7 +139,7 @@ begin
         -- the low ones keep the session's place down
         v_ids := pg_temp.publish_in_lanes('late', array[null, null, '5']);
         assert pg_temp.claim('late', 1) = v_ids[3:], c_proves || ': ' || v_late;
-        v_id := overlay(v_ids[3]::text
+        v_id := overlay((pubsub.new_message_ids(1))[1]::text
             placing left(pubsub.id_at(clock_timestamp() - v_late)::text, 13) from 1);
         insert into pubsub_data.messages (topic_key, message_id, payload, priority, published_at)
         select m.topic_key, v_id, '{}', 5, clock_timestamp()
