@@ -32,10 +32,22 @@ create table pubsub_data.runs (
 -- uncompressed: compressing ids costs more than it saves
 alter table pubsub_data.runs alter column message_ids set storage external;
 
--- how long runs are made: what consumers asked for at least, lately; 1: no runs
-alter table pubsub_data.subscriptions add column run_size int not null default 1;
-alter table pubsub_data.subscriptions
-add column run_size_at timestamptz not null default '-infinity';
+/*
+ * How long the runs of a subscription are made: what its consumers asked for at least, lately; 1: none are made.
+ * Apart from subscriptions and without a foreign key, since claims change it, and nobody who locks or deletes a
+ * subscription shall wait for them.
+ */
+create table pubsub_data.run_sizes (
+    topic_key bigint not null,
+    subscription_key bigint not null,
+    run_size int not null default 1,
+    noted_at timestamptz not null default '-infinity',
+    primary key (topic_key, subscription_key),
+    constraint run_sizes_run_size_valid check (run_size between 1 and 100)
+);
+
+insert into pubsub_data.run_sizes (topic_key, subscription_key)
+select s.topic_key, s.subscription_key from pubsub_data.subscriptions s;
 
 -- the runs that a claim leased
 alter table pubsub_data.wakeups add column run_ids uuid[];

@@ -124,7 +124,7 @@ declare
     v_was_any boolean := false;
 begin
     -- most have none
-    if not exists (
+    if v_sorted = '{}' or not exists (
         select from pubsub_data.runs r
         where r.topic_key = p_topic_key
             and r.subscription_key = p_subscription_key
@@ -225,7 +225,7 @@ begin atomic
         order by d.message_id
         limit 1
     ), (
-        select r.message_ids[1]
+        select r.run_id
         from pubsub_data.runs r
         where r.topic_key = p_topic_key and r.subscription_key = p_subscription_key
         order by r.run_id

@@ -233,6 +233,44 @@ comment on function pubsub.claim_thoroughly is
     'A claim that looks at what is due and at what was missed, too.';
 
 /*
+ * choose_fresh — take_fresh, the shorter way where no run is ready.
+ *
+ * Out      chosen, head: as take_fresh
+ * Locks    only what it chooses; skips locked rows
+ */
+create function pubsub.choose_fresh(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
+    p_max_bytes bigint, p_are_runs boolean,
+    inout head uuid, out chosen pubsub.chosen
+)
+language plpgsql volatile
+as $$
+declare
+    v_found record;
+begin
+    choose_fresh.chosen := pubsub.nothing_chosen(p_batch_sizes);
+    if not p_are_runs then
+        v_found := pubsub.take_range(
+            p_claim, head, 'ffffffff-ffff-ffff-ffff-ffffffffffff', p_wanted, '{}');
+        if v_found.places is not null then
+            choose_fresh.chosen.places := v_found.places;
+            choose_fresh.chosen.lost := v_found.lost;
+            choose_fresh.chosen.large := v_found.large;
+            if cardinality(v_found.places) = p_wanted then
+                choose_fresh.head := v_found.read_upto;
+                return;
+            end if;
+        end if;
+    end if;
+    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, p_consumer_ids, head, chosen);
+    choose_fresh.head := v_found.head;
+    choose_fresh.chosen := v_found.chosen;
+end
+$$;
+
+comment on function pubsub.choose_fresh is 'take_fresh, the shorter way where no run is ready.';
+
+/*
  * claim_fresh — the claim that is made most: the session is up to date, and enough is fresh. Where that is
  * not so, it leases nothing.
  *
@@ -253,7 +291,6 @@ declare
     v_are_runs boolean;
     v_one record;
     v_found record;
-    v_head uuid;
 begin
     claim_fresh.is_done := false;
     claim_fresh.is_cut := false;
@@ -316,24 +353,10 @@ begin
             return;
         end if;
     end if;
-    claim_fresh.chosen := pubsub.nothing_chosen(p_batch_sizes);
-    if not v_are_runs then
-        v_found := pubsub.take_range(
-            p_claim, hint.head, 'ffffffff-ffff-ffff-ffff-ffffffffffff', p_wanted, '{}');
-        if v_found.places is not null then
-            claim_fresh.chosen.places := v_found.places;
-            claim_fresh.chosen.lost := v_found.lost;
-            claim_fresh.chosen.large := v_found.large;
-        end if;
-        v_head := v_found.read_upto;
-    end if;
-    if cardinality(chosen.places) < p_wanted then
-        v_found := pubsub.take_fresh(
-            p_claim, p_wanted, p_max_bytes, p_consumer_ids, hint.head, chosen);
-        claim_fresh.chosen := v_found.chosen;
-        v_head := v_found.head;
-    end if;
-    claim_fresh.hint.head := pubsub.credible_head(p_claim, v_head, hint.head);
+    v_found := pubsub.choose_fresh(
+        p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes, v_are_runs, hint.head);
+    claim_fresh.chosen := v_found.chosen;
+    claim_fresh.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
     claim_fresh.is_done := cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted
         or p_claim.micros < least(hint.near_at, hint.far_at);
     if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
@@ -403,15 +426,6 @@ begin
             p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
     end if;
 
-    v_least := case when cardinality(p_batch_sizes) = 1 then p_batch_sizes[1]
-        else (select min(z.size) from unnest(p_batch_sizes) as z (size)) end;
-    if v_least < v_claim.run_size
-        or v_claim.run_size < 100 and v_least > v_claim.run_size
-            and v_claim.run_size_at < v_claim.now - interval '1 minute'
-    then
-        perform pubsub.note_run_size(v_claim, v_least);
-    end if;
-
     v_setting := pubsub.hint_name('claim', v_claim.subscription_key);
     begin
         v_hint := nullif(current_setting(v_setting, true), '')::pubsub.claim_hint;
@@ -437,6 +451,17 @@ begin
     claim_messages.consumers := v_found.consumers;
     claim_messages.is_cut := v_found.is_cut;
     claim_messages.head := case when v_claim.mode <> 'fair' then v_hint.head end;
+    -- not of claims that find nothing, which write nothing
+    if cardinality(message_ids) > 0 then
+        v_least := case when cardinality(p_batch_sizes) = 1 then p_batch_sizes[1]
+            else (select min(z.size) from unnest(p_batch_sizes) as z (size)) end;
+        if v_least < v_claim.run_size
+            or v_claim.run_size < 100 and v_least > v_claim.run_size
+                and v_claim.run_size_at < v_claim.now - interval '1 minute'
+        then
+            perform pubsub.note_run_size(v_claim, v_least);
+        end if;
+    end if;
     if v_claim.max_rate is not null and cardinality(message_ids) > 0 then
         -- noted after the fact: a second counts from when the last of them was leased
         insert into pubsub_data.handed_out (

@@ -54,20 +54,20 @@ comment on function pubsub.lease_of is 'The lease number of a claim: odd where r
  * at most, so that several consumers, who want different numbers, do not write it again and again.
  *
  * In       p_size: what the claim wants at least for one consumer
- * Locks    the subscription, if nobody else does
+ * Locks    its row, if nobody else does
  */
 create function pubsub.note_run_size(p_claim pubsub.claim_terms, p_size int)
 returns void
 language sql volatile
 as $$
-    update pubsub_data.subscriptions s
-    set run_size = least(p_size, 100), run_size_at = p_claim.now
+    update pubsub_data.run_sizes s
+    set run_size = least(p_size, 100), noted_at = p_claim.now
     where s.ctid = (
         select x.ctid
-        from pubsub_data.subscriptions x
+        from pubsub_data.run_sizes x
         where x.topic_key = p_claim.topic_key
             and x.subscription_key = p_claim.subscription_key
-            and (x.run_size > p_size or x.run_size_at < p_claim.now - interval '1 minute')
+            and (x.run_size > p_size or x.noted_at < p_claim.now - interval '1 minute')
         for no key update skip locked
     )
 $$;
@@ -253,6 +253,53 @@ $$;
 comment on function pubsub.lease_runs is 'Lease what is wanted of runs that are ready.';
 
 /*
+ * runs_ahead — the runs that are ready before the next single delivery.
+ *
+ * In       p_after: above it; p_single_after: of the single delivery; p_wanted: how many messages
+ */
+create function pubsub.runs_ahead(
+    p_claim pubsub.claim_terms, p_after uuid, p_single_after uuid, p_wanted int
+)
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_single uuid;
+begin
+    select d.message_id into v_single
+    from pubsub_data.deliveries d
+    where d.topic_key = p_claim.topic_key
+        and d.subscription_key = p_claim.subscription_key
+        and d.message_id > p_single_after
+    order by d.message_id
+    limit 1;
+    return array(
+        select x.run_id
+        from (
+            select y.run_id, sum(cardinality(y.message_ids)) over (order by y.run_id)
+                - cardinality(y.message_ids) as before
+            from (
+                select r.run_id, r.message_ids
+                from pubsub_data.runs r
+                where r.topic_key = p_claim.topic_key
+                    and r.subscription_key = p_claim.subscription_key
+                    and r.run_id > p_after
+                    and (r.run_id < v_single) is not false
+                    and r.lease is null
+                order by r.run_id
+                -- as many as are wanted, if they are as long as those that are made now
+                limit least(20, p_wanted / greatest(p_claim.run_size, 5) + 1)
+            ) y
+        ) x
+        where x.before < p_wanted
+        order by x.run_id
+    );
+end
+$$;
+
+comment on function pubsub.runs_ahead is 'The runs that are ready before the next single delivery.';
+
+/*
  * take_fresh — lock what is ready above head, in the order of ids: single deliveries, and runs, which it leases.
  *
  * In       p_wanted: with what was chosen; p_max_bytes: of the answer, or null
@@ -270,7 +317,6 @@ declare
     v_left int := p_wanted - cardinality(chosen.places) - cardinality(chosen.message_ids);
     -- no single delivery up to it is ready
     v_from uuid;
-    v_single uuid;
     v_run_ids uuid[];
     v_next uuid;
     v_last uuid;
@@ -301,40 +347,7 @@ begin
             ) as run_id
         ) n;
         if v_next is not null then
-            -- the runs before the next single delivery
-            select s.message_id, array(
-                select x.run_id
-                from (
-                    select y.run_id, sum(cardinality(y.message_ids)) over (order by y.run_id)
-                        - cardinality(y.message_ids) as before
-                    from (
-                        select z.run_id, z.message_ids
-                        from pubsub_data.runs z
-                        where z.topic_key = p_claim.topic_key
-                            and z.subscription_key = p_claim.subscription_key
-                            and z.run_id > take_fresh.head
-                            and (z.run_id < s.message_id) is not false
-                            and z.lease is null
-                        order by z.run_id
-                        -- as many as are wanted, if they are as long as those that are made now
-                        limit least(20, v_left / greatest(p_claim.run_size, 5) + 1)
-                    ) y
-                ) x
-                where x.before < v_left
-                order by x.run_id
-            )
-            into v_single, v_run_ids
-            from (
-                select (
-                    select d.message_id
-                    from pubsub_data.deliveries d
-                    where d.topic_key = p_claim.topic_key
-                        and d.subscription_key = p_claim.subscription_key
-                        and d.message_id > greatest(take_fresh.head, v_from)
-                    order by d.message_id
-                    limit 1
-                ) as message_id
-            ) s;
+            v_run_ids := pubsub.runs_ahead(p_claim, head, greatest(head, v_from), v_left);
         end if;
         if v_next is not null and v_run_ids <> '{}' then
             v_found := pubsub.lease_runs(

@@ -89,9 +89,22 @@ with held as (
         order by s.subscription_id
         limit 1000
     ) s
-    cross join lateral (
-        select pubsub.oldest_unsettled(s.topic_key, s.subscription_key) as message_id
-    ) oldest
+    left join lateral (
+        -- as oldest_unsettled, which not everybody may call who reads this
+        select least((
+            select d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+            order by d.message_id
+            limit 1
+        ), (
+            select r.run_id
+            from pubsub_data.runs r
+            where r.topic_key = s.topic_key and r.subscription_key = s.subscription_key
+            order by r.run_id
+            limit 1
+        )) as message_id
+    ) oldest on true
 ), facts (name, subject, value, advice) as (
     select 'oldest_snapshot_age_seconds', null::text,
         -- null where there are some, but none may be seen

@@ -41,9 +41,22 @@ from pubsub_data.subscriptions s
 join pubsub_data.topics t on t.topic_key = s.topic_key
 left join pubsub_data.topics d on d.topic_key = s.dead_letter_topic_key
 join pubsub.list_subscription_metrics(null) m on m.subscription_id = s.subscription_id
-cross join lateral (
-    select pubsub.oldest_unsettled(s.topic_key, s.subscription_key) as message_id
-) oldest;
+left join lateral (
+    -- as oldest_unsettled, which not everybody may call who reads this
+    select least((
+        select d.message_id
+        from pubsub_data.deliveries d
+        where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+        order by d.message_id
+        limit 1
+    ), (
+        select r.run_id
+        from pubsub_data.runs r
+        where r.topic_key = s.topic_key and r.subscription_key = s.subscription_key
+        order by r.run_id
+        limit 1
+    )) as message_id
+) oldest on true;
 
 comment on view pubsub.subscriptions is
     'Subscriptions with their settings, backlog by state, and the age of the oldest unacked message.';

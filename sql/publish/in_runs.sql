@@ -8,7 +8,7 @@ create function pubsub.may_run(
 returns boolean
 language sql stable parallel safe
 begin atomic
-    select p_run_size >= pubsub.least_run() and not p_enable_ordering and p_fairness_key is null
+    select coalesce(p_run_size, 1) >= pubsub.least_run() and not p_enable_ordering and p_fairness_key is null
         and p_message_ttl_seconds is null;
 end;
 
@@ -48,14 +48,20 @@ begin
         insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
         select p_topic_key, f.message_id, f.payload, p_now
         from fresh f
+    ), subscribed as materialized (
+        select s.*, z.run_size, pubsub.may_run(z.run_size, s.enable_ordering, s.fairness_key,
+            s.message_ttl_seconds) as may_run
+        from pubsub_data.subscriptions s
+        left join pubsub_data.run_sizes z
+            on z.topic_key = s.topic_key and z.subscription_key = s.subscription_key
+        where s.topic_key = p_topic_key
     ), matched as materialized (
         select s.subscription_key, array_agg(f.message_id order by f.message_id) as message_ids,
             bool_or(f.is_large) as is_large
-        from pubsub_data.subscriptions s
+        from subscribed s
         join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
             s.filter_values, s.attribute_filter_path)
-        where s.topic_key = p_topic_key
-            and pubsub.may_run(s.run_size, s.enable_ordering, s.fairness_key, s.message_ttl_seconds)
+        where s.may_run
         group by s.subscription_key, f.hundred, f.place / s.run_size
     ), ran as (
         insert into pubsub_data.runs (topic_key, subscription_key, run_id, message_ids, is_large)
@@ -71,12 +77,10 @@ begin
             p_now + make_interval(secs => s.message_ttl_seconds),
             pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null),
             nullif(f.is_large, false)
-        from pubsub_data.subscriptions s
+        from subscribed s
         join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
             s.filter_values, s.attribute_filter_path)
-        where s.topic_key = p_topic_key
-            and not pubsub.may_run(
-                s.run_size, s.enable_ordering, s.fairness_key, s.message_ttl_seconds)
+        where not s.may_run
         union all
         select p_topic_key, m.subscription_key, i.id, null, null, nullif(m.is_large, false)
         from matched m

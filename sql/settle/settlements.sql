@@ -132,6 +132,102 @@ comment on function pubsub.told_settlements is
     'What settle_messages says of each delivery: what was done, or that its lease was lost.';
 
 /*
+ * settle_deliveries — settle_messages, of single deliveries.
+ */
+create function pubsub.settle_deliveries(
+    p_subscription pubsub_data.subscriptions, p_message_ids uuid[], p_leases bigint[],
+    p_actions text[], p_seconds int[], p_reasons text[]
+)
+returns table ("position" int, status text, ack_deadline timestamptz)
+language plpgsql volatile
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_per_consumer constant boolean :=
+        coalesce(p_subscription.max_in_flight, p_subscription.max_in_flight_per_consumer) is not null;
+    v_held record;
+begin
+    with held as materialized (
+        select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
+            case
+                when w.action = 'nack' and d.attempts >= p_subscription.max_delivery_attempts
+                    then 'spent'
+                when w.action = 'extend' and d.visible_at <= v_now then null
+                else w.action
+            end as fate
+        from (
+            select x.position, x.message_id, x.lease, x.action, x.seconds, x.reason
+            from unnest(p_message_ids, p_leases, p_actions, p_seconds, p_reasons)
+                with ordinality as x (message_id, lease, action, seconds, reason, position)
+            order by x.message_id
+        ) w
+        cross join lateral (
+            select x.ctid as place, x.attempts, x.visible_at, x.lane
+            from pubsub_data.deliveries x
+            where x.topic_key = p_subscription.topic_key
+                and x.subscription_key = p_subscription.subscription_key
+                and x.message_id = w.message_id
+                and x.lease = w.lease
+            limit 1
+            for update
+        ) d
+    )
+    select array_agg(h.position) as positions, array_agg(h.fate) as fates,
+        array_agg(h.attempts) as attempts, array_agg(h.lane) as lanes,
+        array_agg(h.place) filter (where h.fate = 'ack') as acked,
+        array_agg(h.place) filter (where h.fate = 'nack') as nacked,
+        array_agg(h.seconds) filter (where h.fate = 'nack') as delays,
+        array_agg(h.reason) filter (where h.fate = 'nack') as nack_reasons,
+        array_agg(h.place) filter (where h.fate = 'spent') as spent,
+        array_agg(h.reason) filter (where h.fate = 'spent') as spent_reasons,
+        array_agg(h.place) filter (where h.fate = 'reject') as rejected,
+        array_agg(h.reason) filter (where h.fate = 'reject') as reject_reasons,
+        array_agg(h.place) filter (where h.fate = 'extend') as extended,
+        array_agg(h.seconds) filter (where h.fate = 'extend') as extensions
+    into v_held
+    from held h;
+
+    if v_held.acked is not null then
+        perform pubsub.ack_held(p_subscription.topic_key, p_subscription.subscription_key,
+            v_held.acked, p_subscription.enable_ordering, v_per_consumer);
+    end if;
+    if cardinality(v_held.acked) = cardinality(p_message_ids) then
+        return query
+            select n, 'acked', null::timestamptz from generate_series(1, cardinality(p_message_ids)) n;
+        return;
+    end if;
+    if v_held.nacked is not null then
+        perform pubsub.retry_deliveries(p_subscription.topic_key, p_subscription.subscription_key,
+            v_held.nacked, v_held.delays, v_held.nack_reasons, p_subscription.backoff_min_seconds,
+            p_subscription.backoff_max_seconds, v_per_consumer);
+    end if;
+    if v_held.spent is not null then
+        perform pubsub.dead_letter_deliveries(p_subscription.topic_key,
+            p_subscription.subscription_key, v_held.spent, 'attempts', v_held.spent_reasons);
+    end if;
+    if v_held.rejected is not null then
+        perform pubsub.dead_letter_deliveries(p_subscription.topic_key,
+            p_subscription.subscription_key, v_held.rejected, 'rejected', v_held.reject_reasons);
+    end if;
+    if v_held.extended is not null then
+        perform pubsub.extend_deliveries(p_subscription.topic_key,
+            p_subscription.subscription_key, v_held.extended, v_held.extensions,
+            v_per_consumer);
+    end if;
+
+    return query
+        select t."position", t.status, t.ack_deadline
+        from pubsub.told_settlements(
+            p_subscription.topic_key, p_subscription.subscription_key,
+            p_subscription.enable_ordering, p_message_ids, v_held.positions, v_held.fates,
+            v_held.attempts, v_held.lanes, v_now
+        ) t;
+end
+$$;
+
+comment on function pubsub.settle_deliveries is 'settle_messages, of single deliveries.';
+
+/*
  * settle_messages — settle deliveries, each in its own way, in one go.
  *
  * In       one element per delivery: message and lease, p_actions: ack, nack, reject (to the dead
@@ -156,115 +252,42 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_now constant timestamptz := clock_timestamp();
-    v_subscription record;
-    v_held record;
-    v_are_runs boolean;
-    v_acked int := 0;
+    v_subscription pubsub_data.subscriptions;
+    -- from where on they are not settled
+    v_rest int;
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
-    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
-    into v_subscription
+    select s.* into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
 
-    v_are_runs := pubsub.may_be_of_runs(p_leases);
-    if v_are_runs and 'ack' = all(p_actions) then
-        v_acked := pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
-            p_message_ids, p_leases, v_subscription.per_consumer);
-    end if;
-    if v_acked > 0 then
-        return query
-            select n, 'acked', null::timestamptz from generate_series(1, v_acked) n;
-        if v_acked < cardinality(p_message_ids) then
+    v_rest := 1;
+    if pubsub.may_be_of_runs(p_leases) then
+        if 'ack' = all(p_actions) then
+            v_rest := 1 + pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
+                p_message_ids, p_leases, coalesce(v_subscription.max_in_flight,
+                    v_subscription.max_in_flight_per_consumer) is not null);
             return query
-                select s."position" + v_acked, s.status, s.ack_deadline
-                from pubsub.settle_messages(p_subscription_id, p_message_ids[v_acked + 1 :],
-                    p_leases[v_acked + 1 :], p_actions[v_acked + 1 :]) s;
+                select n, 'acked', null::timestamptz from generate_series(1, v_rest - 1) n;
         end if;
-        return;
-    end if;
-    if v_are_runs then
+        if v_rest > 1 then
+            p_message_ids := p_message_ids[v_rest :];
+            p_leases := p_leases[v_rest :];
+            p_actions := p_actions[v_rest :];
+            p_seconds := p_seconds[v_rest :];
+            p_reasons := p_reasons[v_rest :];
+        end if;
         perform pubsub.single_out(
             v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
     end if;
-    with held as materialized (
-        select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
-            case
-                when w.action = 'nack' and d.attempts >= v_subscription.max_delivery_attempts
-                    then 'spent'
-                when w.action = 'extend' and d.visible_at <= v_now then null
-                else w.action
-            end as fate
-        from (
-            select x.position, x.message_id, x.lease, x.action, x.seconds, x.reason
-            from unnest(p_message_ids, p_leases, p_actions, p_seconds, p_reasons)
-                with ordinality as x (message_id, lease, action, seconds, reason, position)
-            order by x.message_id
-        ) w
-        cross join lateral (
-            select x.ctid as place, x.attempts, x.visible_at, x.lane
-            from pubsub_data.deliveries x
-            where x.topic_key = v_subscription.topic_key
-                and x.subscription_key = v_subscription.subscription_key
-                and x.message_id = w.message_id
-                and x.lease = w.lease
-            limit 1
-            for update
-        ) d
-    )
-    select array_agg(h.position) as positions, array_agg(h.fate) as fates,
-        array_agg(h.attempts) as attempts, array_agg(h.lane) as lanes,
-        array_agg(h.place) filter (where h.fate = 'ack') as acked,
-        array_agg(h.place) filter (where h.fate = 'nack') as nacked,
-        array_agg(h.seconds) filter (where h.fate = 'nack') as delays,
-        array_agg(h.reason) filter (where h.fate = 'nack') as nack_reasons,
-        array_agg(h.place) filter (where h.fate = 'spent') as spent,
-        array_agg(h.reason) filter (where h.fate = 'spent') as spent_reasons,
-        array_agg(h.place) filter (where h.fate = 'reject') as rejected,
-        array_agg(h.reason) filter (where h.fate = 'reject') as reject_reasons,
-        array_agg(h.place) filter (where h.fate = 'extend') as extended,
-        array_agg(h.seconds) filter (where h.fate = 'extend') as extensions
-    into v_held
-    from held h;
-
-    if v_held.acked is not null then
-        perform pubsub.ack_held(v_subscription.topic_key, v_subscription.subscription_key,
-            v_held.acked, v_subscription.enable_ordering, v_subscription.per_consumer);
-    end if;
-    if cardinality(v_held.acked) = cardinality(p_message_ids) then
+    if cardinality(p_message_ids) > 0 then
         return query
-            select n, 'acked', null::timestamptz from generate_series(1, cardinality(p_message_ids)) n;
-        return;
+            select s."position" + v_rest - 1, s.status, s.ack_deadline
+            from pubsub.settle_deliveries(v_subscription, p_message_ids, p_leases, p_actions,
+                p_seconds, p_reasons) s;
     end if;
-    if v_held.nacked is not null then
-        perform pubsub.retry_deliveries(v_subscription.topic_key, v_subscription.subscription_key,
-            v_held.nacked, v_held.delays, v_held.nack_reasons, v_subscription.backoff_min_seconds,
-            v_subscription.backoff_max_seconds, v_subscription.per_consumer);
-    end if;
-    if v_held.spent is not null then
-        perform pubsub.dead_letter_deliveries(v_subscription.topic_key,
-            v_subscription.subscription_key, v_held.spent, 'attempts', v_held.spent_reasons);
-    end if;
-    if v_held.rejected is not null then
-        perform pubsub.dead_letter_deliveries(v_subscription.topic_key,
-            v_subscription.subscription_key, v_held.rejected, 'rejected', v_held.reject_reasons);
-    end if;
-    if v_held.extended is not null then
-        perform pubsub.extend_deliveries(v_subscription.topic_key,
-            v_subscription.subscription_key, v_held.extended, v_held.extensions,
-            v_subscription.per_consumer);
-    end if;
-
-    return query
-        select t."position", t.status, t.ack_deadline
-        from pubsub.told_settlements(
-            v_subscription.topic_key, v_subscription.subscription_key,
-            v_subscription.enable_ordering, p_message_ids, v_held.positions, v_held.fates,
-            v_held.attempts, v_held.lanes, v_now
-        ) t;
 end
 $$;
 

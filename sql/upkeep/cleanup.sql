@@ -218,6 +218,8 @@ begin
         v_removed := v_removed + v_rows;
         exit when v_removed >= p_limit;
         if v_rows = 0 and v_key.deleted_at < clock_timestamp() - interval '1 hour' then
+            delete from pubsub_data.run_sizes z
+            where z.topic_key = v_key.topic_key and z.subscription_key = v_key.subscription_key;
             delete from pubsub_data.deleted_subscriptions g
             where g.topic_key = v_key.topic_key and g.subscription_key = v_key.subscription_key;
         end if;

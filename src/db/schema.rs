@@ -41,7 +41,7 @@ pub const ROUTINES: &[(&str, &str)] = files! {
         hints, departures, dead_letters, wakeups, terms, ranges, whole_runs, open_lanes, ordering,
         priorities, by_id, fairness, leases, flow, claims, consume, waiting,
     }
-    settle { settle, extend, settlements, transactions }
+    settle { ack_runs, settle, extend, settlements, transactions }
     replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }
     observe { states, metrics, filter_previews, timeline, views, health }
     upkeep { partitions, cleanup, clock, leadership, search_path, grants }

@@ -277,3 +277,25 @@ as $$
     from unnest(p_places) with ordinality as p (place, position)
     join pubsub_data.deliveries d on d.ctid = p.place
 $$;
+
+/* run_in_hundreds — publish in runs of a hundred to the subscriptions whose ids are like it. */
+create function pg_temp.run_in_hundreds(p_subscriptions text)
+returns void
+language sql volatile
+as $$
+    update pubsub_data.run_sizes z
+    set run_size = 100
+    from pubsub_data.subscriptions s
+    where s.subscription_key = z.subscription_key and s.subscription_id like p_subscriptions
+$$;
+
+/* run_size — how long the runs of a subscription are made. */
+create function pg_temp.run_size(p_subscription text)
+returns int
+language sql stable
+as $$
+    select z.run_size
+    from pubsub_data.run_sizes z
+    join pubsub_data.subscriptions s using (topic_key, subscription_key)
+    where s.subscription_id = p_subscription
+$$;

@@ -8,7 +8,7 @@ as $$
 begin
     perform pubsub.create_topic(p_name);
     perform pubsub.create_subscription(p_name, p_name, p_settings);
-    update pubsub_data.subscriptions s set run_size = 100 where s.subscription_id = p_name;
+    perform pg_temp.run_in_hundreds(p_name);
     return array(
         select p.message_id
         from pubsub.publish_messages(p_name, array(

@@ -8,7 +8,7 @@ as $$
 begin
     perform pubsub.create_topic(p_name);
     perform pubsub.create_subscription(p_name, p_name, p_settings);
-    update pubsub_data.subscriptions s set run_size = 100 where s.subscription_id = p_name;
+    perform pg_temp.run_in_hundreds(p_name);
     return array(select p.message_id from pubsub.publish_messages(p_name, array(
         select jsonb_build_object('n', n) from generate_series(1, p_messages) n)) p);
 end
@@ -130,7 +130,7 @@ declare
 begin
     perform pubsub.create_topic('bounded');
     perform pubsub.create_subscription('bounded', 'bounded');
-    update pubsub_data.subscriptions s set run_size = 100 where s.subscription_id = 'bounded';
+    perform pg_temp.run_in_hundreds('bounded');
     v_ids := array(select p.message_id from pubsub.publish_messages('bounded',
         array_fill(jsonb_build_object('t', repeat('x', 10000)), array[20])) p);
     assert (select bool_and(r.is_large) from pubsub_data.runs r where r.run_id = v_ids[1]), c_proves;
@@ -175,17 +175,22 @@ do $$
 declare
     c_proves constant text := 'runs get shorter at once and longer once a minute';
 begin
-    perform pg_temp.stock('fit');
+    perform pg_temp.stock('fit', 5);
     perform pg_temp.claim('fit', 40);
-    assert (select s.run_size = 40 from pubsub_data.subscriptions s where s.subscription_id = 'fit'), c_proves;
+    assert (select pg_temp.run_size('fit') = 40), c_proves;
+    perform pg_temp.publish('fit', 5);
     perform pg_temp.claim('fit', 100);
-    assert (select s.run_size = 40 from pubsub_data.subscriptions s where s.subscription_id = 'fit'), c_proves;
+    assert (select pg_temp.run_size('fit') = 40), c_proves;
+    perform pg_temp.claim('fit', 3);
+    assert pg_temp.run_size('fit') = 40, c_proves || ': a claim that finds nothing';
+    perform pg_temp.publish('fit', 5);
     perform pubsub.consume_messages_for('fit', array['a', 'b'], array[50, 10]);
-    assert (select s.run_size = 10 from pubsub_data.subscriptions s where s.subscription_id = 'fit'), c_proves;
-    update pubsub_data.subscriptions s set run_size_at = clock_timestamp() - interval '61 s'
-    where s.subscription_id = 'fit';
+    assert (select pg_temp.run_size('fit') = 10), c_proves;
+    update pubsub_data.run_sizes z set noted_at = clock_timestamp() - interval '61 s'
+    where z.subscription_key = (pubsub.subscription_keys('fit')).subscription_key;
+    perform pg_temp.publish('fit', 5);
     perform pg_temp.claim('fit', 1000);
-    assert (select s.run_size = 100 from pubsub_data.subscriptions s where s.subscription_id = 'fit'), c_proves;
+    assert (select pg_temp.run_size('fit') = 100), c_proves;
 end
 $$;
 

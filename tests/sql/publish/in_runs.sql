@@ -7,7 +7,7 @@ declare
 begin
     perform pubsub.create_topic('ran');
     perform pubsub.create_subscription('ran', 'ran');
-    update pubsub_data.subscriptions s set run_size = 100 where s.subscription_id = 'ran';
+    perform pg_temp.run_in_hundreds('ran');
     v_ids := array(select p.message_id
         from pubsub.publish_messages('ran', array_fill('{"n": 1}'::jsonb, array[250])) p);
     assert (
@@ -37,7 +37,7 @@ begin
         ('fair', '{"fairness_key": "k"}'), ('expiring', '{"message_ttl_seconds": 60}'),
         ('half', '{"filter": {"half": [true]}}'), ('four', '{"filter": {"n": [1, 2, 3, 4]}}'),
         ('none', '{"filter": {"n": [0]}}')) s (name, settings);
-    update pubsub_data.subscriptions s set run_size = 100 where s.subscription_id like 'mixed-%';
+    perform pg_temp.run_in_hundreds('mixed-%');
     v_ids := array(select p.message_id from pubsub.publish_messages('mixed', array(
         select jsonb_build_object('n', n, 'half', n % 2 = 0) from generate_series(1, 60) n)) p);
     assert (
@@ -85,7 +85,7 @@ begin
     v_ids := array(select p.message_id
         from pubsub.publish_messages('sized', array_fill('{"n": 1}'::jsonb, array[130])) p);
     assert not exists (select from pubsub_data.runs r where r.run_id = any(v_ids)), c_proves;
-    perform pubsub.consume_messages('sized', 'c', 30);
+    assert cardinality(pg_temp.claim('sized', 30)) = 30, c_proves;
     v_ids := array(select p.message_id
         from pubsub.publish_messages('sized', array_fill('{"n": 1}'::jsonb, array[130])) p);
     assert (
@@ -93,7 +93,7 @@ begin
         from pubsub_data.runs r where r.run_id = any(v_ids)
     ), c_proves;
     -- a claim of a few makes single ones of those that come
-    perform pubsub.consume_messages('sized', 'c', 1);
+    assert cardinality(pg_temp.claim('sized', 1)) = 1, c_proves;
     v_ids := array(select p.message_id
         from pubsub.publish_messages('sized', array_fill('{"n": 1}'::jsonb, array[130])) p);
     assert not exists (select from pubsub_data.runs r where r.run_id = any(v_ids)), c_proves;
