@@ -57,22 +57,30 @@ begin
     if p_waits then
         v_places := array(
             select r.ctid
-            from pubsub_data.runs r
-            where r.topic_key = p_topic_key
-                and r.subscription_key = p_subscription_key
-                and r.run_id = any(p_run_ids)
-            order by r.run_id
-            for update
+            from (select i.run_id from unnest(p_run_ids) as i (run_id) order by i.run_id) i
+            cross join lateral (
+                select x.ctid
+                from pubsub_data.runs x
+                where x.topic_key = p_topic_key
+                    and x.subscription_key = p_subscription_key
+                    and x.run_id = i.run_id
+                limit 1
+                for update
+            ) r
         );
     else
         v_places := array(
             select r.ctid
-            from pubsub_data.runs r
-            where r.topic_key = p_topic_key
-                and r.subscription_key = p_subscription_key
-                and r.run_id = any(p_run_ids)
-            order by r.run_id
-            for update skip locked
+            from (select i.run_id from unnest(p_run_ids) as i (run_id) order by i.run_id) i
+            cross join lateral (
+                select x.ctid
+                from pubsub_data.runs x
+                where x.topic_key = p_topic_key
+                    and x.subscription_key = p_subscription_key
+                    and x.run_id = i.run_id
+                limit 1
+                for update skip locked
+            ) r
         );
     end if;
     if v_places = '{}' then

@@ -204,14 +204,18 @@ declare
 begin
     lease_runs.is_broken := false;
     for v_run in
-        select r.run_id, r.message_ids, r.is_large
-        from pubsub_data.runs r
-        where r.topic_key = p_claim.topic_key
-            and r.subscription_key = p_claim.subscription_key
-            and r.run_id = any(p_run_ids)
-            and r.lease is null
-        order by r.run_id
-        for update skip locked
+        select r.*
+        from unnest(p_run_ids) as i (run_id)
+        cross join lateral (
+            select x.run_id, x.message_ids, x.is_large
+            from pubsub_data.runs x
+            where x.topic_key = p_claim.topic_key
+                and x.subscription_key = p_claim.subscription_key
+                and x.run_id = i.run_id
+                and x.lease is null
+            limit 1
+            for update skip locked
+        ) r
     loop
         v_taken := least(v_left, cardinality(v_run.message_ids));
         exit when v_taken = 0;
@@ -261,7 +265,7 @@ create function pubsub.runs_ahead(
     p_claim pubsub.claim_terms, p_after uuid, p_single_after uuid, p_wanted int
 )
 returns uuid[]
-language plpgsql volatile
+language plpgsql stable parallel safe
 as $$
 declare
     v_single uuid;

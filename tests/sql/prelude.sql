@@ -58,6 +58,10 @@ as $$
 declare
     v_ids uuid[] := pg_temp.publish(p_topic, cardinality(p_lanes));
 begin
+    perform pubsub.single_out(s.topic_key, s.subscription_key, v_ids)
+    from pubsub_data.subscriptions s
+    join pubsub_data.topics t using (topic_key)
+    where t.topic_id = p_topic;
     update pubsub_data.deliveries d
     set lane = l.lane
     from unnest(v_ids, p_lanes) as l (id, lane)

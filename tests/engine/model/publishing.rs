@@ -90,7 +90,10 @@ impl World {
             let count = self.random.random_range(2..60);
             // whatever consumers ask for
             let size = self.random.random_range(1..40);
-            let sql = format!("update pubsub_data.run_sizes set run_size = {size}");
+            let sql = format!(
+                "update pubsub_data.run_sizes set run_size = {size} where ctid in ( \
+                     select ctid from pubsub_data.run_sizes for update skip locked)"
+            );
             sqlx::raw_sql(AssertSqlSafe(sql))
                 .execute(&mut self.admin)
                 .await

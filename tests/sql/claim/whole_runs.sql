@@ -116,7 +116,7 @@ declare
 begin
     perform pg_temp.claim('stuck', 100);
     perform pg_temp.claim('once', 100);
-    assert pubsub.cleanup_stuck_messages(0) = 200, c_proves;
+    assert pubsub.cleanup_stuck_messages(0) >= 200, c_proves;
     assert (select count(*) = 100 from pubsub_data.dead_letters l where l.message_id = any(v_spent)), c_proves;
     assert (select array_agg(i order by i) = v_ids from unnest(pg_temp.claim('stuck', 100)) i), c_proves;
     assert pubsub.recount_messages('stuck') = 0 and pubsub.recount_messages('once') = 0, c_proves;
