@@ -146,24 +146,28 @@ create function pubsub.state_of(
     p_now timestamptz
 )
 returns text
-language sql stable parallel safe
+language plpgsql stable parallel safe
 set enable_seqscan = off
 as $$
-    select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at, p_max_attempts, p_now)
-    from pubsub_data.deliveries d
-    where d.topic_key = p_topic_key
-        and d.subscription_key = p_subscription_key
-        and d.message_id = p_message_id
-    union all
-    select pubsub.delivery_state(coalesce(r.ack_deadline, '-infinity'), r.lease,
-        (r.lease is not null)::int, null, p_max_attempts, p_now)
-    from pubsub_data.runs r
-    where r.topic_key = p_topic_key
-        and r.subscription_key = p_subscription_key
-        and r.run_id >= pubsub.run_start(p_message_id)
-        and r.run_id <= p_message_id
-        and p_message_id = any(r.message_ids)
-    limit 1
+begin
+    return (
+        select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at, p_max_attempts, p_now)
+        from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = p_message_id
+        union all
+        select pubsub.delivery_state(coalesce(r.ack_deadline, '-infinity'), r.lease,
+            (r.lease is not null)::int, null, p_max_attempts, p_now)
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id >= pubsub.run_start(p_message_id)
+            and r.run_id <= p_message_id
+            and p_message_id = any(r.message_ids)
+        limit 1
+    );
+end
 $$;
 
 comment on function pubsub.state_of is 'The state of a message that a subscription has not settled.';

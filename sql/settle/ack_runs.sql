@@ -27,11 +27,11 @@ comment on function pubsub.may_be_of_runs is 'Whether leases may be of claims th
 /*
  * note_acked — what is noted of acks of runs that one claim has leased for one consumer.
  *
- * In       p_run: one of them
+ * In       p_leased_at, p_ack_deadline, p_consumer_id: of all of them
  */
 create function pubsub.note_acked(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_run pubsub_data.runs,
-    p_per_consumer boolean
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leased_at timestamptz,
+    p_ack_deadline timestamptz, p_consumer_id text, p_per_consumer boolean
 )
 returns void
 language plpgsql volatile
@@ -42,13 +42,13 @@ begin
     insert into pubsub_data.acked (
         topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
     )
-    values (p_topic_key, p_subscription_key, clock_timestamp(), p_run.leased_at, 1,
-        p_run.consumer_id, p_message_ids);
+    values (p_topic_key, p_subscription_key, clock_timestamp(), p_leased_at, 1,
+        p_consumer_id, p_message_ids);
     insert into pubsub_data.counters (
         topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
     )
-    values (p_topic_key, p_subscription_key, pubsub.counter_time(p_run.ack_deadline),
-        case when p_per_consumer then p_run.consumer_id end, -v_messages, -v_messages, v_messages);
+    values (p_topic_key, p_subscription_key, pubsub.counter_time(p_ack_deadline),
+        case when p_per_consumer then p_consumer_id end, -v_messages, -v_messages, v_messages);
 end
 $$;
 
@@ -92,7 +92,8 @@ begin
             or v_run.consumer_id <> v_last.consumer_id)
         then
             perform pubsub.note_acked(p_topic_key, p_subscription_key,
-                p_message_ids[v_noted + 1 : v_acked], v_last, p_per_consumer);
+                p_message_ids[v_noted + 1 : v_acked], v_last.leased_at, v_last.ack_deadline,
+                v_last.consumer_id, p_per_consumer);
             v_noted := v_acked;
         end if;
         v_last := v_run;
@@ -100,7 +101,8 @@ begin
     end loop;
     if v_acked > v_noted then
         perform pubsub.note_acked(p_topic_key, p_subscription_key,
-            p_message_ids[v_noted + 1 : v_acked], v_last, p_per_consumer);
+            p_message_ids[v_noted + 1 : v_acked], v_last.leased_at, v_last.ack_deadline,
+            v_last.consumer_id, p_per_consumer);
     end if;
     return v_acked;
 end

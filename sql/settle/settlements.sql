@@ -135,22 +135,22 @@ comment on function pubsub.told_settlements is
  * settle_deliveries — settle_messages, of single deliveries.
  */
 create function pubsub.settle_deliveries(
-    p_subscription pubsub_data.subscriptions, p_message_ids uuid[], p_leases bigint[],
-    p_actions text[], p_seconds int[], p_reasons text[]
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    p_actions text[], p_seconds int[], p_reasons text[], p_max_attempts int,
+    p_backoff_min_seconds int, p_backoff_max_seconds int, p_enable_ordering boolean,
+    p_per_consumer boolean
 )
 returns table ("position" int, status text, ack_deadline timestamptz)
 language plpgsql volatile
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
-    v_per_consumer constant boolean :=
-        coalesce(p_subscription.max_in_flight, p_subscription.max_in_flight_per_consumer) is not null;
     v_held record;
 begin
     with held as materialized (
         select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
             case
-                when w.action = 'nack' and d.attempts >= p_subscription.max_delivery_attempts
+                when w.action = 'nack' and d.attempts >= p_max_attempts
                     then 'spent'
                 when w.action = 'extend' and d.visible_at <= v_now then null
                 else w.action
@@ -164,8 +164,8 @@ begin
         cross join lateral (
             select x.ctid as place, x.attempts, x.visible_at, x.lane
             from pubsub_data.deliveries x
-            where x.topic_key = p_subscription.topic_key
-                and x.subscription_key = p_subscription.subscription_key
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
                 and x.message_id = w.message_id
                 and x.lease = w.lease
             limit 1
@@ -188,8 +188,8 @@ begin
     from held h;
 
     if v_held.acked is not null then
-        perform pubsub.ack_held(p_subscription.topic_key, p_subscription.subscription_key,
-            v_held.acked, p_subscription.enable_ordering, v_per_consumer);
+        perform pubsub.ack_held(p_topic_key, p_subscription_key,
+            v_held.acked, p_enable_ordering, p_per_consumer);
     end if;
     if cardinality(v_held.acked) = cardinality(p_message_ids) then
         return query
@@ -197,29 +197,29 @@ begin
         return;
     end if;
     if v_held.nacked is not null then
-        perform pubsub.retry_deliveries(p_subscription.topic_key, p_subscription.subscription_key,
-            v_held.nacked, v_held.delays, v_held.nack_reasons, p_subscription.backoff_min_seconds,
-            p_subscription.backoff_max_seconds, v_per_consumer);
+        perform pubsub.retry_deliveries(p_topic_key, p_subscription_key,
+            v_held.nacked, v_held.delays, v_held.nack_reasons, p_backoff_min_seconds,
+            p_backoff_max_seconds, p_per_consumer);
     end if;
     if v_held.spent is not null then
-        perform pubsub.dead_letter_deliveries(p_subscription.topic_key,
-            p_subscription.subscription_key, v_held.spent, 'attempts', v_held.spent_reasons);
+        perform pubsub.dead_letter_deliveries(p_topic_key,
+            p_subscription_key, v_held.spent, 'attempts', v_held.spent_reasons);
     end if;
     if v_held.rejected is not null then
-        perform pubsub.dead_letter_deliveries(p_subscription.topic_key,
-            p_subscription.subscription_key, v_held.rejected, 'rejected', v_held.reject_reasons);
+        perform pubsub.dead_letter_deliveries(p_topic_key,
+            p_subscription_key, v_held.rejected, 'rejected', v_held.reject_reasons);
     end if;
     if v_held.extended is not null then
-        perform pubsub.extend_deliveries(p_subscription.topic_key,
-            p_subscription.subscription_key, v_held.extended, v_held.extensions,
-            v_per_consumer);
+        perform pubsub.extend_deliveries(p_topic_key,
+            p_subscription_key, v_held.extended, v_held.extensions,
+            p_per_consumer);
     end if;
 
     return query
         select t."position", t.status, t.ack_deadline
         from pubsub.told_settlements(
-            p_subscription.topic_key, p_subscription.subscription_key,
-            p_subscription.enable_ordering, p_message_ids, v_held.positions, v_held.fates,
+            p_topic_key, p_subscription_key,
+            p_enable_ordering, p_message_ids, v_held.positions, v_held.fates,
             v_held.attempts, v_held.lanes, v_now
         ) t;
 end
@@ -252,12 +252,13 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_subscription pubsub_data.subscriptions;
+    v_subscription record;
     -- from where on they are not settled
     v_rest int;
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
-    select s.* into v_subscription
+    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
+    into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
@@ -267,8 +268,7 @@ begin
     if pubsub.may_be_of_runs(p_leases) then
         if 'ack' = all(p_actions) then
             v_rest := 1 + pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
-                p_message_ids, p_leases, coalesce(v_subscription.max_in_flight,
-                    v_subscription.max_in_flight_per_consumer) is not null);
+                p_message_ids, p_leases, v_subscription.per_consumer);
             return query
                 select n, 'acked', null::timestamptz from generate_series(1, v_rest - 1) n;
         end if;
@@ -285,8 +285,11 @@ begin
     if cardinality(p_message_ids) > 0 then
         return query
             select s."position" + v_rest - 1, s.status, s.ack_deadline
-            from pubsub.settle_deliveries(v_subscription, p_message_ids, p_leases, p_actions,
-                p_seconds, p_reasons) s;
+            from pubsub.settle_deliveries(v_subscription.topic_key,
+                v_subscription.subscription_key, p_message_ids, p_leases, p_actions, p_seconds,
+                p_reasons, v_subscription.max_delivery_attempts,
+                v_subscription.backoff_min_seconds, v_subscription.backoff_max_seconds,
+                v_subscription.enable_ordering, v_subscription.per_consumer) s;
     end if;
 end
 $$;
