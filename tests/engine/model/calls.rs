@@ -133,9 +133,9 @@ pub(super) async fn live(connection: &mut PgConnection) -> Vec<(Uuid, bool)> {
         "select message_id, visible_at = 'infinity' from pubsub_data.deliveries \
          union all select i.id, false from pubsub_data.runs r, unnest(r.message_ids) as i (id)",
     )
-        .fetch_all(connection)
-        .await
-        .unwrap()
+    .fetch_all(connection)
+    .await
+    .unwrap()
 }
 
 /// How each of these messages ended, as it is remembered, perhaps more than once.
