@@ -61,3 +61,21 @@ alter sequence pubsub_data.message_numbers increment by 131072;
 select setval('pubsub_data.message_numbers', ((q.last_value >> 17) + 1) << 17, false)
 from pubsub_data.message_numbers q
 where q.is_called;
+
+/* Whoever may use deliveries may use runs: roles with rights of their own go on as they are. */
+do $$
+declare
+    v_granted record;
+begin
+    for v_granted in
+        select g.privilege_type as privilege,
+            case when g.grantee = 0 then 'public' else g.grantee::regrole::text end as grantee
+        from pg_class c
+        cross join aclexplode(c.relacl) g
+        where c.oid = 'pubsub_data.deliveries'::regclass and g.grantee <> c.relowner
+    loop
+        execute format('grant %s on pubsub_data.runs, pubsub_data.run_sizes to %s',
+            v_granted.privilege, v_granted.grantee);
+    end loop;
+end
+$$;
