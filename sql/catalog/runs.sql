@@ -127,7 +127,8 @@ returns boolean
 language plpgsql volatile
 as $$
 declare
-    v_sorted constant uuid[] := array(select i.id from unnest(p_message_ids) as i (id) order by i.id);
+    v_sorted constant uuid[] := array(
+        select i.id from unnest(p_message_ids) as i (id) where i.id is not null order by i.id);
     v_run_ids uuid[];
     v_was_any boolean := false;
 begin
@@ -172,52 +173,83 @@ comment on function pubsub.single_out is
 /*
  * break_up_range — make single deliveries of the first runs in a range of ids.
  *
- * In       above p_after, up to p_upto; p_limit: of so many messages at least, where there are so many;
- *          p_waits: as in break_up_runs; p_ready: only those that nobody holds
- * Locks    as break_up_runs
+ * In       above p_after, up to p_upto; p_limit: of so many messages at least, where there are so many
+ * Locks    as break_up_runs; waits for those that others hold, whose rest may be in the range afterwards
  */
 create function pubsub.break_up_range(
-    p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int,
-    p_waits boolean, p_ready boolean default false
+    p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int
 )
 returns void
 language plpgsql volatile
 as $$
 declare
-    v_left int := p_limit;
     v_run_ids uuid[];
 begin
-    loop
-        v_run_ids := array(
-            select r.run_id
+    v_run_ids := array(
+        select r.run_id
+        from (
+            select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
+                - cardinality(x.message_ids) as before
             from (
-                select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
-                    - cardinality(x.message_ids) as before
-                from (
-                    select y.run_id, y.message_ids
-                    from pubsub_data.runs y
-                    where y.topic_key = p_topic_key
-                        and y.subscription_key = p_subscription_key
-                        and y.run_id >= pubsub.run_start(p_after)
-                        and y.run_id <= p_upto
-                        and (not p_ready or y.lease is null)
-                    order by y.run_id
-                    limit v_left / pubsub.least_run() + 1
-                ) x
-            ) r
-            where r.before < v_left
-        );
-        exit when v_run_ids = '{}';
-        v_left := v_left - cardinality(
-            pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, p_waits));
-        -- again: whoever held one may have left a part of it as a run of its own
-        exit when v_left <= 0 or not p_waits;
-    end loop;
+                select y.run_id, y.message_ids
+                from pubsub_data.runs y
+                where y.topic_key = p_topic_key
+                    and y.subscription_key = p_subscription_key
+                    and y.run_id >= pubsub.run_start(p_after)
+                    and y.run_id <= p_upto
+                    and y.message_ids[cardinality(y.message_ids)] > p_after
+                order by y.run_id
+                limit p_limit / pubsub.least_run() + 1
+            ) x
+        ) r
+        where r.before < p_limit
+    );
+    if v_run_ids <> '{}' then
+        perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, true);
+    end if;
 end
 $$;
 
 comment on function pubsub.break_up_range is
     'Make single deliveries of the first runs in a range of message ids.';
+
+/*
+ * break_up_ready — make single deliveries of runs in a range of ids that nobody holds, one after the other, until
+ * that are as many messages as are wanted.
+ *
+ * In       above p_after, up to p_upto
+ * Locks    only what it breaks up; skips those that others hold
+ */
+create function pubsub.break_up_ready(
+    p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_wanted int
+)
+returns void
+language plpgsql volatile
+as $$
+declare
+    v_left int := p_wanted;
+    v_run_id uuid;
+begin
+    while v_left > 0 loop
+        select y.run_id into v_run_id
+        from pubsub_data.runs y
+        where y.topic_key = p_topic_key
+            and y.subscription_key = p_subscription_key
+            and y.run_id >= pubsub.run_start(p_after)
+            and y.run_id <= p_upto
+            and y.lease is null
+        order by y.run_id
+        limit 1
+        for update skip locked;
+        exit when not found;
+        v_left := v_left - cardinality(
+            pubsub.break_up_runs(p_topic_key, p_subscription_key, array[v_run_id], false));
+    end loop;
+end
+$$;
+
+comment on function pubsub.break_up_ready is
+    'Make single deliveries of runs in a range of message ids that nobody holds.';
 
 /*
  * oldest_unsettled — the lowest message of a subscription that is not settled.

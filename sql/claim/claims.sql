@@ -180,9 +180,9 @@ begin
             select from pubsub_data.runs r
             where r.topic_key = p_claim.topic_key and r.subscription_key = p_claim.subscription_key
         ) then
-            perform pubsub.break_up_range(p_claim.topic_key, p_claim.subscription_key,
+            perform pubsub.break_up_ready(p_claim.topic_key, p_claim.subscription_key,
                 '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff',
-                p_wanted, false, true);
+                p_wanted);
         end if;
         v_found := pubsub.claim_in_turn(
             p_claim, v_floor, p_consumer_ids, p_batch_sizes, p_max_bytes, hint);
@@ -235,12 +235,13 @@ comment on function pubsub.claim_thoroughly is
 /*
  * choose_fresh — take_fresh, the shorter way where no run is ready.
  *
+ * In       p_upto: the newest single delivery when no run was ready, or null
  * Out      chosen, head: as take_fresh
  * Locks    only what it chooses; skips locked rows
  */
 create function pubsub.choose_fresh(
     p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
-    p_max_bytes bigint, p_are_runs boolean,
+    p_max_bytes bigint, p_upto uuid,
     inout head uuid, out chosen pubsub.chosen
 )
 language plpgsql volatile
@@ -249,9 +250,8 @@ declare
     v_found record;
 begin
     choose_fresh.chosen := pubsub.nothing_chosen(p_batch_sizes);
-    if not p_are_runs then
-        v_found := pubsub.take_range(
-            p_claim, head, 'ffffffff-ffff-ffff-ffff-ffffffffffff', p_wanted, '{}');
+    if p_upto is not null then
+        v_found := pubsub.take_range(p_claim, head, p_upto, p_wanted, '{}');
         if v_found.places is not null then
             choose_fresh.chosen.places := v_found.places;
             choose_fresh.chosen.lost := v_found.lost;
@@ -289,6 +289,7 @@ as $$
 declare
     v_is_due boolean;
     v_are_runs boolean;
+    v_newest uuid;
     v_one record;
     v_found record;
 begin
@@ -316,8 +317,14 @@ begin
                 and r.subscription_key = p_claim.subscription_key
                 and r.run_id > hint.head
                 and r.lease is null
+        ), (
+            select d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = p_claim.topic_key and d.subscription_key = p_claim.subscription_key
+            order by d.message_id desc
+            limit 1
         )
-    into v_is_due, v_are_runs;
+    into v_is_due, v_are_runs, v_newest;
     if v_is_due then
         return;
     end if;
@@ -332,6 +339,8 @@ begin
             where x.topic_key = p_claim.topic_key
                 and x.subscription_key = p_claim.subscription_key
                 and x.message_id > hint.head
+                -- what came after the look above has runs before it, perhaps
+                and x.message_id <= v_newest
                 and x.visible_at <= p_claim.now
                 and x.attempts < p_claim.max_attempts
                 and (x.expires_at is null or x.expires_at > p_claim.now)
@@ -354,7 +363,8 @@ begin
         end if;
     end if;
     v_found := pubsub.choose_fresh(
-        p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes, v_are_runs, hint.head);
+        p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes,
+        case when not v_are_runs then v_newest end, hint.head);
     claim_fresh.chosen := v_found.chosen;
     claim_fresh.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
     claim_fresh.is_done := cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted

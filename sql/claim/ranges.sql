@@ -66,8 +66,8 @@ as $$
 begin
     if p_heads is null then
         -- not the frequent case: what was missed is leased one by one
-        perform pubsub.break_up_range(p_claim.topic_key, p_claim.subscription_key, p_after, p_upto,
-            p_limit, false, true);
+        perform pubsub.break_up_ready(
+            p_claim.topic_key, p_claim.subscription_key, p_after, p_upto, p_limit);
         select r.places, r.lost into take_missed.places, take_missed.lost
         from pubsub.take_range(p_claim, p_after, p_upto, p_limit, p_taken) r;
         return;

@@ -317,13 +317,13 @@ create function pubsub.take_fresh(
 language plpgsql volatile
 as $$
 declare
-    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
     v_left int := p_wanted - cardinality(chosen.places) - cardinality(chosen.message_ids);
     -- no single delivery up to it is ready
     v_from uuid;
     v_run_ids uuid[];
     v_next uuid;
     v_last uuid;
+    v_newest uuid;
     v_found record;
 begin
     loop
@@ -336,8 +336,15 @@ begin
                     and r.run_id > take_fresh.head
                 order by r.run_id desc
                 limit 1
-            ) end
-        into v_next, v_last
+            ) end, (
+                select d.message_id
+                from pubsub_data.deliveries d
+                where d.topic_key = p_claim.topic_key
+                    and d.subscription_key = p_claim.subscription_key
+                order by d.message_id desc
+                limit 1
+            )
+        into v_next, v_last, v_newest
         from (
             select (
                 select r.run_id
@@ -365,8 +372,8 @@ begin
             exit when v_left = 0;
             continue;
         end if;
-        v_found := pubsub.take_range(p_claim, greatest(head, v_from), coalesce(v_next, c_highest),
-            v_left, chosen.places);
+        v_found := pubsub.take_range(p_claim, greatest(head, v_from),
+            coalesce(v_next, v_newest, head), v_left, chosen.places);
         if v_found.places is not null then
             take_fresh.chosen.places := chosen.places || v_found.places;
             take_fresh.chosen.lost := chosen.lost or v_found.lost;
@@ -374,8 +381,8 @@ begin
             v_left := v_left - cardinality(v_found.places);
         end if;
         if v_left = 0 or v_next is null then
-            take_fresh.head := greatest(head, v_found.read_upto,
-                case when v_left > 0 then v_last end);
+            take_fresh.head := greatest(head, case when v_left = 0 then v_found.read_upto
+                else greatest(v_newest, v_last) end);
             return;
         end if;
         v_from := v_next;

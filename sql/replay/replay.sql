@@ -33,28 +33,39 @@ declare
     v_places tid[];
     v_ids uuid[];
 begin
-    perform pubsub.break_up_range(
-        p_topic_key, p_subscription_key, p_after, p_upto, p_limit, true);
-    select coalesce(array_agg(d.place), '{}'), array_agg(d.message_id order by d.message_id)
-    into v_places, v_ids
-    from (
-        select x.ctid as place, x.message_id
-        from pubsub_data.deliveries x
-        where x.topic_key = p_topic_key
-            and x.subscription_key = p_subscription_key
-            and x.message_id > p_after
-            and x.message_id <= p_upto
-            and x.message_id <> all(p_except)
-            and (p_number_upto is null
-                or right(translate(x.message_id::text, '-', ''), 16) collate "C" <= p_number_upto)
-        order by x.message_id
-        limit p_limit
-        for update
-    ) d;
+    loop
+        perform pubsub.break_up_range(p_topic_key, p_subscription_key, p_after,
+            coalesce(settle_range.reached, p_upto), p_limit);
+        select coalesce(array_agg(d.place), '{}'), array_agg(d.message_id order by d.message_id)
+        into v_places, v_ids
+        from (
+            select x.ctid as place, x.message_id
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id > p_after
+                and x.message_id <= p_upto
+                and x.message_id <> all(p_except)
+                and (p_number_upto is null
+                    or right(translate(x.message_id::text, '-', ''), 16) collate "C" <= p_number_upto)
+            order by x.message_id
+            limit p_limit
+            for update
+        ) d;
+        settle_range.reached := case when cardinality(v_places) < p_limit then p_upto
+            else v_ids[p_limit] end;
+        -- one that was cut while it was waited for, or more, where some stay as they are
+        exit when not exists (
+            select from pubsub_data.runs r
+            where r.topic_key = p_topic_key
+                and r.subscription_key = p_subscription_key
+                and r.run_id >= pubsub.run_start(p_after)
+                and r.run_id <= settle_range.reached
+                and r.message_ids[cardinality(r.message_ids)] > p_after
+        );
+    end loop;
     perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_places);
     settle_range.settled := cardinality(v_places);
-    settle_range.reached := case when cardinality(v_places) < p_limit then p_upto
-        else v_ids[p_limit] end;
 end
 $$;
 

@@ -57,9 +57,9 @@ comment on function pubsub.note_acked is 'Note acks of runs.';
 /*
  * ack_runs — ack the runs with which ids begin, as they are, if all of each is named.
  *
- * In       p_per_consumer: as in ack_deliveries
+ * In       p_message_ids: in order, else none is settled; p_per_consumer: as in ack_deliveries
  * Out      how many of the ids are settled: the first of them
- * Locks    the runs, in the order of the ids
+ * Locks    the runs, in id order
  */
 create function pubsub.ack_runs(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
@@ -75,6 +75,12 @@ declare
     v_noted int := 0;
     v_last pubsub_data.runs;
 begin
+    -- runs are locked in the order of ids
+    if array_lower(p_message_ids, 1) <> 1 or array_lower(p_leases, 1) <> 1
+        or p_message_ids <> array(select i.id from unnest(p_message_ids) as i (id) order by i.id)
+    then
+        return 0;
+    end if;
     while v_acked < cardinality(p_message_ids) loop
         delete from pubsub_data.runs r
         where r.topic_key = p_topic_key

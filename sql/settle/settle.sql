@@ -190,6 +190,10 @@ begin
     if p_leases is null
         or cardinality(p_leases) = cardinality(p_message_ids) and pubsub.may_be_of_runs(p_leases)
     then
+        select array_agg(w.message_id order by w.message_id), case when p_leases is not null
+            then array_agg(w.lease order by w.message_id) end
+        into p_message_ids, p_leases
+        from unnest(p_message_ids, p_leases) as w (message_id, lease);
         v_acked := pubsub.ack_runs(
             p_topic_key, p_subscription_key, p_message_ids, p_leases, p_per_consumer);
     end if;

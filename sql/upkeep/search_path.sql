@@ -20,7 +20,7 @@ begin
             and p.prosqlbody is null
             and p.proname <> all(array[
                 'ack_deliveries', 'ack_held', 'ack_runs', 'believed_fair_hint',
-                'believed_hint', 'believed_ordered_hint', 'break_up_range',
+                'believed_hint', 'believed_ordered_hint', 'break_up_range', 'break_up_ready',
                 'break_up_runs', 'choose_by_id', 'choose_by_priority', 'choose_fair',
                 'choose_fresh', 'choose_ordered', 'claim_fresh', 'claim_in_turn',
                 'claim_messages', 'claim_terms_of', 'claim_thoroughly',

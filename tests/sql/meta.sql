@@ -178,9 +178,9 @@ begin
         and not coalesce('search_path=pg_catalog, pg_temp' = any(p.proconfig), false);
     assert v_wrong = concat_ws(', ',
         'ack_deliveries', 'ack_held', 'ack_runs', 'believed_fair_hint', 'believed_hint',
-        'believed_ordered_hint', 'break_up_range', 'break_up_runs', 'choose_by_id',
-        'choose_by_priority', 'choose_fair', 'choose_fresh', 'choose_ordered', 'claim_fresh',
-        'claim_in_turn', 'claim_messages', 'claim_terms_of', 'claim_thoroughly',
+        'believed_ordered_hint', 'break_up_range', 'break_up_ready', 'break_up_runs',
+        'choose_by_id', 'choose_by_priority', 'choose_fair', 'choose_fresh', 'choose_ordered',
+        'claim_fresh', 'claim_in_turn', 'claim_messages', 'claim_terms_of', 'claim_thoroughly',
         'find_candidates', 'find_open_lanes', 'highest_first', 'insert_messages', 'keep_runs',
         'lease_chosen', 'lease_deliveries', 'lease_run', 'lease_runs', 'leave_out',
         'lock_lanes', 'lock_leases', 'look_again', 'look_back', 'look_back_ordered',

@@ -180,12 +180,12 @@ declare
     v_keys record := pubsub.subscription_keys('range');
 begin
     perform pubsub.consume_messages('range', 'c', 100);
-    perform pubsub.break_up_range(v_keys.topic_key, v_keys.subscription_key, v_ids[1], v_ids[450],
-        120, false, true);
+    perform pubsub.break_up_ready(
+        v_keys.topic_key, v_keys.subscription_key, v_ids[1], v_ids[450], 120);
     assert pg_temp.runs('range') = '100 leased, 100 ready, 50 ready', c_proves || pg_temp.runs('range');
     assert pg_temp.singles('range') = 200, c_proves;
     perform pubsub.break_up_range(v_keys.topic_key, v_keys.subscription_key, v_ids[50], v_ids[300],
-        1000, true);
+        1000);
     assert pg_temp.runs('range') = '100 ready, 50 ready', c_proves || pg_temp.runs('range');
     assert pubsub.is_in_run(v_keys.topic_key, v_keys.subscription_key, v_ids[301]), c_proves;
     assert not pubsub.is_in_run(v_keys.topic_key, v_keys.subscription_key, v_ids[300]), c_proves;
