@@ -63,13 +63,13 @@ setup-tests: setup
 	fi
 
 # the suites of messages and of SQL once more on databases whose every default is against us, the first
-# behind a pooler; large bodies are large with any default
+# behind a pooler
 test: setup-tests ## Run every test
 	@trap '[ ! -f "$(TEST_DATA)/pg/postmaster.pid" ] || kill -INT "$$(head -1 "$(TEST_DATA)/pg/postmaster.pid")"' EXIT; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		$(NEXTEST); \
 		FASTPUBSUB_TEST_HOSTILE=1 FASTPUBSUB_TEST_POOLER=transaction $(NEXTEST) --test it \
-			-E 'test(/^(http::messages|sql)::/) - test(/::large::/)'; \
+			-E 'test(/^(http::messages|sql)::/)'; \
 	else \
 		cargo test; \
 		FASTPUBSUB_TEST_HOSTILE=1 FASTPUBSUB_TEST_POOLER=transaction cargo test --test it -- \

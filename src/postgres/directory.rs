@@ -1,5 +1,6 @@
 //! The data directory: making it, giving it to its owner, locking it.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
@@ -32,11 +33,9 @@ pub(super) fn prepare_directory(dir: &Path, owner: Option<&User>) -> Result<Path
     }
     let ours = ["pg", "users.lock", "start.lock", "server.lock"];
     // one look: another start may be making them
-    let names: Vec<_> = fs::read_dir(&dir)
-        .map_err(|error| Failure::io("read", &dir, &error))?
-        .flatten()
-        .map(|entry| entry.file_name())
-        .collect();
+    let names: Vec<OsString> = fs::read_dir(&dir)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
+        .map_err(|error| Failure::io("read", &dir, &error))?;
     let is_ours = names.is_empty() || names.iter().any(|name| ours.iter().any(|our| name == our));
     if existed && !is_ours {
         return Err(Failure::new(format!(

@@ -116,7 +116,7 @@ async fn nobody_deadlocks_while_a_subscription_is_sought_reprocessed_changed_and
         // some are there already
         let _ = sqlx::raw_sql(*sql).execute(&mut connection).await;
     }
-    let until = Instant::now() + Duration::from_secs(4);
+    let until = Instant::now() + Duration::from_secs(10);
     let mut workers = Vec::new();
     for _ in 0..16 {
         let mut worker = database.connect().await;
@@ -133,5 +133,5 @@ async fn nobody_deadlocks_while_a_subscription_is_sought_reprocessed_changed_and
 
     let bad: Vec<_> = ends.iter().filter(|(end, _)| end.len() > 5).collect();
     assert!(bad.is_empty(), "{bad:#?}");
-    assert!(ends["done"] > 80, "{ends:?}");
+    assert!(ends["done"] > 200, "{ends:?}");
 }

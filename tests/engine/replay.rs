@@ -148,6 +148,7 @@ async fn go_on_while_replayed(thousands: usize) {
     }
     over.store(true, Ordering::Relaxed);
     let published = published.await.unwrap();
+    assert!(!published.is_empty());
     wanted.extend(published);
     let mut got = Vec::new();
     for consumer in consumers {

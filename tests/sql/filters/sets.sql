@@ -28,7 +28,8 @@ begin
                 select pubsub.matches_filter(p.payload, v_filter)
                 from unnest(v_payloads) with ordinality as p (payload, position)
                 order by p.position
-            ), format('%s: %s', c_proves, v_filter);
+            ) and array_position(pubsub.match_objects(v_payloads, v_filter), null) is null,
+                format('%s: %s', c_proves, v_filter);
         end loop;
     end loop;
 end
