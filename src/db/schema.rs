@@ -39,7 +39,7 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     publish { lanes, limits, idempotency, deliveries, in_runs, publish }
     claim {
         hints, departures, dead_letters, wakeups, terms, ranges, whole_runs, open_lanes, ordering,
-        priorities, by_id, fairness, leases, flow, claims, consume, waiting,
+        priorities, by_id, fairness, leases, flow, fresh, claims, consume, waiting,
     }
     settle { ack_runs, settle, extend, settlements, transactions }
     replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }

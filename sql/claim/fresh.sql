@@ -1,0 +1,175 @@
+/*
+ * The claim that is made most: the session is up to date, nothing is due, and enough is fresh. Of the steps of a
+ * claim (claims.sql) it takes the third alone, in five statements: a claim of one message is bound by the number
+ * of statements and expressions it evaluates.
+ */
+
+/*
+ * choose_fresh — take_fresh, the shorter way where no run is ready.
+ *
+ * In       p_upto: the newest single delivery when no run was ready, or null
+ * Out      chosen, head: as take_fresh
+ * Locks    only what it chooses; skips locked rows
+ */
+create function pubsub.choose_fresh(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
+    p_max_bytes bigint, p_upto uuid,
+    inout head uuid, out chosen pubsub.chosen
+)
+language plpgsql volatile
+as $$
+declare
+    v_found record;
+begin
+    choose_fresh.chosen := pubsub.nothing_chosen(p_batch_sizes);
+    if p_upto is not null then
+        v_found := pubsub.take_range(p_claim, head, p_upto, p_wanted, '{}');
+        if v_found.places is not null then
+            choose_fresh.chosen.places := v_found.places;
+            choose_fresh.chosen.lost := v_found.lost;
+            choose_fresh.chosen.large := v_found.large;
+            if cardinality(v_found.places) = p_wanted then
+                choose_fresh.head := v_found.read_upto;
+                return;
+            end if;
+        end if;
+    end if;
+    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, p_consumer_ids, head, chosen);
+    choose_fresh.head := v_found.head;
+    choose_fresh.chosen := v_found.chosen;
+end
+$$;
+
+comment on function pubsub.choose_fresh is 'take_fresh, the shorter way where no run is ready.';
+
+/*
+ * is_up_to_date — whether a session knows all that it needs but what is fresh: nothing came back, and no look at
+ * what was missed is due.
+ */
+create function pubsub.is_up_to_date(p_claim pubsub.claim_terms, p_hint pubsub.claim_hint)
+returns boolean
+language sql stable parallel safe
+begin atomic
+    -- without a from clause, which would keep Postgres from inlining it
+    select (p_claim.mode = 'plain' and p_hint.rewinds = p_claim.rewinds and p_hint.head <= p_claim.ahead
+        and p_claim.micros >= greatest(p_hint.noted_at, p_hint.due_from) and p_hint.due_from >= 0
+        and p_claim.micros < least(p_hint.due_recent_at, p_hint.due_all_at)
+        and p_claim.micros - pubsub.look_back_grace() < least(p_hint.near_at, p_hint.far_at)
+        and p_claim.micros + 60000000 >= greatest(p_hint.due_recent_at, p_hint.due_all_at,
+            p_hint.near_at, p_hint.far_at)) is true;
+end;
+
+comment on function pubsub.is_up_to_date is
+    'Whether a session knows all that it needs but what is fresh.';
+
+/*
+ * claim_fresh — the claim that is made most: the session is up to date, and enough is fresh. Where that is
+ * not so, it leases nothing.
+ *
+ * In       as claim_thoroughly; p_head: how far another session has read, or null
+ * Out      as claim_thoroughly; is_done: it was so; chosen: else, already
+ * Locks    only what it chooses; skips locked rows
+ */
+create function pubsub.claim_fresh(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
+    p_max_bytes bigint, p_head uuid,
+    inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
+    out is_cut boolean, out is_done boolean, out chosen pubsub.chosen
+)
+language plpgsql volatile
+as $$
+declare
+    v_is_due boolean;
+    v_are_runs boolean;
+    v_newest uuid;
+    v_one record;
+    v_found record;
+begin
+    claim_fresh.is_done := false;
+    claim_fresh.is_cut := false;
+    if not pubsub.is_up_to_date(p_claim, hint) then
+        return;
+    end if;
+    claim_fresh.hint.head := greatest(hint.head, p_head);
+    select exists (
+            select from pubsub_data.wakeups w
+            where w.topic_key = p_claim.topic_key
+                and w.subscription_key = p_claim.subscription_key
+                and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
+                and w.due_at <= p_claim.now
+        ), exists (
+            select from pubsub_data.runs r
+            where r.topic_key = p_claim.topic_key
+                and r.subscription_key = p_claim.subscription_key
+                and r.run_id > hint.head
+                and r.lease is null
+        ), (
+            select d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = p_claim.topic_key and d.subscription_key = p_claim.subscription_key
+            order by d.message_id desc
+            limit 1
+        )
+    into v_is_due, v_are_runs, v_newest;
+    if v_is_due then
+        return;
+    end if;
+    if p_wanted = 1 and cardinality(p_consumer_ids) = 1 and not v_are_runs then
+        -- what follows, without arrays: they would cost a claim of one as much as its writes
+        update pubsub_data.deliveries d
+        set visible_at = p_claim.ack_deadline, attempts = d.attempts + 1, lease = p_claim.lease,
+            leased_at = p_claim.now, extended_at = null, consumer_id = p_consumer_ids[1]
+        where d.ctid = (
+            select x.ctid
+            from pubsub_data.deliveries x
+            where x.topic_key = p_claim.topic_key
+                and x.subscription_key = p_claim.subscription_key
+                and x.message_id > hint.head
+                -- what came after the look above has runs before it, perhaps
+                and x.message_id <= v_newest
+                and x.visible_at <= p_claim.now
+                and x.attempts < p_claim.max_attempts
+                and (x.expires_at is null or x.expires_at > p_claim.now)
+                -- a lease that ran out has a failure to note
+                and x.lease is null
+            order by x.message_id
+            limit 1
+            for update skip locked
+        )
+        returning d.message_id, d.attempts into v_one;
+        if found then
+            claim_fresh.is_done := true;
+            claim_fresh.message_ids := array[v_one.message_id];
+            claim_fresh.attempts := array[v_one.attempts];
+            claim_fresh.consumers := array[1];
+            claim_fresh.hint.head :=
+                pubsub.credible_head(p_claim, v_one.message_id, hint.head);
+            perform pubsub.note_leases(p_claim, p_consumer_ids, message_ids, consumers, hint.head);
+            return;
+        end if;
+    end if;
+    v_found := pubsub.choose_fresh(
+        p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes,
+        case when not v_are_runs then v_newest end, hint.head);
+    claim_fresh.chosen := v_found.chosen;
+    claim_fresh.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
+    claim_fresh.is_done := cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted
+        or p_claim.micros < least(hint.near_at, hint.far_at);
+    if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
+        return;
+    end if;
+    if chosen.large or 4000::bigint * p_wanted > p_max_bytes then
+        v_found := pubsub.leave_out(p_claim, chosen.places, p_max_bytes - chosen.bytes,
+            (chosen.run_ids = '{}')::int, null);
+        claim_fresh.chosen.places := v_found.places;
+        claim_fresh.is_cut := v_found.is_cut;
+    end if;
+    v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
+    claim_fresh.message_ids := v_found.message_ids;
+    claim_fresh.attempts := v_found.attempts;
+    claim_fresh.consumers := v_found.consumers;
+end
+$$;
+
+comment on function pubsub.claim_fresh is
+    'A claim of fresh messages, in a session that is up to date.';
