@@ -304,7 +304,10 @@ begin
     claim_messages.head := case when v_claim.mode <> 'fair' then v_hint.head end;
     -- not of claims that find nothing, which write nothing
     if cardinality(message_ids) > 0 then
-        v_least := case when cardinality(p_batch_sizes) = 1 then p_batch_sizes[1]
+        v_least := case
+            -- no others take runs as they are
+            when v_claim.mode <> 'plain' or v_claim.is_limited then 1
+            when cardinality(p_batch_sizes) = 1 then p_batch_sizes[1]
             else (select min(z.size) from unnest(p_batch_sizes) as z (size)) end;
         if v_least < v_claim.run_size
             or v_claim.run_size < 100 and v_least > v_claim.run_size

@@ -170,7 +170,10 @@ begin
     end if;
 
     -- a few are never a run
-    if cardinality(p_payloads) >= pubsub.least_run() then
+    if cardinality(p_payloads) >= pubsub.least_run() and exists (
+        select from pubsub_data.run_sizes z
+        where z.topic_key = p_topic_key and z.run_size >= pubsub.least_run()
+    ) then
         select p.message_ids, p.subscription_keys, p.to_note
         into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
         from pubsub.publish_in_runs(p_topic_key, p_payloads, v_now, v_prefix) p;

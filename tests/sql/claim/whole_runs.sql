@@ -196,6 +196,23 @@ $$;
 
 do $$
 declare
+    c_proves constant text :=
+        'no runs are made for claims that never take one as it is: by priority, within limits';
+begin
+    perform pg_temp.stock_runs('no-runs', 100);
+    perform pubsub.publish_messages('no-runs', array['{}']::jsonb[], p_priorities => array[9::smallint]);
+    perform pg_temp.claim('no-runs', 20);
+    assert pg_temp.run_size('no-runs') = 1, c_proves;
+
+    perform pg_temp.stock_runs('no-runs-2', 100);
+    perform pubsub.update_subscription('no-runs-2', '{"max_in_flight": 50}');
+    perform pg_temp.claim('no-runs-2', 20);
+    assert pg_temp.run_size('no-runs-2') = 1, c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'messages that follow one another go to who has room, in order';
 begin
     assert (select p.consumers = '{1}' and p.sizes = '{7}' from pubsub.parts_of_run('{10}', 7) p), c_proves;
