@@ -87,10 +87,11 @@ begin
         return 4000 * cardinality(p_message_ids);
     end if;
     return (
-        select coalesce(sum(1000 + octet_length(m.payload::text)), 0)
+        select coalesce(sum(1000 + octet_length(m.payload::text)
+            + coalesce(octet_length(m.attributes::text), 0)), 0)
         from unnest(p_message_ids) as i (id)
         cross join lateral (
-            select x.payload
+            select x.payload, x.attributes
             from pubsub_data.messages x
             where x.topic_key = p_topic_key and x.message_id = i.id
             limit 1

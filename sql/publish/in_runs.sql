@@ -15,14 +15,14 @@ end;
 comment on function pubsub.may_run is 'Whether a subscription of such settings gets runs.';
 
 /*
- * publish_in_runs — store messages that are payloads alone, and deliver them in runs where a subscription may get
- * them.
+ * publish_in_runs — store messages that are payloads, perhaps with attributes, and deliver them in runs where a
+ * subscription may get them.
  *
- * In       p_prefix: the high digits of their ids
+ * In       p_attributes: null, or checked; p_prefix: the high digits of their ids
  * Out      as publish_to_topic; to_note: whether deliveries are to be noted (note_deliveries)
  */
 create function pubsub.publish_in_runs(
-    p_topic_key bigint, p_payloads jsonb[], p_now timestamptz, p_prefix text,
+    p_topic_key bigint, p_payloads jsonb[], p_attributes jsonb[], p_now timestamptz, p_prefix text,
     out message_ids uuid[], out subscription_keys bigint[], out to_note boolean
 )
 language plpgsql volatile
@@ -38,15 +38,17 @@ begin
         select (p_prefix || to_hex(v_numbers[m.place / 131072 + 1] + m.place % 131072))::uuid
                 as message_id,
             m.place / 131072 * 131072 + m.place % 131072 / 100 as hundred,
-            m.place % 131072 % 100 as place, m.payload, pg_column_size(m.payload) > 512 as is_large
+            m.place % 131072 % 100 as place, m.payload, m.attributes,
+            pg_column_size(m.payload) + coalesce(pg_column_size(m.attributes), 0) > 512 as is_large
         from (
-            select u.payload, (u.position - 1)::int as place
-            from unnest(p_payloads) with ordinality as u (payload, position)
+            select u.payload, u.attributes, (u.position - 1)::int as place
+            from unnest(p_payloads, p_attributes) with ordinality
+                as u (payload, attributes, position)
             where u.payload is not null
         ) m
     ), stored as (
-        insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
-        select p_topic_key, f.message_id, f.payload, p_now
+        insert into pubsub_data.messages (topic_key, message_id, payload, attributes, published_at)
+        select p_topic_key, f.message_id, f.payload, f.attributes, p_now
         from fresh f
     ), subscribed as materialized (
         select s.*, z.run_size, pubsub.may_run(z.run_size, s.enable_ordering, s.fairness_key,
@@ -59,8 +61,8 @@ begin
         select s.subscription_key, array_agg(f.message_id order by f.message_id) as message_ids,
             bool_or(f.is_large) as is_large
         from subscribed s
-        join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
-            s.filter_values, s.attribute_filter_path)
+        join fresh f on pubsub.passes_filter(f.payload, f.attributes, s.filter_path,
+            s.filter::jsonb, s.filter_values, s.attribute_filter_path)
         where s.may_run
         group by s.subscription_key, f.hundred, f.place / s.run_size
     ), ran as (
@@ -75,11 +77,11 @@ begin
         )
         select p_topic_key, s.subscription_key, f.message_id,
             p_now + make_interval(secs => s.message_ttl_seconds),
-            pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null),
+            pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, f.attributes, null),
             nullif(f.is_large, false)
         from subscribed s
-        join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
-            s.filter_values, s.attribute_filter_path)
+        join fresh f on pubsub.passes_filter(f.payload, f.attributes, s.filter_path,
+            s.filter::jsonb, s.filter_values, s.attribute_filter_path)
         where not s.may_run
         union all
         select p_topic_key, m.subscription_key, i.id, null, null, nullif(m.is_large, false)
@@ -106,4 +108,4 @@ end
 $$;
 
 comment on function pubsub.publish_in_runs is
-    'Store messages that are payloads alone, and deliver them in runs where that can be.';
+    'Store messages that are payloads, perhaps with attributes, and deliver them in runs where that can be.';

@@ -155,7 +155,24 @@ declare
         ((date_part('epoch', v_now) * 1000000)::bigint / 1000 << 16) | 28672);
     v_to_note boolean;
 begin
-    if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
+    -- a few are never a run
+    if cardinality(p_payloads) >= pubsub.least_run()
+        and num_nonnulls(p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
+            p_idempotency_keys, p_request_key) = 0
+        and exists (
+            select from pubsub_data.run_sizes z
+            where z.topic_key = p_topic_key and z.run_size >= pubsub.least_run()
+        )
+    then
+        if p_attributes is not null then
+            perform pubsub.check_cardinality(
+                'attributes', cardinality(p_attributes), cardinality(p_payloads));
+            perform pubsub.check_messages(v_now, p_payloads, p_attributes, null, null, null, null);
+        end if;
+        select p.message_ids, p.subscription_keys, p.to_note
+        into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
+        from pubsub.publish_in_runs(p_topic_key, p_payloads, p_attributes, v_now, v_prefix) p;
+    elsif num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
         p_idempotency_keys, p_request_key) > 0
     then
         select p.message_ids, p.duplicates, p.subscription_keys
@@ -167,16 +184,6 @@ begin
             p_idempotency_window_seconds
         ) p;
         return;
-    end if;
-
-    -- a few are never a run
-    if cardinality(p_payloads) >= pubsub.least_run() and exists (
-        select from pubsub_data.run_sizes z
-        where z.topic_key = p_topic_key and z.run_size >= pubsub.least_run()
-    ) then
-        select p.message_ids, p.subscription_keys, p.to_note
-        into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
-        from pubsub.publish_in_runs(p_topic_key, p_payloads, v_now, v_prefix) p;
     else
         with fresh as materialized (
             select (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid as message_id,

@@ -31,13 +31,14 @@ pub(super) async fn publish(
         .iter()
         .map(|new| new.key.map(|key| Json(json!({FAIRNESS_KEY: name(key)}))))
         .collect();
+    // of payloads alone or with attributes runs are made
+    let has_attributes = attributes.iter().any(Option::is_some) || messages.len() % 2 == 1;
     let delays: Vec<_> = messages.iter().map(|new| new.delay).collect();
     let ttls: Vec<_> = messages.iter().map(|new| new.ttl).collect();
     let keys: Vec<_> = messages.iter().map(|new| new.key.map(name)).collect();
     let priorities: Vec<_> = messages.iter().map(|new| new.priority).collect();
     let once: Vec<_> = messages.iter().map(|new| new.once.map(name)).collect();
     let once = once.iter().any(Option::is_some).then_some(once);
-    // payloads alone, as most publish: in runs
     let is_more = messages.iter().any(|new| !new.is_bare());
     let times = "case when $position is not null then array( \
         select clock_timestamp() + make_interval(secs => s.secs) \
@@ -50,7 +51,7 @@ pub(super) async fn publish(
     );
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(payloads)
-        .bind(is_more.then_some(attributes))
+        .bind(has_attributes.then_some(attributes))
         .bind(is_more.then_some(delays))
         .bind(is_more.then_some(ttls))
         .bind(is_more.then_some(keys))

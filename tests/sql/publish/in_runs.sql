@@ -77,6 +77,51 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'messages with attributes are in runs, too';
+    v_attributes constant jsonb[] := array(
+        select case when n % 4 > 0 then jsonb_build_object('k', (n % 2)::text) end
+        from generate_series(1, 40) n);
+    v_payloads constant jsonb[] := array_fill('{}'::jsonb, array[40]);
+    v_ids uuid[];
+begin
+    perform pubsub.create_topic('told');
+    perform pubsub.create_subscription('told-' || s.name, 'told', s.settings)
+    from (values ('all', '{}'::json), ('odd', '{"filter": {"attributes": {"k": ["1"]}}}'),
+        ('fair', '{"fairness_key": "k"}')) s (name, settings);
+    perform pg_temp.run_in_hundreds('told-%');
+    v_ids := array(
+        select p.message_id from pubsub.publish_messages('told', v_payloads, v_attributes) p);
+    assert (
+        select array_agg(cardinality(r.message_ids) order by s.subscription_id) = '{40,20}'
+        from pubsub_data.runs r
+        join pubsub_data.subscriptions s using (topic_key, subscription_key)
+        where s.subscription_id like 'told-%'
+    ), c_proves;
+    assert (
+        select count(*) = 40 and count(distinct d.lane) = 3
+        from pubsub_data.deliveries d where d.message_id = any(v_ids)
+    ), c_proves || ': lanes';
+    assert (
+        select array_agg(c.attributes order by c.message_id) = v_attributes
+        from pubsub.consume_messages('told-all', 'c', 40) c
+    ), c_proves;
+
+    begin
+        perform pubsub.publish_messages('told', v_payloads, v_attributes[1:39]);
+        assert false, c_proves || ': too few of them';
+    exception when sqlstate 'PS422' then
+    end;
+    begin
+        perform pubsub.publish_messages('told', v_payloads, array_fill('{"k": 1}'::jsonb, array[40]));
+        assert false, c_proves || ': not texts';
+    exception when sqlstate 'PS422' then
+    end;
+    assert (select m.available = 40 from pubsub.subscription_metrics('told-fair') m), c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'runs are as long as consumers asked for at least; before that there are none';
     v_ids uuid[];
 begin
@@ -109,7 +154,7 @@ begin
     perform pubsub.create_topic('huge');
     select t.topic_key into v_topic_key from pubsub_data.topics t where t.topic_id = 'huge';
     v_published := pubsub.publish_in_runs(v_topic_key, array_fill('{}'::jsonb, array[131080]),
-        clock_timestamp(), left(translate(pubsub.id_at(clock_timestamp())::text, '-', ''), 12) || '7000');
+        null, clock_timestamp(), left(translate(pubsub.id_at(clock_timestamp())::text, '-', ''), 12) || '7000');
     assert (
         select count(distinct i) = 131080 from unnest(v_published.message_ids) i
     ), c_proves;
