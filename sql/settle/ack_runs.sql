@@ -55,64 +55,84 @@ $$;
 comment on function pubsub.note_acked is 'Note acks of runs.';
 
 /*
- * ack_runs — ack the runs with which ids begin, as they are, if all of each is named.
+ * ack_runs — ack runs as they are, where all of one is named; the others of which any is named are broken up.
  *
- * In       p_message_ids: in order, else none is settled; p_per_consumer: as in ack_deliveries
- * Out      how many of the ids are settled: the first of them
+ * In       p_message_ids, in any order; p_leases: one each, or null: any lease; p_per_consumer: as in
+ *          ack_deliveries
+ * Out      the positions of the ids that it did not settle, in the order of ids
  * Locks    the runs, in id order
  */
 create function pubsub.ack_runs(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
     p_per_consumer boolean
 )
-returns int
+returns int[]
 language plpgsql volatile
 as $$
 declare
-    v_acked int := 0;
+    v_ids uuid[];
+    v_leases bigint[];
+    v_positions int[];
+    v_rest int[] := '{}';
+    -- all before it are settled or left
+    v_at int := 1;
+    v_upto int;
+    v_next uuid;
     v_run pubsub_data.runs;
-    -- what belongs to one claim and consumer is noted in one row
-    v_noted int := 0;
+    -- what one claim has leased for one consumer is noted in one row
     v_last pubsub_data.runs;
+    v_acked uuid[];
 begin
-    -- runs are locked in the order of ids
-    if array_lower(p_message_ids, 1) <> 1 or array_lower(p_leases, 1) <> 1
-        or p_message_ids <> array(select i.id from unnest(p_message_ids) as i (id) order by i.id)
-    then
-        return 0;
-    end if;
-    while v_acked < cardinality(p_message_ids) loop
+    select array_agg(i.id order by i.id), array_agg(i.lease order by i.id),
+        array_agg(i.position order by i.id)
+    into v_ids, v_leases, v_positions
+    from unnest(p_message_ids, p_leases) with ordinality as i (id, lease, position);
+    while v_at <= cardinality(v_ids) loop
         delete from pubsub_data.runs r
         where r.topic_key = p_topic_key
             and r.subscription_key = p_subscription_key
-            and r.run_id = p_message_ids[v_acked + 1]
+            and r.run_id = v_ids[v_at]
             and r.lease is not null
-            and r.message_ids
-                = p_message_ids[v_acked + 1 : v_acked + cardinality(r.message_ids)]
-            and (p_leases is null
-                or p_leases[v_acked + 1 : v_acked + cardinality(r.message_ids)]
-                    = array_fill(r.lease, array[cardinality(r.message_ids)]))
+            and r.message_ids = v_ids[v_at : v_at + cardinality(r.message_ids) - 1]
+            and (p_leases is null or v_leases[v_at : v_at + cardinality(r.message_ids) - 1]
+                = array_fill(r.lease, array[cardinality(r.message_ids)]))
         returning r.* into v_run;
-        exit when not found;
-        if v_acked > v_noted and (v_run.lease <> v_last.lease
-            or v_run.consumer_id <> v_last.consumer_id)
-        then
-            perform pubsub.note_acked(p_topic_key, p_subscription_key,
-                p_message_ids[v_noted + 1 : v_acked], v_last.leased_at, v_last.ack_deadline,
-                v_last.consumer_id, p_per_consumer);
-            v_noted := v_acked;
+        if found then
+            if v_run.lease <> v_last.lease or v_run.consumer_id <> v_last.consumer_id then
+                perform pubsub.note_acked(p_topic_key, p_subscription_key, v_acked,
+                    v_last.leased_at, v_last.ack_deadline, v_last.consumer_id, p_per_consumer);
+                v_acked := null;
+            end if;
+            v_acked := v_acked || v_run.message_ids;
+            v_last := v_run;
+            v_at := v_at + cardinality(v_run.message_ids);
+            continue;
         end if;
-        v_last := v_run;
-        v_acked := v_acked + cardinality(v_run.message_ids);
+        select r.run_id into v_next
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id > v_ids[v_at]
+            and r.run_id <= v_ids[cardinality(v_ids)]
+            and r.lease is not null
+        order by r.run_id
+        limit 1;
+        v_upto := v_at;
+        while (v_ids[v_upto + 1] < v_next) is not false and v_upto < cardinality(v_ids) loop
+            v_upto := v_upto + 1;
+        end loop;
+        -- here, since runs are locked in the order of ids
+        perform pubsub.single_out(p_topic_key, p_subscription_key, v_ids[v_at : v_upto]);
+        v_rest := v_rest || v_positions[v_at : v_upto];
+        v_at := v_upto + 1;
     end loop;
-    if v_acked > v_noted then
-        perform pubsub.note_acked(p_topic_key, p_subscription_key,
-            p_message_ids[v_noted + 1 : v_acked], v_last.leased_at, v_last.ack_deadline,
-            v_last.consumer_id, p_per_consumer);
+    if v_acked is not null then
+        perform pubsub.note_acked(p_topic_key, p_subscription_key, v_acked, v_last.leased_at,
+            v_last.ack_deadline, v_last.consumer_id, p_per_consumer);
     end if;
-    return v_acked;
+    return v_rest;
 end
 $$;
 
 comment on function pubsub.ack_runs is
-    'Ack the runs with which ids begin; returns how many of the ids are settled.';
+    'Ack runs as they are, where all of one is named; returns the positions of the other ids.';

@@ -149,6 +149,7 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_one record;
     v_held tid[];
+    v_rest int[];
     v_acked int := 0;
 begin
     if p_message_ids = array[p_message_ids[1]]
@@ -190,18 +191,17 @@ begin
     if p_leases is null
         or cardinality(p_leases) = cardinality(p_message_ids) and pubsub.may_be_of_runs(p_leases)
     then
-        select array_agg(w.message_id order by w.message_id), case when p_leases is not null
-            then array_agg(w.lease order by w.message_id) end
-        into p_message_ids, p_leases
-        from unnest(p_message_ids, p_leases) as w (message_id, lease);
-        v_acked := pubsub.ack_runs(
+        v_rest := pubsub.ack_runs(
             p_topic_key, p_subscription_key, p_message_ids, p_leases, p_per_consumer);
-    end if;
-    if v_acked > 0 then
-        p_message_ids := p_message_ids[v_acked + 1 :];
-        p_leases := p_leases[v_acked + 1 :];
-        if p_message_ids = '{}' then
+        v_acked := cardinality(p_message_ids) - cardinality(v_rest);
+        if v_rest = '{}' then
             return v_acked;
+        end if;
+        if v_acked > 0 then
+            select array_agg(i.id), case when p_leases is not null then array_agg(i.lease) end
+            into p_message_ids, p_leases
+            from unnest(p_message_ids, p_leases) with ordinality as i (id, lease, position)
+            join unnest(v_rest) as r (position) using (position);
         end if;
     end if;
     select l.places into v_held

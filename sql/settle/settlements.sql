@@ -253,8 +253,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_subscription record;
-    -- from where on they are not settled
-    v_rest int;
+    v_left int[];
+    -- those of what is left; null: all is
+    v_positions int[];
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
     select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
@@ -264,27 +265,30 @@ begin
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
 
-    v_rest := 1;
-    if pubsub.may_be_of_runs(p_leases) then
-        if 'ack' = all(p_actions) then
-            v_rest := 1 + pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
-                p_message_ids, p_leases, v_subscription.per_consumer);
+    if pubsub.may_be_of_runs(p_leases) and 'ack' = all(p_actions) then
+        v_left := pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
+            p_message_ids, p_leases, v_subscription.per_consumer);
+        if cardinality(v_left) < cardinality(p_message_ids) then
             return query
-                select n, 'acked', null::timestamptz from generate_series(1, v_rest - 1) n;
+                select n, 'acked', null::timestamptz
+                from generate_series(1, cardinality(p_message_ids)) n
+                where not exists (select from unnest(v_left) as l (position) where l.position = n);
+            select array_agg(i.id), array_agg(i.lease), array_agg(i.position)
+            into p_message_ids, p_leases, v_positions
+            from unnest(p_message_ids, p_leases) with ordinality as i (id, lease, position)
+            join unnest(v_left) as l (position) using (position);
+            -- all of them are acks
+            p_actions := p_actions[: cardinality(v_left)];
+            p_seconds := null;
+            p_reasons := null;
         end if;
-        if v_rest > 1 then
-            p_message_ids := p_message_ids[v_rest :];
-            p_leases := p_leases[v_rest :];
-            p_actions := p_actions[v_rest :];
-            p_seconds := p_seconds[v_rest :];
-            p_reasons := p_reasons[v_rest :];
-        end if;
+    elsif pubsub.may_be_of_runs(p_leases) then
         perform pubsub.single_out(
             v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
     end if;
     if cardinality(p_message_ids) > 0 then
         return query
-            select s."position" + v_rest - 1, s.status, s.ack_deadline
+            select coalesce(v_positions[s."position"], s."position"), s.status, s.ack_deadline
             from pubsub.settle_deliveries(v_subscription.topic_key,
                 v_subscription.subscription_key, p_message_ids, p_leases, p_actions, p_seconds,
                 p_reasons, v_subscription.max_delivery_attempts,

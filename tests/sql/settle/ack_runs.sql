@@ -2,7 +2,7 @@
 
 do $$
 declare
-    c_proves constant text := 'acks settle the runs with which they begin as they are, and the rest one by one';
+    c_proves constant text := 'acks settle runs as they are, in any order, and the rest one by one';
     v_ids uuid[];
     v_lease bigint;
     v_later bigint;
@@ -14,8 +14,9 @@ begin
     select max(c.lease) into v_lease from pubsub.consume_messages('rows', 'c', 100) c;
     select max(c.lease) into v_later from pubsub.consume_messages('rows', 'd', 150) c;
     assert v_lease % 2 = 1 and v_later % 2 = 1, c_proves || ': leases of runs are odd';
-    assert pubsub.ack_messages('rows', v_ids[1:220],
-        array_fill(v_lease, array[100]) || array_fill(v_later, array[120])) = 220, c_proves;
+    assert pubsub.ack_messages('rows', v_ids[201:220] || v_ids[1:200],
+        array_fill(v_later, array[20]) || array_fill(v_lease, array[100])
+        || array_fill(v_later, array[100])) = 220, c_proves;
     assert (
         select array_agg(a.consumer_id || cardinality(a.message_ids) order by a.consumer_id,
             cardinality(a.message_ids)) = array['c100', 'd20', 'd100'] and bool_and(a.attempts = 1
@@ -52,6 +53,38 @@ begin
     ), c_proves;
     assert pubsub.recount_messages('told') = 0, c_proves;
     assert (select m.acked = 111 and m.delivered = 9 from pubsub.subscription_metrics('told') m), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'runs among single messages are acked as they are, whatever comes first';
+    v_ids uuid[];
+    v_lease bigint;
+begin
+    perform pg_temp.stock('among');
+    perform pg_temp.run_in_hundreds('among');
+    for v_call in 1 .. 3 loop
+        v_ids := v_ids || pg_temp.publish('among', 1);
+        v_ids := v_ids || array(select p.message_id
+            from pubsub.publish_messages('among', array_fill('{"n": 1}'::jsonb, array[10])) p);
+    end loop;
+    select max(c.lease) into v_lease from pubsub.consume_messages('among', 'c', 33) c;
+    -- the last of the second run stays, so that this one is broken up
+    assert (
+        select array_agg(s."position" order by s."position") = array(select n from generate_series(1, 32) n)
+            and bool_and(s.status = 'acked')
+        from pubsub.settle_messages('among', v_ids[23:33] || v_ids[1:21],
+            array_fill(v_lease, array[32]), array_fill('ack'::text, array[32])) s
+    ), c_proves;
+    assert (
+        select array_agg(cardinality(a.message_ids) order by cardinality(a.message_ids)) = '{12,20}'
+        from pubsub_data.acked a
+        join pubsub_data.subscriptions s using (topic_key, subscription_key)
+        where s.subscription_id = 'among'
+    ), c_proves;
+    assert (select m.acked = 32 and m.delivered = 1 from pubsub.subscription_metrics('among') m), c_proves;
+    assert pubsub.recount_messages('among') = 0, c_proves;
 end
 $$;
 
