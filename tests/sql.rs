@@ -190,7 +190,6 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "check_claim",
         "choose_fresh",
         "choose_ordered",
-        "chosen",
         "claim_in_turn",
         "claim_messages",
         "claim_thoroughly",
@@ -220,6 +219,7 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "take_fresh",
         "take_missed",
         "take_runs",
+        "takes_whole_runs",
         "walk_lanes",
     ];
     assert_eq!(untested, by_their_wrappers);

@@ -39,50 +39,32 @@ comment on function pubsub.run_start is 'The lowest id with which a run of a mes
 /*
  * break_up_runs — make single deliveries of runs.
  *
- * In       p_waits: for those that others hold; else they are left as they are
  * Out      the messages of them
- * Locks    the runs, in id order
+ * Locks    skips those that others hold
  * Effects  a wake-up at the ack deadline of those that are leased
  */
 create function pubsub.break_up_runs(
-    p_topic_key bigint, p_subscription_key bigint, p_run_ids uuid[], p_waits boolean
+    p_topic_key bigint, p_subscription_key bigint, p_run_ids uuid[]
 )
 returns uuid[]
 language plpgsql volatile
 as $$
 declare
-    v_places tid[];
+    v_places constant tid[] := array(
+        select r.ctid
+        from unnest(p_run_ids) as i (run_id)
+        cross join lateral (
+            select x.ctid
+            from pubsub_data.runs x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.run_id = i.run_id
+            limit 1
+            for update skip locked
+        ) r
+    );
     v_ids uuid[];
 begin
-    if p_waits then
-        v_places := array(
-            select r.ctid
-            from (select i.run_id from unnest(p_run_ids) as i (run_id) order by i.run_id) i
-            cross join lateral (
-                select x.ctid
-                from pubsub_data.runs x
-                where x.topic_key = p_topic_key
-                    and x.subscription_key = p_subscription_key
-                    and x.run_id = i.run_id
-                limit 1
-                for update
-            ) r
-        );
-    else
-        v_places := array(
-            select r.ctid
-            from (select i.run_id from unnest(p_run_ids) as i (run_id) order by i.run_id) i
-            cross join lateral (
-                select x.ctid
-                from pubsub_data.runs x
-                where x.topic_key = p_topic_key
-                    and x.subscription_key = p_subscription_key
-                    and x.run_id = i.run_id
-                limit 1
-                for update skip locked
-            ) r
-        );
-    end if;
     if v_places = '{}' then
         return '{}';
     end if;
@@ -117,11 +99,12 @@ comment on function pubsub.break_up_runs is
 /*
  * single_out — make sure that messages which have deliveries have single ones.
  *
+ * In       p_leased: only those that are leased
  * Out      whether any was in a run
- * Locks    the runs that hold them, in id order; waits for those that others hold
+ * Locks    the runs that hold them, one after the other in id order; waits for those that others hold
  */
 create function pubsub.single_out(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[]
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leased boolean
 )
 returns boolean
 language plpgsql volatile
@@ -130,7 +113,12 @@ declare
     v_sorted constant uuid[] := array(
         select i.id from unnest(p_message_ids) as i (id) where i.id is not null order by i.id);
     v_run_ids uuid[];
+    v_sizes int[];
+    v_size int;
+    v_last uuid := '00000000-0000-0000-0000-000000000000';
+    v_locked uuid[] := '{}';
     v_was_any boolean := false;
+    v_was_cut boolean;
 begin
     -- most have none
     if v_sorted = '{}' or not exists (
@@ -143,27 +131,43 @@ begin
         return false;
     end if;
     loop
-        v_run_ids := array(
-            select distinct r.run_id
-            from unnest(p_message_ids) as i (id)
+        select array_agg(r.run_id order by r.run_id), array_agg(r.messages order by r.run_id)
+        into v_run_ids, v_sizes
+        from (
+            select distinct x.run_id, x.messages
+            from unnest(v_sorted) as i (id)
             cross join lateral (
-                select x.run_id
-                from pubsub_data.runs x
-                where x.topic_key = p_topic_key
-                    and x.subscription_key = p_subscription_key
-                    and x.run_id >= pubsub.run_start(i.id)
-                    and x.run_id <= i.id
-                    and i.id = any(x.message_ids)
+                select y.run_id, cardinality(y.message_ids) as messages
+                from pubsub_data.runs y
+                where y.topic_key = p_topic_key
+                    and y.subscription_key = p_subscription_key
+                    and y.run_id >= pubsub.run_start(i.id)
+                    and y.run_id <= i.id
+                    and y.run_id > v_last
+                    and i.id = any(y.message_ids)
+                    and (y.lease is not null or not p_leased)
                 limit 1
-            ) r
-        );
-        if v_run_ids = '{}' then
-            return v_was_any;
-        end if;
-        -- again: whoever held one may have left a part of it as a run of its own
+            ) x
+        ) r;
+        exit when v_run_ids is null;
         v_was_any := true;
-        perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, true);
+        for v_at in 1 .. cardinality(v_run_ids) loop
+            v_last := v_run_ids[v_at];
+            select cardinality(r.message_ids) into v_size
+            from pubsub_data.runs r
+            where r.topic_key = p_topic_key
+                and r.subscription_key = p_subscription_key
+                and r.run_id = v_last
+            for update;
+            v_locked := v_locked || v_last;
+            -- whoever held it may have left a part of it as a run of its own, which is the next one
+            v_was_cut := v_size is distinct from v_sizes[v_at];
+            exit when v_was_cut;
+        end loop;
+        exit when not v_was_cut;
     end loop;
+    perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_locked);
+    return v_was_any;
 end
 $$;
 
@@ -171,10 +175,38 @@ comment on function pubsub.single_out is
     'Make sure that messages which have deliveries have single ones; whether any was in a run.';
 
 /*
+ * first_run — the first run that has messages in a range of ids.
+ *
+ * In       above p_after, up to p_upto
+ */
+create function pubsub.first_run(
+    p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid
+)
+returns uuid
+language plpgsql stable
+as $$
+begin
+    return (
+        select r.run_id
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id >= pubsub.run_start(p_after)
+            and r.run_id <= p_upto
+            and r.message_ids[cardinality(r.message_ids)] > p_after
+        order by r.run_id
+        limit 1
+    );
+end
+$$;
+
+comment on function pubsub.first_run is 'The first run that has messages in a range of ids.';
+
+/*
  * break_up_range — make single deliveries of the first runs in a range of ids.
  *
  * In       above p_after, up to p_upto; p_limit: of so many messages at least, where there are so many
- * Locks    as break_up_runs; waits for those that others hold, whose rest may be in the range afterwards
+ * Locks    the runs, one after the other in id order; waits for those that others hold
  */
 create function pubsub.break_up_range(
     p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int
@@ -183,30 +215,28 @@ returns void
 language plpgsql volatile
 as $$
 declare
-    v_run_ids uuid[];
+    v_from uuid := p_after;
+    v_ids uuid[];
+    v_locked uuid[] := '{}';
+    v_left int := p_limit;
 begin
-    v_run_ids := array(
-        select r.run_id
-        from (
-            select x.run_id, sum(cardinality(x.message_ids)) over (order by x.run_id)
-                - cardinality(x.message_ids) as before
-            from (
-                select y.run_id, y.message_ids
-                from pubsub_data.runs y
-                where y.topic_key = p_topic_key
-                    and y.subscription_key = p_subscription_key
-                    and y.run_id >= pubsub.run_start(p_after)
-                    and y.run_id <= p_upto
-                    and y.message_ids[cardinality(y.message_ids)] > p_after
-                order by y.run_id
-                limit p_limit / pubsub.least_run() + 1
-            ) x
-        ) r
-        where r.before < p_limit
-    );
-    if v_run_ids <> '{}' then
-        perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids, true);
-    end if;
+    while v_left > 0 loop
+        v_from := pubsub.first_run(p_topic_key, p_subscription_key, v_from, p_upto);
+        exit when v_from is null;
+        v_ids := null;
+        select r.message_ids into v_ids
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id = v_from
+        for update;
+        if v_ids is not null then
+            v_locked := v_locked || v_from;
+            v_left := v_left - cardinality(v_ids);
+            v_from := v_ids[cardinality(v_ids)];
+        end if;
+    end loop;
+    perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_locked);
 end
 $$;
 
@@ -243,7 +273,7 @@ begin
         for update skip locked;
         exit when not found;
         v_left := v_left - cardinality(
-            pubsub.break_up_runs(p_topic_key, p_subscription_key, array[v_run_id], false));
+            pubsub.break_up_runs(p_topic_key, p_subscription_key, array[v_run_id]));
     end loop;
 end
 $$;

@@ -40,7 +40,7 @@ begin
             v_quota := p_limit;
         end if;
         v_wanted := v_quota - cardinality(chosen.places) - cardinality(chosen.message_ids);
-        continue when v_wanted <= 0;
+        continue when v_wanted <= 0 or chosen.is_cut;
         case v_step
             when 'due' then
                 v_found := pubsub.take_wakeups(p_claim, v_wanted, hint, chosen.places);

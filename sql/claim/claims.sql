@@ -164,7 +164,6 @@ declare
     v_floor uuid;
     v_head uuid;
     v_found record;
-    v_kept record;
 begin
     claim_thoroughly.hint := pubsub.believed_hint(p_claim, p_hint, p_head);
     -- replayed messages may be older than the subscription; a day for clocks that disagree
@@ -195,10 +194,9 @@ begin
         if chosen.places = '{}' and chosen.run_ids = '{}' then
             return;
         end if;
-        v_kept := pubsub.leave_out(p_claim, chosen.places, p_max_bytes - chosen.bytes,
-            (chosen.run_ids = '{}')::int, case p_claim.mode when 'priorities' then v_head end);
-        claim_thoroughly.chosen.places := v_kept.places;
-        claim_thoroughly.is_cut := v_kept.is_cut;
+        claim_thoroughly.chosen := pubsub.deal_out(p_claim, p_max_bytes,
+            case p_claim.mode when 'priorities' then v_head end, chosen);
+        claim_thoroughly.is_cut := chosen.is_cut;
         if is_cut and p_claim.mode = 'priorities' then
             -- what is fresh and has no priority is read again: a wake-up would bring it before those that have
             claim_thoroughly.hint.head := v_head;
@@ -306,7 +304,7 @@ begin
     if cardinality(message_ids) > 0 then
         v_least := case
             -- no others take runs as they are
-            when v_claim.mode <> 'plain' or v_claim.is_limited then 1
+            when not pubsub.takes_whole_runs(v_claim) then 1
             when cardinality(p_batch_sizes) = 1 then p_batch_sizes[1]
             else (select min(z.size) from unnest(p_batch_sizes) as z (size)) end;
         if v_least < v_claim.run_size

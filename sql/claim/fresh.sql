@@ -153,17 +153,17 @@ begin
         case when not v_are_runs then v_newest end, hint.head);
     claim_fresh.chosen := v_found.chosen;
     claim_fresh.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
-    claim_fresh.is_done := cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted
-        or p_claim.micros < least(hint.near_at, hint.far_at);
+    claim_fresh.is_done := chosen.is_cut or p_claim.micros < least(hint.near_at, hint.far_at)
+        or cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted;
     if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
         return;
     end if;
-    if chosen.large or 4000::bigint * p_wanted > p_max_bytes then
-        v_found := pubsub.leave_out(p_claim, chosen.places, p_max_bytes - chosen.bytes,
-            (chosen.run_ids = '{}')::int, null);
-        claim_fresh.chosen.places := v_found.places;
-        claim_fresh.is_cut := v_found.is_cut;
+    if cardinality(chosen.places) > chosen.dealt_out and (chosen.large or chosen.run_ids <> '{}'
+        or chosen.dealt_out > 0 or 4000::bigint * p_wanted > p_max_bytes)
+    then
+        claim_fresh.chosen := pubsub.deal_out(p_claim, p_max_bytes, null, chosen);
     end if;
+    claim_fresh.is_cut := chosen.is_cut;
     v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
     claim_fresh.message_ids := v_found.message_ids;
     claim_fresh.attempts := v_found.attempts;

@@ -18,7 +18,7 @@ returns uuid[]
 language plpgsql volatile
 as $$
 declare
-    v_ids uuid[] := pubsub.break_up_runs(p_topic_key, p_subscription_key, p_run_ids, false);
+    v_ids uuid[] := pubsub.break_up_runs(p_topic_key, p_subscription_key, p_run_ids);
 begin
     insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids, run_ids)
     select p_topic_key, p_subscription_key, p_again_at, '{}', array_agg(r.run_id)
@@ -73,9 +73,13 @@ begin
         -- no more ids at once
         select l.ctid, l.due_at, l.message_ids, l.run_ids
         from (
-            select x.*, sum(cardinality(x.message_ids)) over (order by x.due_at, x.wakeup_number)
-                - cardinality(x.message_ids) as before
-            from locked x
+            select x.*, sum(x.most) over (order by x.due_at, x.wakeup_number) - x.most as before
+            from (
+                -- a run has a hundred at most
+                select y.*, cardinality(y.message_ids)
+                    + 100 * coalesce(cardinality(y.run_ids), 0) as most
+                from locked y
+            ) x
         ) l
         where l.before < greatest(2 * p_limit, 1000)
     ), processed as (
@@ -227,7 +231,7 @@ returns void
 language plpgsql volatile
 as $$
 begin
-    perform pubsub.break_up_runs(p_topic_key, p_subscription_key, r.run_ids, false)
+    perform pubsub.break_up_runs(p_topic_key, p_subscription_key, r.run_ids)
     from (
         select array_agg(x.run_id) as run_ids
         from pubsub_data.wakeups w
@@ -380,8 +384,11 @@ begin
         select s.topic_key, s.subscription_key, s.max_delivery_attempts
         from pubsub_data.subscriptions s
     loop
-        perform pubsub.break_up_leased(
-            v_subscription.topic_key, v_subscription.subscription_key, p_since, v_now, null);
+        -- messages of runs are delivered for the first time, and do not expire
+        if v_subscription.max_delivery_attempts <= 1 then
+            perform pubsub.break_up_leased(
+                v_subscription.topic_key, v_subscription.subscription_key, p_since, v_now, null);
+        end if;
         select array_agg(d.place) filter (where not d.is_over),
             array_agg(d.place) filter (where d.is_over)
         into v_spent, v_expired

@@ -6,48 +6,18 @@
  * and what a claim locks but does not lease is rare: others would not get it before that claim commits.
  */
 
-/* chosen — what a claim has chosen so far; all of it is locked. No field is ever null. */
-create type pubsub.chosen as (
-    -- single deliveries, in the order of handing out
-    places tid[],
-    -- runs, which are leased already; of one position: their messages, and who gets them (1 is the first
-    -- consumer); the bytes of these at most
-    run_ids uuid[],
-    message_ids uuid[],
-    consumers int[],
-    bytes bigint,
-    -- how many more each consumer may get
-    sizes int[],
-    -- whether the consumer of any may have let its lease run out; whether the message of any single one may
-    -- be large
-    lost boolean,
-    large boolean
-);
-
-comment on type pubsub.chosen is 'What a claim has chosen so far.';
-
-/* nothing_chosen — what a claim begins with. */
-create function pubsub.nothing_chosen(p_batch_sizes int[])
-returns pubsub.chosen
-language sql immutable parallel safe
-begin atomic
-    select row('{}', '{}', '{}', '{}', 0, p_batch_sizes, false, false)::pubsub.chosen;
-end;
-
-comment on function pubsub.nothing_chosen is 'What a claim begins with.';
-
 /*
- * lease_of — the lease number of a claim. It is odd where runs are leased, so that acks need not look for those
- * of other claims.
+ * takes_whole_runs — whether a claim leases runs as they are: it goes by the order of ids alone, and not within
+ * limits, which count messages.
  */
-create function pubsub.lease_of(p_claim pubsub.claim_terms, p_chosen pubsub.chosen)
-returns bigint
+create function pubsub.takes_whole_runs(p_claim pubsub.claim_terms)
+returns boolean
 language sql immutable parallel safe
 begin atomic
-    select case when p_chosen.run_ids <> '{}' then p_claim.lease + 1 else p_claim.lease end;
+    select p_claim.mode = 'plain' and not p_claim.is_limited;
 end;
 
-comment on function pubsub.lease_of is 'The lease number of a claim: odd where runs are leased.';
+comment on function pubsub.takes_whole_runs is 'Whether a claim leases runs as they are.';
 
 /*
  * note_run_size — let publishing make runs of another length. It gets shorter at once, and longer once a minute
@@ -195,7 +165,7 @@ as $$
 declare
     -- fewer of a run are not worth a row of their own
     c_least constant int := 5;
-    c_whole constant boolean := p_claim.mode = 'plain' and not p_claim.is_limited;
+    c_whole constant boolean := pubsub.takes_whole_runs(p_claim);
     v_left int := p_wanted;
     v_run record;
     v_taken int;
@@ -229,7 +199,7 @@ begin
         end if;
         if (c_least <= all(v_sizes)) is not true or chosen.bytes + v_bytes > p_max_bytes then
             perform pubsub.break_up_runs(
-                p_claim.topic_key, p_claim.subscription_key, array[v_run.run_id], false);
+                p_claim.topic_key, p_claim.subscription_key, array[v_run.run_id]);
             lease_runs.is_broken := true;
             return;
         end if;
@@ -289,7 +259,7 @@ begin
                 where r.topic_key = p_claim.topic_key
                     and r.subscription_key = p_claim.subscription_key
                     and r.run_id > p_after
-                    and (r.run_id < v_single) is not false
+                    and r.run_id < coalesce(v_single, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
                     and r.lease is null
                 order by r.run_id
                 -- as many as are wanted, if they are as long as those that are made now
@@ -318,6 +288,7 @@ create function pubsub.take_fresh(
 language plpgsql volatile
 as $$
 declare
+    c_whole constant boolean := pubsub.takes_whole_runs(p_claim);
     v_left int := p_wanted - cardinality(chosen.places) - cardinality(chosen.message_ids);
     -- no single delivery up to it is ready
     v_from uuid;
@@ -362,6 +333,11 @@ begin
             v_run_ids := pubsub.runs_ahead(p_claim, head, greatest(head, v_from), v_left);
         end if;
         if v_next is not null and v_run_ids <> '{}' then
+            if c_whole and chosen.places <> '{}' then
+                take_fresh.chosen := pubsub.deal_out(p_claim, p_max_bytes, null, chosen);
+                -- what was left out is to come before the runs
+                exit when chosen.is_cut;
+            end if;
             v_found := pubsub.lease_runs(
                 p_claim, v_run_ids, v_left, p_max_bytes, p_consumer_ids, head, chosen);
             take_fresh.head := v_found.head;

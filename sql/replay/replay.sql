@@ -17,9 +17,10 @@
 /*
  * settle_range — take the deliveries of a range of ids away, the lowest first.
  *
- * In       p_after, p_upto: the range, without its begin; p_except: ids that stay; p_number_upto: so do
- *          those that end in a higher one (new_message_number)
- * Out      settled: how many, at most p_limit; reached: p_upto, or the id after which to go on
+ * In       p_after, p_upto: the range, without its begin, as far as it has no runs; p_except: ids that stay;
+ *          p_number_upto: so do those that end in a higher one (new_message_number)
+ * Out      settled: how many, at most p_limit; reached: p_upto, or the id after which to go on, which is p_after
+ *          where a run is the next
  * Locks    the deliveries, in id order
  */
 create function pubsub.settle_range(
@@ -30,40 +31,31 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
+    v_run_id constant uuid := pubsub.first_run(p_topic_key, p_subscription_key, p_after, p_upto);
     v_places tid[];
-    v_ids uuid[];
+    v_last uuid;
 begin
-    loop
-        perform pubsub.break_up_range(p_topic_key, p_subscription_key, p_after,
-            coalesce(settle_range.reached, p_upto), p_limit);
-        select coalesce(array_agg(d.place), '{}'), array_agg(d.message_id order by d.message_id)
-        into v_places, v_ids
-        from (
-            select x.ctid as place, x.message_id
-            from pubsub_data.deliveries x
-            where x.topic_key = p_topic_key
-                and x.subscription_key = p_subscription_key
-                and x.message_id > p_after
-                and x.message_id <= p_upto
-                and x.message_id <> all(p_except)
-                and (p_number_upto is null
-                    or right(translate(x.message_id::text, '-', ''), 16) collate "C" <= p_number_upto)
-            order by x.message_id
-            limit p_limit
-            for update
-        ) d;
-        settle_range.reached := case when cardinality(v_places) < p_limit then p_upto
-            else v_ids[p_limit] end;
-        -- one that was cut while it was waited for, or more, where some stay as they are
-        exit when not exists (
-            select from pubsub_data.runs r
-            where r.topic_key = p_topic_key
-                and r.subscription_key = p_subscription_key
-                and r.run_id >= pubsub.run_start(p_after)
-                and r.run_id <= settle_range.reached
-                and r.message_ids[cardinality(r.message_ids)] > p_after
-        );
-    end loop;
+    select coalesce(array_agg(d.place), '{}'), (array_agg(d.message_id order by d.message_id desc))[1]
+    into v_places, v_last
+    from (
+        select x.ctid as place, x.message_id
+        from pubsub_data.deliveries x
+        where x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.message_id > p_after
+            and x.message_id <= p_upto
+            and x.message_id < coalesce(v_run_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            and x.message_id <> all(p_except)
+            and (p_number_upto is null
+                or right(translate(x.message_id::text, '-', ''), 16) collate "C" <= p_number_upto)
+        order by x.message_id
+        limit p_limit
+        for update
+    ) d;
+    settle_range.reached := case
+        when cardinality(v_places) = p_limit then v_last
+        when v_run_id is null then p_upto
+        else coalesce(v_last, p_after) end;
     perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_places);
     settle_range.settled := cardinality(v_places);
 end
@@ -75,7 +67,7 @@ comment on function pubsub.settle_range is
 /*
  * redeliver_messages — make messages available again that a subscription has settled.
  *
- * In       p_filter: only those that match it, beside the subscription's own filter
+ * In       p_message_ids: none of them in a run; p_filter: only those that match it, beside the subscription's own
  * Out      how many; not those that are gone, live, dead letters, expired or do not match
  * Locks    those in the default partition, which leaves by row, and deliveries of the same messages
  *          that others are inserting or deleting
@@ -97,7 +89,6 @@ declare
     v_dues timestamptz[];
     v_dead uuid[];
 begin
-    perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
     perform 1
     from unnest(p_message_ids) as i (id)
     cross join lateral (
@@ -216,9 +207,9 @@ comment on function pubsub.settle_to_snapshot is
 /*
  * redeliver_range — make the messages of a range of ids available again, the lowest first.
  *
- * In       p_after, p_upto: the range, without its begin; p_settled_in: a snapshot in which some of them
- *          are listed as settled, which are settled; p_except_acked: not what was acked
- * Out      reached: p_upto, or the id after which to go on; scanned, changed: how many messages
+ * In       p_after, p_upto: the range, without its begin, as far as it has no runs; p_settled_in: a snapshot
+ *          in which some of them are listed as settled, which are settled; p_except_acked: not what was acked
+ * Out      reached: as of settle_range; scanned, changed: how many messages
  */
 create function pubsub.redeliver_range(
     p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int,
@@ -229,6 +220,7 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
+    v_run_id constant uuid := pubsub.first_run(p_topic_key, p_subscription_key, p_after, p_upto);
     v_ids uuid[];
     v_except uuid[] := '{}';
     v_places tid[];
@@ -238,12 +230,15 @@ begin
         select x.message_id
         from pubsub_data.messages x
         where x.topic_key = p_topic_key and x.message_id > p_after and x.message_id <= p_upto
+            and x.message_id < coalesce(v_run_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
         order by x.message_id
         limit p_limit
     ) m;
     redeliver_range.scanned := cardinality(v_ids);
-    redeliver_range.reached := case when cardinality(v_ids) < p_limit then p_upto
-        else v_ids[p_limit] end;
+    redeliver_range.reached := case
+        when scanned = p_limit then v_ids[p_limit]
+        when v_run_id is null then p_upto
+        else coalesce(v_ids[scanned], p_after) end;
     redeliver_range.changed := 0;
 
     if p_settled_in is not null then
@@ -252,7 +247,6 @@ begin
         cross join unnest(m.message_ids) as i (id)
         where m.snapshot_id = p_settled_in and m.part < 0
             and i.id > p_after and i.id <= redeliver_range.reached;
-        perform pubsub.single_out(p_topic_key, p_subscription_key, v_except);
         select coalesce(array_agg(d.place), '{}') into v_places
         from (select e.id from unnest(v_except) as e (id) order by e.id) e
         cross join lateral (

@@ -42,7 +42,7 @@ begin
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
     end if;
     if pubsub.may_be_of_runs(p_leases) then
-        perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
+        perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids, true);
     end if;
     select array_agg(h.place), array_agg(h.attempts), array_agg(h.visible_at)
     into lock_leases.places, lock_leases.attempts, lock_leases.deadlines
@@ -165,7 +165,7 @@ begin
         returning d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane into v_one;
         if not found then
             if pubsub.may_be_of_runs(p_leases)
-                and pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids)
+                and pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids, true)
             then
                 return pubsub.ack_deliveries(p_topic_key, p_subscription_key, p_message_ids,
                     p_leases, p_enable_ordering, p_per_consumer);

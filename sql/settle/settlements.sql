@@ -278,13 +278,13 @@ begin
             from unnest(p_message_ids, p_leases) with ordinality as i (id, lease, position)
             join unnest(v_left) as l (position) using (position);
             -- all of them are acks
-            p_actions := p_actions[: cardinality(v_left)];
+            p_actions := array_fill('ack'::text, array[cardinality(v_left)]);
             p_seconds := null;
             p_reasons := null;
         end if;
     elsif pubsub.may_be_of_runs(p_leases) then
         perform pubsub.single_out(
-            v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
+            v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, true);
     end if;
     if cardinality(p_message_ids) > 0 then
         return query

@@ -38,7 +38,7 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients }
     publish { lanes, limits, idempotency, deliveries, in_runs, publish }
     claim {
-        hints, departures, dead_letters, wakeups, terms, ranges, whole_runs, open_lanes, ordering,
+        hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,
         priorities, by_id, fairness, leases, flow, fresh, claims, consume, waiting,
     }
     settle { ack_runs, settle, extend, settlements, transactions }

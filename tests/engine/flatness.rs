@@ -76,6 +76,49 @@ async fn dead_rows_that_a_long_transaction_pins_do_not_slow_a_claim() {
 }
 
 #[tokio::test]
+async fn runs_of_which_the_first_half_is_acked_do_not_slow_a_claim() {
+    let (database, mut connection) = database().await;
+    let clean = pages_of_a_claim(&mut connection).await;
+    let mut pinning = database.connect().await;
+    let mut horizon = pinning.begin().await.unwrap();
+    execute(
+        &mut horizon,
+        "set transaction isolation level repeatable read; select count(*) from pubsub_data.runs",
+    )
+    .await;
+
+    execute(
+        &mut connection,
+        "update pubsub_data.run_sizes set run_size = 100",
+    )
+    .await;
+    bulk_publish(&mut connection, 20_000, PLAIN).await;
+    for _ in 0..20 {
+        execute(
+            &mut connection,
+            "select pubsub.ack_messages('s', array_agg(message_id) filter (where place % 100 < 50)) \
+             from pubsub.consume_messages('s', 'c', 1000) with ordinality c (message_id, p, a, o, pr, \
+             pu, at, l, d, place)",
+        )
+        .await;
+    }
+    let runs: i64 = sqlx::query_scalar("select count(*) from pubsub_data.runs")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(runs, 0, "all are broken up");
+    let pinned = pages_of_a_claim(&mut connection).await;
+    let mut newcomer = database.connect().await;
+    let newcomers = pages_of_a_claim(&mut newcomer).await;
+
+    assert!(pinned < clean * 3, "{pinned} pages, {clean} without");
+    assert!(
+        newcomers < clean * 3,
+        "{newcomers} pages on a new connection, {clean} without"
+    );
+}
+
+#[tokio::test]
 async fn messages_in_flight_do_not_slow_a_claim() {
     let (_database, mut connection) = database().await;
     let clean = pages_of_a_claim(&mut connection).await;

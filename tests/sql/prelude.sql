@@ -58,7 +58,7 @@ as $$
 declare
     v_ids uuid[] := pg_temp.publish(p_topic, cardinality(p_lanes));
 begin
-    perform pubsub.single_out(s.topic_key, s.subscription_key, v_ids)
+    perform pubsub.single_out(s.topic_key, s.subscription_key, v_ids, false)
     from pubsub_data.subscriptions s
     join pubsub_data.topics t using (topic_key)
     where t.topic_id = p_topic;

@@ -170,7 +170,11 @@ impl World {
                 let entries = self.oracle.entries.keys();
                 let settled = entries.filter(|id| !self.oracle.live.contains(id)).copied();
                 // a late publisher's are not settled, and may be older than all of them
-                let late = self.late.iter().flat_map(|(late, _)| late).map(|(id, _)| *id);
+                let late = self
+                    .late
+                    .iter()
+                    .flat_map(|(late, _)| late)
+                    .map(|(id, _)| *id);
                 let live = self.oracle.live.first().copied();
                 let first = late.chain(live).chain([target]).min().unwrap_or(target);
                 self.snapshot = Some((settled.collect(), first));
