@@ -102,11 +102,14 @@ async fn runs_of_which_the_first_half_is_acked_do_not_slow_a_claim() {
         )
         .await;
     }
-    let runs: i64 = sqlx::query_scalar("select count(*) from pubsub_data.runs")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(runs, 0, "all are broken up");
+    // the others are those that were claimed ten at a time
+    let whole: i64 = sqlx::query_scalar(
+        "select count(*) from pubsub_data.runs where cardinality(message_ids) > 10",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(whole, 0, "all are broken up");
     let pinned = pages_of_a_claim(&mut connection).await;
     let mut newcomer = database.connect().await;
     let newcomers = pages_of_a_claim(&mut newcomer).await;
@@ -116,6 +119,47 @@ async fn runs_of_which_the_first_half_is_acked_do_not_slow_a_claim() {
         newcomers < clean * 3,
         "{newcomers} pages on a new connection, {clean} without"
     );
+}
+
+/// Pages that a claim of one message reads, when it finds one that is single.
+async fn pages_of_a_claim_of_one(connection: &mut PgConnection) -> i64 {
+    let mut pages = Vec::new();
+    for _ in 0..9 {
+        let plan: Value = sqlx::query_scalar(
+            "explain (analyze, buffers, format json) \
+             select * from pubsub.consume_messages('s', 'c', 1)",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+        let node = &plan[0]["Plan"];
+        let read = node["Shared Read Blocks"].as_i64().unwrap();
+        pages.push(node["Shared Hit Blocks"].as_i64().unwrap() + read);
+    }
+    pages.sort_unstable();
+    pages[pages.len() / 2]
+}
+
+#[tokio::test]
+async fn runs_that_wait_do_not_slow_a_claim_of_one() {
+    let (_database, mut connection) = database().await;
+    execute(
+        &mut connection,
+        "update pubsub_data.run_sizes set run_size = 5",
+    )
+    .await;
+    publish_count(&mut connection, 20).await;
+    let few = pages_of_a_claim_of_one(&mut connection).await;
+
+    execute(
+        &mut connection,
+        "update pubsub_data.run_sizes set run_size = 5",
+    )
+    .await;
+    bulk_publish(&mut connection, 20_000, PLAIN).await;
+    let many = pages_of_a_claim_of_one(&mut connection).await;
+
+    assert!(many < few * 3, "{many} pages, {few} before a few");
 }
 
 #[tokio::test]

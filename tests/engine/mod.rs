@@ -15,6 +15,7 @@ mod ordering;
 mod plans;
 mod publish_lanes;
 mod replay;
+mod run_locks;
 mod runs;
 mod stragglers;
 mod transactions;
