@@ -5,44 +5,6 @@
  */
 
 /*
- * choose_fresh — take_fresh, the shorter way where no run is ready.
- *
- * In       p_upto: the newest single delivery when no run was ready, or null
- * Out      chosen, head: as take_fresh
- * Locks    only what it chooses; skips locked rows
- */
-create function pubsub.choose_fresh(
-    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
-    p_max_bytes bigint, p_upto uuid,
-    inout head uuid, out chosen pubsub.chosen
-)
-language plpgsql volatile
-as $$
-declare
-    v_found record;
-begin
-    choose_fresh.chosen := pubsub.nothing_chosen(p_batch_sizes);
-    if p_upto is not null then
-        v_found := pubsub.take_range(p_claim, head, p_upto, p_wanted, '{}');
-        if v_found.places is not null then
-            choose_fresh.chosen.places := v_found.places;
-            choose_fresh.chosen.lost := v_found.lost;
-            choose_fresh.chosen.large := v_found.large;
-            if cardinality(v_found.places) = p_wanted then
-                choose_fresh.head := v_found.read_upto;
-                return;
-            end if;
-        end if;
-    end if;
-    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, p_consumer_ids, head, chosen);
-    choose_fresh.head := v_found.head;
-    choose_fresh.chosen := v_found.chosen;
-end
-$$;
-
-comment on function pubsub.choose_fresh is 'take_fresh, the shorter way where no run is ready.';
-
-/*
  * is_up_to_date — whether a session knows all that it needs but what is fresh: nothing came back, and no look at
  * what was missed is due.
  */
@@ -61,6 +23,100 @@ end;
 
 comment on function pubsub.is_up_to_date is
     'Whether a session knows all that it needs but what is fresh.';
+
+/*
+ * claim_fresh_runs — what claim_fresh does where runs are ready.
+ *
+ * In       as claim_thoroughly
+ * Out      as claim_fresh
+ * Locks    only what it chooses; skips locked rows
+ */
+create function pubsub.claim_fresh_runs(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
+    p_max_bytes bigint,
+    inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
+    out is_cut boolean, out is_done boolean, out chosen pubsub.chosen
+)
+language plpgsql volatile
+as $$
+declare
+    v_found record;
+begin
+    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, p_consumer_ids, hint.head,
+        pubsub.nothing_chosen(p_batch_sizes));
+    claim_fresh_runs.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
+    claim_fresh_runs.chosen := v_found.chosen;
+    claim_fresh_runs.is_cut := chosen.is_cut;
+    claim_fresh_runs.is_done := chosen.is_cut or p_claim.micros < least(hint.near_at, hint.far_at)
+        or cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted;
+    if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
+        return;
+    end if;
+    if cardinality(chosen.places) > chosen.dealt_out then
+        claim_fresh_runs.chosen := pubsub.deal_out(p_claim, p_max_bytes, null, chosen);
+        claim_fresh_runs.is_cut := chosen.is_cut;
+    end if;
+    v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
+    claim_fresh_runs.message_ids := v_found.message_ids;
+    claim_fresh_runs.attempts := v_found.attempts;
+    claim_fresh_runs.consumers := v_found.consumers;
+end
+$$;
+
+comment on function pubsub.claim_fresh_runs is 'A claim of fresh messages, some of them in runs.';
+
+/*
+ * claim_fresh_singles — what claim_fresh does where no run is ready.
+ *
+ * In       as claim_thoroughly; p_newest: the last delivery when no run was ready
+ * Out      as claim_fresh
+ * Locks    only what it chooses; skips locked rows
+ */
+create function pubsub.claim_fresh_singles(
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
+    p_max_bytes bigint, p_newest uuid,
+    inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
+    out is_cut boolean, out is_done boolean, out chosen pubsub.chosen
+)
+language plpgsql volatile
+as $$
+declare
+    v_range record;
+    v_count int;
+    v_found record;
+begin
+    v_range := pubsub.take_range(p_claim, hint.head, p_newest, p_wanted, '{}');
+    v_count := coalesce(cardinality(v_range.places), 0);
+    claim_fresh_singles.hint.head := pubsub.credible_head(p_claim, greatest(hint.head,
+        case when v_count = p_wanted then v_range.read_upto else p_newest end), hint.head);
+    claim_fresh_singles.is_done :=
+        v_count = p_wanted or p_claim.micros < least(hint.near_at, hint.far_at);
+    claim_fresh_singles.is_cut := false;
+    if v_count = 0 then
+        return;
+    end if;
+    if not is_done then
+        claim_fresh_singles.chosen := pubsub.nothing_chosen(p_batch_sizes);
+        claim_fresh_singles.chosen.places := v_range.places;
+        claim_fresh_singles.chosen.lost := v_range.lost;
+        claim_fresh_singles.chosen.large := v_range.large;
+        return;
+    end if;
+    if v_range.large or 4000::bigint * p_wanted > p_max_bytes then
+        v_found := pubsub.leave_out(p_claim, v_range.places, p_max_bytes, 1, null);
+        v_range.places := v_found.places;
+        claim_fresh_singles.is_cut := v_found.is_cut;
+    end if;
+    v_found := pubsub.lease_deliveries(
+        p_claim, v_range.places, v_range.lost, p_consumer_ids, p_batch_sizes, hint.head);
+    claim_fresh_singles.message_ids := v_found.message_ids;
+    claim_fresh_singles.attempts := v_found.attempts;
+    claim_fresh_singles.consumers := v_found.consumers;
+end
+$$;
+
+comment on function pubsub.claim_fresh_singles is
+    'A claim of fresh messages, none of them in runs.';
 
 /*
  * claim_fresh — the claim that is made most: the session is up to date, and enough is fresh. Where that is
@@ -148,26 +204,20 @@ begin
             return;
         end if;
     end if;
-    v_found := pubsub.choose_fresh(
-        p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes,
-        case when not v_are_runs then v_newest end, hint.head);
-    claim_fresh.chosen := v_found.chosen;
-    claim_fresh.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
-    claim_fresh.is_done := chosen.is_cut or p_claim.micros < least(hint.near_at, hint.far_at)
-        or cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted;
-    if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
-        return;
+    if v_are_runs then
+        v_found := pubsub.claim_fresh_runs(
+            p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes, hint);
+    else
+        v_found := pubsub.claim_fresh_singles(
+            p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes, v_newest, hint);
     end if;
-    if cardinality(chosen.places) > chosen.dealt_out and (chosen.large or chosen.run_ids <> '{}'
-        or chosen.dealt_out > 0 or 4000::bigint * p_wanted > p_max_bytes)
-    then
-        claim_fresh.chosen := pubsub.deal_out(p_claim, p_max_bytes, null, chosen);
-    end if;
-    claim_fresh.is_cut := chosen.is_cut;
-    v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
+    claim_fresh.hint := v_found.hint;
     claim_fresh.message_ids := v_found.message_ids;
     claim_fresh.attempts := v_found.attempts;
     claim_fresh.consumers := v_found.consumers;
+    claim_fresh.is_cut := v_found.is_cut;
+    claim_fresh.is_done := v_found.is_done;
+    claim_fresh.chosen := v_found.chosen;
 end
 $$;
 
