@@ -61,7 +61,7 @@ begin
                 choose_by_id.chosen.lost := chosen.lost or v_found.lost;
             else
                 v_found := pubsub.take_fresh(
-                    p_claim, v_quota, p_max_bytes, p_consumer_ids, hint.head, chosen);
+                    p_claim, v_quota, p_max_bytes, p_consumer_ids, null, hint.head, chosen);
                 choose_by_id.hint.head := v_found.head;
                 choose_by_id.chosen := v_found.chosen;
         end case;

@@ -250,7 +250,6 @@ declare
     v_claim pubsub.claim_terms;
     v_sizes int[] := p_batch_sizes;
     v_wanted int := p_batch_sizes[1];
-    v_least int;
     v_setting text;
     v_hint pubsub.claim_hint;
     v_head uuid;
@@ -287,6 +286,13 @@ begin
     if not v_found.is_done then
         v_found := pubsub.claim_thoroughly(v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes,
             v_found.hint, v_head, coalesce(v_found.chosen, pubsub.nothing_chosen(v_sizes)));
+        -- now and then, and not of claims that find nothing, which write nothing
+        if cardinality(v_found.message_ids) > 0 then
+            perform pubsub.note_run_size(v_claim, case
+                when pubsub.takes_whole_runs(v_claim)
+                    then (select min(z.size) from unnest(p_batch_sizes) as z (size))
+                else 1 end);
+        end if;
     end if;
     v_hint := v_found.hint;
     v_hint.noted_at := v_claim.micros;
@@ -300,20 +306,6 @@ begin
     claim_messages.consumers := v_found.consumers;
     claim_messages.is_cut := v_found.is_cut;
     claim_messages.head := case when v_claim.mode <> 'fair' then v_hint.head end;
-    -- not of claims that find nothing, which write nothing
-    if cardinality(message_ids) > 0 then
-        v_least := case
-            -- no others take runs as they are
-            when not pubsub.takes_whole_runs(v_claim) then 1
-            when cardinality(p_batch_sizes) = 1 then p_batch_sizes[1]
-            else (select min(z.size) from unnest(p_batch_sizes) as z (size)) end;
-        if v_least < v_claim.run_size
-            or v_claim.run_size < 100 and v_least > v_claim.run_size
-                and v_claim.run_size_at < v_claim.now - interval '1 minute'
-        then
-            perform pubsub.note_run_size(v_claim, v_least);
-        end if;
-    end if;
     if v_claim.max_rate is not null and cardinality(message_ids) > 0 then
         -- noted after the fact: a second counts from when the last of them was leased
         insert into pubsub_data.handed_out (

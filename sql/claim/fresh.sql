@@ -25,13 +25,13 @@ comment on function pubsub.is_up_to_date is
     'Whether a session knows all that it needs but what is fresh.';
 
 /*
- * claim_fresh_runs — what claim_fresh does where runs are ready.
+ * claim_fresh_many — what claim_fresh does of several messages, or where a run is the next.
  *
  * In       as claim_thoroughly
  * Out      as claim_fresh
  * Locks    only what it chooses; skips locked rows
  */
-create function pubsub.claim_fresh_runs(
+create function pubsub.claim_fresh_many(
     p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
     p_max_bytes bigint,
     inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
@@ -40,83 +40,58 @@ create function pubsub.claim_fresh_runs(
 language plpgsql volatile
 as $$
 declare
-    v_found record;
-begin
-    v_found := pubsub.take_fresh(p_claim, p_wanted, p_max_bytes, p_consumer_ids, hint.head,
-        pubsub.nothing_chosen(p_batch_sizes));
-    claim_fresh_runs.hint.head := pubsub.credible_head(p_claim, v_found.head, hint.head);
-    claim_fresh_runs.chosen := v_found.chosen;
-    claim_fresh_runs.is_cut := chosen.is_cut;
-    claim_fresh_runs.is_done := chosen.is_cut or p_claim.micros < least(hint.near_at, hint.far_at)
-        or cardinality(chosen.places) + cardinality(chosen.message_ids) = p_wanted;
-    if not is_done or chosen.places = '{}' and chosen.run_ids = '{}' then
-        return;
-    end if;
-    if cardinality(chosen.places) > chosen.dealt_out then
-        claim_fresh_runs.chosen := pubsub.deal_out(p_claim, p_max_bytes, null, chosen);
-        claim_fresh_runs.is_cut := chosen.is_cut;
-    end if;
-    v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
-    claim_fresh_runs.message_ids := v_found.message_ids;
-    claim_fresh_runs.attempts := v_found.attempts;
-    claim_fresh_runs.consumers := v_found.consumers;
-end
-$$;
-
-comment on function pubsub.claim_fresh_runs is 'A claim of fresh messages, some of them in runs.';
-
-/*
- * claim_fresh_singles — what claim_fresh does where no run is ready.
- *
- * In       as claim_thoroughly; p_newest: the last delivery when no run was ready
- * Out      as claim_fresh
- * Locks    only what it chooses; skips locked rows
- */
-create function pubsub.claim_fresh_singles(
-    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
-    p_max_bytes bigint, p_newest uuid,
-    inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
-    out is_cut boolean, out is_done boolean, out chosen pubsub.chosen
-)
-language plpgsql volatile
-as $$
-declare
     v_range record;
+    v_are_runs boolean;
     v_count int;
     v_found record;
 begin
-    v_range := pubsub.take_range(p_claim, hint.head, p_newest, p_wanted, '{}');
+    v_range := pubsub.take_range(p_claim, hint.head, null, p_wanted, '{}');
+    v_are_runs := v_range.run_id is not null;
     v_count := coalesce(cardinality(v_range.places), 0);
-    claim_fresh_singles.hint.head := pubsub.credible_head(p_claim, greatest(hint.head,
-        case when v_count = p_wanted then v_range.read_upto else p_newest end), hint.head);
-    claim_fresh_singles.is_done :=
-        v_count = p_wanted or p_claim.micros < least(hint.near_at, hint.far_at);
-    claim_fresh_singles.is_cut := false;
-    if v_count = 0 then
+    if v_are_runs or v_count < p_wanted and p_claim.micros >= least(hint.near_at, hint.far_at) then
+        claim_fresh_many.chosen := pubsub.nothing_chosen(p_batch_sizes);
+        if v_count > 0 then
+            claim_fresh_many.chosen.places := v_range.places;
+            claim_fresh_many.chosen.lost := v_range.lost;
+            claim_fresh_many.chosen.large := v_range.large;
+        end if;
+    end if;
+    if v_are_runs then
+        v_found := pubsub.take_fresh(
+            p_claim, p_wanted, p_max_bytes, p_consumer_ids, v_range.run_id, hint.head, chosen);
+        claim_fresh_many.chosen := v_found.chosen;
+        v_range.read_upto := v_found.head;
+        v_count := cardinality(chosen.places) + cardinality(chosen.message_ids);
+    end if;
+    claim_fresh_many.hint.head :=
+        pubsub.credible_head(p_claim, greatest(hint.head, v_range.read_upto), hint.head);
+    claim_fresh_many.is_cut := v_are_runs and chosen.is_cut;
+    claim_fresh_many.is_done :=
+        is_cut or v_count = p_wanted or p_claim.micros < least(hint.near_at, hint.far_at);
+    if not is_done or v_count = 0 then
         return;
     end if;
-    if not is_done then
-        claim_fresh_singles.chosen := pubsub.nothing_chosen(p_batch_sizes);
-        claim_fresh_singles.chosen.places := v_range.places;
-        claim_fresh_singles.chosen.lost := v_range.lost;
-        claim_fresh_singles.chosen.large := v_range.large;
-        return;
+    if v_are_runs then
+        claim_fresh_many.chosen := pubsub.deal_out(p_claim, p_max_bytes, null, chosen);
+        claim_fresh_many.is_cut := chosen.is_cut;
+        v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
+    else
+        if v_range.large or 4000::bigint * p_wanted > p_max_bytes then
+            v_found := pubsub.leave_out(p_claim, v_range.places, p_max_bytes, 1, null);
+            v_range.places := v_found.places;
+            claim_fresh_many.is_cut := v_found.is_cut;
+        end if;
+        v_found := pubsub.lease_deliveries(
+            p_claim, v_range.places, v_range.lost, p_consumer_ids, p_batch_sizes, hint.head);
     end if;
-    if v_range.large or 4000::bigint * p_wanted > p_max_bytes then
-        v_found := pubsub.leave_out(p_claim, v_range.places, p_max_bytes, 1, null);
-        v_range.places := v_found.places;
-        claim_fresh_singles.is_cut := v_found.is_cut;
-    end if;
-    v_found := pubsub.lease_deliveries(
-        p_claim, v_range.places, v_range.lost, p_consumer_ids, p_batch_sizes, hint.head);
-    claim_fresh_singles.message_ids := v_found.message_ids;
-    claim_fresh_singles.attempts := v_found.attempts;
-    claim_fresh_singles.consumers := v_found.consumers;
+    claim_fresh_many.message_ids := v_found.message_ids;
+    claim_fresh_many.attempts := v_found.attempts;
+    claim_fresh_many.consumers := v_found.consumers;
 end
 $$;
 
-comment on function pubsub.claim_fresh_singles is
-    'A claim of fresh messages, none of them in runs.';
+comment on function pubsub.claim_fresh_many is
+    'A claim of several fresh messages, in a session that is up to date.';
 
 /*
  * claim_fresh — the claim that is made most: the session is up to date, and enough is fresh. Where that is
@@ -135,9 +110,6 @@ create function pubsub.claim_fresh(
 language plpgsql volatile
 as $$
 declare
-    v_is_due boolean;
-    v_are_runs boolean;
-    v_newest uuid;
     v_one record;
     v_found record;
 begin
@@ -147,30 +119,16 @@ begin
         return;
     end if;
     claim_fresh.hint.head := greatest(hint.head, p_head);
-    select exists (
-            select from pubsub_data.wakeups w
-            where w.topic_key = p_claim.topic_key
-                and w.subscription_key = p_claim.subscription_key
-                and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
-                and w.due_at <= p_claim.now
-        ), exists (
-            select from pubsub_data.runs r
-            where r.topic_key = p_claim.topic_key
-                and r.subscription_key = p_claim.subscription_key
-                and r.run_id > hint.head
-                and r.lease is null
-        ), (
-            select d.message_id
-            from pubsub_data.deliveries d
-            where d.topic_key = p_claim.topic_key and d.subscription_key = p_claim.subscription_key
-            order by d.message_id desc
-            limit 1
-        )
-    into v_is_due, v_are_runs, v_newest;
-    if v_is_due then
+    if exists (
+        select from pubsub_data.wakeups w
+        where w.topic_key = p_claim.topic_key
+            and w.subscription_key = p_claim.subscription_key
+            and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
+            and w.due_at <= p_claim.now
+    ) then
         return;
     end if;
-    if p_wanted = 1 and cardinality(p_consumer_ids) = 1 and not v_are_runs then
+    if p_wanted = 1 and cardinality(p_consumer_ids) = 1 then
         -- what follows, without arrays: they would cost a claim of one as much as its writes
         update pubsub_data.deliveries d
         set visible_at = p_claim.ack_deadline, attempts = d.attempts + 1, lease = p_claim.lease,
@@ -181,8 +139,17 @@ begin
             where x.topic_key = p_claim.topic_key
                 and x.subscription_key = p_claim.subscription_key
                 and x.message_id > hint.head
-                -- what came after the look above has runs before it, perhaps
-                and x.message_id <= v_newest
+                -- a run that is the next is not passed
+                and x.message_id <= coalesce((
+                    select r.run_id
+                    from pubsub_data.runs r
+                    where r.topic_key = p_claim.topic_key
+                        and r.subscription_key = p_claim.subscription_key
+                        and r.run_id > hint.head
+                        and r.lease is null
+                    order by r.run_id
+                    limit 1
+                ), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
                 and x.visible_at <= p_claim.now
                 and x.attempts < p_claim.max_attempts
                 and (x.expires_at is null or x.expires_at > p_claim.now)
@@ -204,13 +171,8 @@ begin
             return;
         end if;
     end if;
-    if v_are_runs then
-        v_found := pubsub.claim_fresh_runs(
-            p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes, hint);
-    else
-        v_found := pubsub.claim_fresh_singles(
-            p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes, v_newest, hint);
-    end if;
+    v_found := pubsub.claim_fresh_many(
+        p_claim, p_consumer_ids, p_batch_sizes, p_wanted, p_max_bytes, hint);
     claim_fresh.hint := v_found.hint;
     claim_fresh.message_ids := v_found.message_ids;
     claim_fresh.attempts := v_found.attempts;

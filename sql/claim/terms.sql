@@ -16,9 +16,6 @@ create type pubsub.claim_terms as (
     is_limited boolean,
     max_rate int,
     by_consumer boolean,
-    -- how long its runs are made, and since when
-    run_size int,
-    run_size_at timestamptz,
     now timestamptz,
     micros bigint,
     -- no head that lies above is believed or noted
@@ -107,14 +104,12 @@ begin
         s.max_delivery_attempts, s.rewinds, s.rewound_to,
         num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
         s.max_rate, num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer) > 0,
-        z.run_size, z.noted_at, v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
+        v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
         v_now + make_interval(secs => coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
             p_default_ack_deadline_seconds)),
         (random() * 4503599627370495)::bigint * 2
     into v_claim
     from pubsub_data.subscriptions s
-    left join pubsub_data.run_sizes z
-        on z.topic_key = s.topic_key and z.subscription_key = s.subscription_key
     where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';

@@ -37,7 +37,8 @@ as $$
         from pubsub_data.run_sizes x
         where x.topic_key = p_claim.topic_key
             and x.subscription_key = p_claim.subscription_key
-            and (x.run_size > p_size or x.noted_at < p_claim.now - interval '1 minute')
+            and (x.run_size > p_size
+                or x.run_size < least(p_size, 100) and x.noted_at < p_claim.now - interval '1 minute')
         for no key update skip locked
     )
 $$;
@@ -230,10 +231,11 @@ comment on function pubsub.lease_runs is 'Lease what is wanted of runs that are 
 /*
  * runs_ahead — the runs that are ready before the next single delivery.
  *
- * In       p_after: above it; p_single_after: of the single delivery; p_wanted: how many messages
+ * In       p_after: above it; p_single_after: of the single delivery; p_wanted: how many messages; p_run_size: of
+ *          the first of them
  */
 create function pubsub.runs_ahead(
-    p_claim pubsub.claim_terms, p_after uuid, p_single_after uuid, p_wanted int
+    p_claim pubsub.claim_terms, p_after uuid, p_single_after uuid, p_wanted int, p_run_size int
 )
 returns uuid[]
 language plpgsql stable parallel safe
@@ -262,8 +264,8 @@ begin
                     and r.run_id < coalesce(v_single, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
                     and r.lease is null
                 order by r.run_id
-                -- as many as are wanted, if they are as long as those that are made now
-                limit least(20, p_wanted / greatest(p_claim.run_size, 5) + 1)
+                -- as many as are wanted, if all are as long
+                limit least(20, p_wanted / p_run_size + 1)
             ) y
         ) x
         where x.before < p_wanted
@@ -277,12 +279,14 @@ comment on function pubsub.runs_ahead is 'The runs that are ready before the nex
 /*
  * take_fresh — lock what is ready above head, in the order of ids: single deliveries, and runs, which it leases.
  *
- * In       p_wanted: with what was chosen; p_max_bytes: of the answer, or null
+ * In       p_wanted: with what was chosen; p_max_bytes: of the answer, or null; p_from: no single delivery up to it
+ *          is ready, or null
  * Out      chosen: with more; head: how far it has read
  * Locks    only what it chooses; skips locked rows
  */
 create function pubsub.take_fresh(
     p_claim pubsub.claim_terms, p_wanted int, p_max_bytes bigint, p_consumer_ids text[],
+    p_from uuid,
     inout head uuid, inout chosen pubsub.chosen
 )
 language plpgsql volatile
@@ -290,17 +294,17 @@ as $$
 declare
     c_whole constant boolean := pubsub.takes_whole_runs(p_claim);
     v_left int := p_wanted - cardinality(chosen.places) - cardinality(chosen.message_ids);
-    -- no single delivery up to it is ready
-    v_from uuid;
+    v_from uuid := p_from;
     v_run_ids uuid[];
     v_next uuid;
+    v_size int;
     v_last uuid;
     v_newest uuid;
     v_found record;
 begin
     loop
         -- one statement: what is committed between two would be taken for read
-        select n.run_id, case when n.run_id is null then (
+        select n.run_id, n.messages, case when n.run_id is null then (
                 select r.message_ids[cardinality(r.message_ids)]
                 from pubsub_data.runs r
                 where r.topic_key = p_claim.topic_key
@@ -316,21 +320,21 @@ begin
                 order by d.message_id desc
                 limit 1
             )
-        into v_next, v_last, v_newest
-        from (
-            select (
-                select r.run_id
-                from pubsub_data.runs r
-                where r.topic_key = p_claim.topic_key
-                    and r.subscription_key = p_claim.subscription_key
-                    and r.run_id > take_fresh.head
-                    and r.lease is null
-                order by r.run_id
-                limit 1
-            ) as run_id
-        ) n;
+        into v_next, v_size, v_last, v_newest
+        from (select) one
+        left join lateral (
+            select r.run_id, cardinality(r.message_ids) as messages
+            from pubsub_data.runs r
+            where r.topic_key = p_claim.topic_key
+                and r.subscription_key = p_claim.subscription_key
+                and r.run_id > take_fresh.head
+                and r.lease is null
+            order by r.run_id
+            limit 1
+        ) n on true;
         if v_next is not null then
-            v_run_ids := pubsub.runs_ahead(p_claim, head, greatest(head, v_from), v_left);
+            v_run_ids := pubsub.runs_ahead(
+                p_claim, head, greatest(head, v_from), v_left, v_size);
         end if;
         if v_next is not null and v_run_ids <> '{}' then
             if c_whole and chosen.places <> '{}' then

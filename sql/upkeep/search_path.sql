@@ -22,7 +22,7 @@ begin
                 'ack_deliveries', 'ack_held', 'ack_runs', 'believed_fair_hint', 'believed_hint',
                 'believed_ordered_hint', 'break_up_range', 'break_up_ready', 'break_up_runs',
                 'choose_by_id', 'choose_by_priority', 'choose_fair',
-                'choose_ordered', 'claim_fresh', 'claim_fresh_runs', 'claim_fresh_singles',
+                'choose_ordered', 'claim_fresh', 'claim_fresh_many',
                 'claim_in_turn', 'claim_messages',
                 'claim_terms_of', 'claim_thoroughly', 'deal_out', 'find_candidates',
                 'find_open_lanes', 'first_run', 'highest_first', 'insert_messages', 'keep_runs',

@@ -179,17 +179,18 @@ begin
     perform pg_temp.claim('fit', 40);
     assert (select pg_temp.run_size('fit') = 40), c_proves;
     perform pg_temp.publish('fit', 5);
-    perform pg_temp.claim('fit', 100);
+    perform pg_temp.reread('fit', 100);
     assert (select pg_temp.run_size('fit') = 40), c_proves;
-    perform pg_temp.claim('fit', 3);
+    perform pg_temp.reread('fit', 3);
     assert pg_temp.run_size('fit') = 40, c_proves || ': a claim that finds nothing';
     perform pg_temp.publish('fit', 5);
+    perform pg_temp.reconnect('fit');
     perform pubsub.consume_messages_for('fit', array['a', 'b'], array[50, 10]);
     assert (select pg_temp.run_size('fit') = 10), c_proves;
     update pubsub_data.run_sizes z set noted_at = clock_timestamp() - interval '61 s'
     where z.subscription_key = (pubsub.subscription_keys('fit')).subscription_key;
     perform pg_temp.publish('fit', 5);
-    perform pg_temp.claim('fit', 1000);
+    perform pg_temp.reread('fit', 1000);
     assert (select pg_temp.run_size('fit') = 100), c_proves;
 end
 $$;

@@ -138,7 +138,7 @@ begin
         from pubsub_data.runs r where r.run_id = any(v_ids)
     ), c_proves;
     -- a claim of a few makes single ones of those that come
-    assert cardinality(pg_temp.claim('sized', 1)) = 1, c_proves;
+    assert cardinality(pg_temp.reread('sized', 1)) = 1, c_proves;
     v_ids := array(select p.message_id
         from pubsub.publish_messages('sized', array_fill('{"n": 1}'::jsonb, array[130])) p);
     assert not exists (select from pubsub_data.runs r where r.run_id = any(v_ids)), c_proves;
