@@ -97,14 +97,13 @@ comment on function pubsub.break_up_runs is
     'Make single deliveries of runs; returns the messages of them.';
 
 /*
- * single_out — make sure that messages which have deliveries have single ones.
+ * single_out — make sure that messages that are leased have single deliveries.
  *
- * In       p_leased: only those that are leased
  * Out      whether any was in a run
- * Locks    the runs that hold them, one after the other in id order; waits for those that others hold
+ * Locks    the runs that hold them, in id order; waits for those that others hold
  */
 create function pubsub.single_out(
-    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leased boolean
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[]
 )
 returns boolean
 language plpgsql volatile
@@ -113,12 +112,6 @@ declare
     v_sorted constant uuid[] := array(
         select i.id from unnest(p_message_ids) as i (id) where i.id is not null order by i.id);
     v_run_ids uuid[];
-    v_sizes int[];
-    v_size int;
-    v_last uuid := '00000000-0000-0000-0000-000000000000';
-    v_locked uuid[] := '{}';
-    v_was_any boolean := false;
-    v_was_cut boolean;
 begin
     -- most have none
     if v_sorted = '{}' or not exists (
@@ -127,52 +120,48 @@ begin
             and r.subscription_key = p_subscription_key
             and r.run_id >= pubsub.run_start(v_sorted[1])
             and r.run_id <= v_sorted[cardinality(v_sorted)]
+            and r.lease is not null
     ) then
         return false;
     end if;
-    loop
-        select array_agg(r.run_id order by r.run_id), array_agg(r.messages order by r.run_id)
-        into v_run_ids, v_sizes
-        from (
-            select distinct x.run_id, x.messages
-            from unnest(v_sorted) as i (id)
-            cross join lateral (
-                select y.run_id, cardinality(y.message_ids) as messages
-                from pubsub_data.runs y
-                where y.topic_key = p_topic_key
-                    and y.subscription_key = p_subscription_key
-                    and y.run_id >= pubsub.run_start(i.id)
-                    and y.run_id <= i.id
-                    and y.run_id > v_last
-                    and i.id = any(y.message_ids)
-                    and (y.lease is not null or not p_leased)
-                limit 1
-            ) x
-        ) r;
-        exit when v_run_ids is null;
-        v_was_any := true;
-        for v_at in 1 .. cardinality(v_run_ids) loop
-            v_last := v_run_ids[v_at];
-            select cardinality(r.message_ids) into v_size
-            from pubsub_data.runs r
-            where r.topic_key = p_topic_key
-                and r.subscription_key = p_subscription_key
-                and r.run_id = v_last
-            for update;
-            v_locked := v_locked || v_last;
-            -- whoever held it may have left a part of it as a run of its own, which is the next one
-            v_was_cut := v_size is distinct from v_sizes[v_at];
-            exit when v_was_cut;
-        end loop;
-        exit when not v_was_cut;
-    end loop;
-    perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_locked);
-    return v_was_any;
+    v_run_ids := array(
+        select distinct r.run_id
+        from unnest(v_sorted) as i (id)
+        cross join lateral (
+            select x.run_id
+            from pubsub_data.runs x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.run_id >= pubsub.run_start(i.id)
+                and x.run_id <= i.id
+                and x.lease is not null
+                and i.id = any(x.message_ids)
+            limit 1
+        ) r
+        order by r.run_id
+    );
+    if v_run_ids = '{}' then
+        return false;
+    end if;
+    -- nobody cuts those that are leased: whoever held one has made single deliveries of it, or settled it
+    perform 1
+    from unnest(v_run_ids) as i (run_id)
+    cross join lateral (
+        select
+        from pubsub_data.runs x
+        where x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.run_id = i.run_id
+        limit 1
+        for update
+    ) r;
+    perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids);
+    return true;
 end
 $$;
 
 comment on function pubsub.single_out is
-    'Make sure that messages which have deliveries have single ones; whether any was in a run.';
+    'Make sure that messages that are leased have single deliveries; whether any was in a run.';
 
 /*
  * first_run — the first run that has messages in a range of ids.

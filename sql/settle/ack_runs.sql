@@ -122,7 +122,7 @@ begin
             v_upto := v_upto + 1;
         end loop;
         -- here, since runs are locked in the order of ids
-        perform pubsub.single_out(p_topic_key, p_subscription_key, v_ids[v_at : v_upto], true);
+        perform pubsub.single_out(p_topic_key, p_subscription_key, v_ids[v_at : v_upto]);
         v_rest := v_rest || v_positions[v_at : v_upto];
         v_at := v_upto + 1;
     end loop;

@@ -42,7 +42,7 @@ begin
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
     end if;
     if pubsub.may_be_of_runs(p_leases) then
-        perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids, true);
+        perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
     end if;
     select array_agg(h.place), array_agg(h.attempts), array_agg(h.visible_at)
     into lock_leases.places, lock_leases.attempts, lock_leases.deadlines
@@ -163,30 +163,25 @@ begin
             and d.lease is not null
             and (p_leases[1] is null or d.lease = p_leases[1])
         returning d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane into v_one;
-        if not found then
-            if pubsub.may_be_of_runs(p_leases)
-                and pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids, true)
-            then
-                return pubsub.ack_deliveries(p_topic_key, p_subscription_key, p_message_ids,
-                    p_leases, p_enable_ordering, p_per_consumer);
+        if found then
+            insert into pubsub_data.acked (
+                topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
+            )
+            values (p_topic_key, p_subscription_key, v_now, v_one.leased_at, v_one.attempts,
+                v_one.consumer_id, p_message_ids);
+            insert into pubsub_data.counters (
+                topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
+            )
+            values (p_topic_key, p_subscription_key, pubsub.counter_time(v_one.visible_at),
+                case when p_per_consumer then v_one.consumer_id end, -1, -1, 1);
+            if p_enable_ordering and v_one.lane is not null then
+                perform pubsub.wake_next(
+                    p_topic_key, p_subscription_key, p_message_ids, array[v_one.lane]);
             end if;
+            return 1;
+        elsif not pubsub.may_be_of_runs(p_leases) then
             return 0;
         end if;
-        insert into pubsub_data.acked (
-            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
-        )
-        values (p_topic_key, p_subscription_key, v_now, v_one.leased_at, v_one.attempts,
-            v_one.consumer_id, p_message_ids);
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
-        )
-        values (p_topic_key, p_subscription_key, pubsub.counter_time(v_one.visible_at),
-            case when p_per_consumer then v_one.consumer_id end, -1, -1, 1);
-        if p_enable_ordering and v_one.lane is not null then
-            perform pubsub.wake_next(
-                p_topic_key, p_subscription_key, p_message_ids, array[v_one.lane]);
-        end if;
-        return 1;
     end if;
     if p_leases is null
         or cardinality(p_leases) = cardinality(p_message_ids) and pubsub.may_be_of_runs(p_leases)

@@ -284,7 +284,7 @@ begin
         end if;
     elsif pubsub.may_be_of_runs(p_leases) then
         perform pubsub.single_out(
-            v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, true);
+            v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
     end if;
     if cardinality(p_message_ids) > 0 then
         return query

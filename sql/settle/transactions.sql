@@ -34,7 +34,7 @@ begin
         raise exception 'Subscription not found: %', v_unknown using errcode = 'PS404';
     end if;
 
-    perform pubsub.single_out(r.topic_key, r.subscription_key, r.message_ids, true)
+    perform pubsub.single_out(r.topic_key, r.subscription_key, r.message_ids)
     from (
         select a.topic_key, a.subscription_key, array_agg(a.message_id) as message_ids
         from unnest(lock_acks.topic_keys, lock_acks.subscription_keys, p_message_ids)

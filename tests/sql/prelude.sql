@@ -58,7 +58,8 @@ as $$
 declare
     v_ids uuid[] := pg_temp.publish(p_topic, cardinality(p_lanes));
 begin
-    perform pubsub.single_out(s.topic_key, s.subscription_key, v_ids, false)
+    perform pubsub.break_up_range(s.topic_key, s.subscription_key,
+        '00000000-0000-0000-0000-000000000000', v_ids[cardinality(v_ids)], 1000000)
     from pubsub_data.subscriptions s
     join pubsub_data.topics t using (topic_key)
     where t.topic_id = p_topic;

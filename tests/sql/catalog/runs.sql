@@ -63,7 +63,7 @@ begin
     assert pg_temp.runs('ready') = '100 ready', c_proves;
     -- what settles looks for leases alone
     assert pubsub.ack_messages('ready', v_ids[3:50]) = 0, c_proves;
-    assert not pubsub.single_out(v_keys.topic_key, v_keys.subscription_key, v_ids, true), c_proves;
+    assert not pubsub.single_out(v_keys.topic_key, v_keys.subscription_key, v_ids), c_proves;
     assert pg_temp.runs('ready') = '100 ready', c_proves;
     assert pubsub.first_run(v_keys.topic_key, v_keys.subscription_key, v_ids[99], v_ids[100])
         = v_ids[1], c_proves;
@@ -96,8 +96,8 @@ begin
     select max(c.lease), max(c.ack_deadline) into v_lease, v_deadline
     from pubsub.consume_messages('held', 'me', 100) c;
     assert pg_temp.runs('held') = '100 leased', c_proves;
-    assert pubsub.single_out(v_keys.topic_key, v_keys.subscription_key, v_ids[7:7], true), c_proves;
-    assert not pubsub.single_out(v_keys.topic_key, v_keys.subscription_key, v_ids[7:7], true), c_proves;
+    assert pubsub.single_out(v_keys.topic_key, v_keys.subscription_key, v_ids[7:7]), c_proves;
+    assert not pubsub.single_out(v_keys.topic_key, v_keys.subscription_key, v_ids[7:7]), c_proves;
     assert (
         select count(*) = 100 and bool_and(d.visible_at = v_deadline and d.attempts = 1
             and d.lease = v_lease and d.consumer_id = 'me' and d.leased_at is not null)
