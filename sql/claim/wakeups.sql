@@ -136,6 +136,7 @@ declare
     -- how many are locked and judged
     v_most constant int := greatest(2 * p_limit, 100);
     v_live uuid[];
+    v_rest uuid[];
     v_spent tid[];
     v_expired tid[];
     v_ready_ids uuid[];
@@ -145,14 +146,8 @@ begin
     if v_live is null then
         return;
     end if;
-    -- the rest in parts, of which the next claims look at one each
-    if cardinality(v_live) > v_most then
-        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select p_topic_key, p_subscription_key, p_now, array_agg(i.id order by i.id)
-        from unnest(v_live[v_most + 1 :]) with ordinality as i (id, position)
-        group by (i.position - 1) / 100;
-        v_live := v_live[: v_most];
-    end if;
+    v_rest := v_live[v_most + 1 :];
+    v_live := v_live[: v_most];
 
     with locked as materialized (
         select d.place, d.message_id, d.visible_at, d.lease is not null as lost,
@@ -210,6 +205,14 @@ begin
         insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
         values (p_topic_key, p_subscription_key, p_now, v_ready_ids[p_limit + 1:]);
         take_due.ready := take_due.ready[:p_limit];
+    end if;
+    -- the rest after it, in parts, of which the next claims look at one each
+    if v_rest <> '{}' then
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, p_now, array_agg(i.id order by i.id)
+        from unnest(v_rest) with ordinality as i (id, position)
+        group by (i.position - 1) / 100
+        order by (i.position - 1) / 100;
     end if;
 end
 $$;

@@ -67,7 +67,7 @@ comment on function pubsub.settle_range is
 /*
  * redeliver_messages — make messages available again that a subscription has settled.
  *
- * In       p_message_ids: none of them in a run; p_filter: only those that match it, beside the subscription's own
+ * In       p_filter: only those that match it, beside the subscription's own filter
  * Out      how many; not those that are gone, live, dead letters, expired or do not match
  * Locks    those in the default partition, which leaves by row, and deliveries of the same messages
  *          that others are inserting or deleting
@@ -114,6 +114,16 @@ begin
             where x.topic_key = p_topic_key and x.message_id = i.id
             limit 1
         ) m
+        -- in this statement, which sees a message and its run, or neither
+        left join lateral (
+            select true as found from pubsub_data.runs x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.run_id >= pubsub.run_start(m.message_id)
+                and x.run_id <= m.message_id
+                and m.message_id = any(x.message_ids)
+            limit 1
+        ) r on true
         cross join (
             select x.* from pubsub_data.subscriptions x
             where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
@@ -123,6 +133,7 @@ begin
             and pubsub.passes_filter(m.payload, m.attributes, v_filter_path, p_filter,
                 v_filter_values, v_attribute_filter_path)
             and (m.expires_at is null or m.expires_at > v_now)
+            and r.found is null
         on conflict do nothing
         returning message_id, visible_at
     )
@@ -207,8 +218,8 @@ comment on function pubsub.settle_to_snapshot is
 /*
  * redeliver_range — make the messages of a range of ids available again, the lowest first.
  *
- * In       p_after, p_upto: the range, without its begin, as far as it has no runs; p_settled_in: a snapshot
- *          in which some of them are listed as settled, which are settled; p_except_acked: not what was acked
+ * In       p_after, p_upto: the range, without its begin; p_settled_in: a snapshot in which some of them are
+ *          listed as settled, which are settled, as far as the range has no runs; p_except_acked: not what was acked
  * Out      reached: as of settle_range; scanned, changed: how many messages
  */
 create function pubsub.redeliver_range(
@@ -220,7 +231,8 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
-    v_run_id constant uuid := pubsub.first_run(p_topic_key, p_subscription_key, p_after, p_upto);
+    v_run_id constant uuid := case when p_settled_in is not null
+        then pubsub.first_run(p_topic_key, p_subscription_key, p_after, p_upto) end;
     v_ids uuid[];
     v_except uuid[] := '{}';
     v_places tid[];

@@ -40,10 +40,10 @@ begin
         end if;
     end if;
 
-    -- all of them before the first delivery, as everybody locks them; what comes to be in the way meanwhile is
-    -- the next call's
-    perform pubsub.break_up_range(
-        v_job.topic_key, v_job.subscription_key, v_job.position, v_upto, p_batch);
+    -- of what is to be settled, all runs before the first delivery, as everybody locks them; what comes to be in
+    -- the way meanwhile is the next call's
+    perform pubsub.break_up_range(v_job.topic_key, v_job.subscription_key, v_job.position,
+        case when v_snapshot_id is null then v_settle_upto else v_upto end, p_batch);
     while v_left > 0 and v_job.position < v_upto loop
         if v_job.position >= v_settle_upto then
             select s.reached, s.scanned, s.changed into v_step

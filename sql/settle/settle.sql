@@ -24,6 +24,7 @@ comment on function pubsub.backoff_seconds is
 /*
  * lock_leases — lock the deliveries that ids, and leases where given, name.
  *
+ * In       p_are_single: none of them is in a run
  * Out      places: the ctid of each, certain from the next statement on, until this transaction ends;
  *          attempts and deadlines (visible_at) of each. Null when there is none
  * Errors   PS422 (leases) not one per id
@@ -32,6 +33,7 @@ comment on function pubsub.backoff_seconds is
  */
 create function pubsub.lock_leases(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    p_are_single boolean default false,
     out places tid[], out attempts int[], out deadlines timestamptz[]
 )
 language plpgsql volatile
@@ -41,7 +43,7 @@ begin
     if cardinality(p_leases) <> cardinality(p_message_ids) then
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
     end if;
-    if pubsub.may_be_of_runs(p_leases) then
+    if not p_are_single and pubsub.may_be_of_runs(p_leases) then
         perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
     end if;
     select array_agg(h.place), array_agg(h.attempts), array_agg(h.visible_at)
@@ -188,7 +190,7 @@ begin
     then
         v_rest := pubsub.ack_runs(
             p_topic_key, p_subscription_key, p_message_ids, p_leases, p_per_consumer);
-        v_acked := cardinality(p_message_ids) - cardinality(v_rest);
+        v_acked := coalesce(cardinality(p_message_ids), 0) - cardinality(v_rest);
         if v_rest = '{}' then
             return v_acked;
         end if;
@@ -199,8 +201,9 @@ begin
             join unnest(v_rest) as r (position) using (position);
         end if;
     end if;
+    -- ack_runs has singled them out; to do it again would lock runs in another order
     select l.places into v_held
-    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
+    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases, true) l;
     if v_held is null then
         return v_acked;
     end if;

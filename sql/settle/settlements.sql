@@ -253,9 +253,8 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_subscription record;
+    -- the positions of what is not settled yet; null: all is not
     v_left int[];
-    -- those of what is left; null: all is
-    v_positions int[];
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
     select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
@@ -268,32 +267,43 @@ begin
     if pubsub.may_be_of_runs(p_leases) and 'ack' = all(p_actions) then
         v_left := pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
             p_message_ids, p_leases, v_subscription.per_consumer);
-        if cardinality(v_left) < cardinality(p_message_ids) then
-            return query
-                select n, 'acked', null::timestamptz
-                from generate_series(1, cardinality(p_message_ids)) n
-                where not exists (select from unnest(v_left) as l (position) where l.position = n);
-            select array_agg(i.id), array_agg(i.lease), array_agg(i.position)
-            into p_message_ids, p_leases, v_positions
-            from unnest(p_message_ids, p_leases) with ordinality as i (id, lease, position)
-            join unnest(v_left) as l (position) using (position);
-            -- all of them are acks
-            p_actions := array_fill('ack'::text, array[cardinality(v_left)]);
-            p_seconds := null;
-            p_reasons := null;
-        end if;
     elsif pubsub.may_be_of_runs(p_leases) then
         perform pubsub.single_out(
             v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
     end if;
-    if cardinality(p_message_ids) > 0 then
+    if v_left is null or cardinality(v_left) = cardinality(p_message_ids) then
         return query
-            select coalesce(v_positions[s."position"], s."position"), s.status, s.ack_deadline
+            select s.*
             from pubsub.settle_deliveries(v_subscription.topic_key,
                 v_subscription.subscription_key, p_message_ids, p_leases, p_actions, p_seconds,
                 p_reasons, v_subscription.max_delivery_attempts,
                 v_subscription.backoff_min_seconds, v_subscription.backoff_max_seconds,
                 v_subscription.enable_ordering, v_subscription.per_consumer) s;
+    elsif v_left = '{}' then
+        return query
+            select n, 'acked', null::timestamptz
+            from generate_series(1, cardinality(p_message_ids)) n;
+    else
+        return query
+            with rest as (
+                select array_agg(x.id) as ids, array_agg(x.lease) as leases,
+                    array_agg(x.position) as positions
+                from unnest(p_message_ids, p_leases) with ordinality as x (id, lease, position)
+                join unnest(v_left) as l (position) using (position)
+            ), settled as materialized (
+                select r.positions[s."position"] as position, s.status, s.ack_deadline
+                from rest r
+                cross join lateral pubsub.settle_deliveries(v_subscription.topic_key,
+                    v_subscription.subscription_key, r.ids, r.leases,
+                    array_fill('ack'::text, array[cardinality(v_left)]), null, null,
+                    v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
+                    v_subscription.backoff_max_seconds, v_subscription.enable_ordering,
+                    v_subscription.per_consumer) s
+            )
+            select i.position::int, coalesce(s.status, 'acked'), s.ack_deadline
+            from generate_series(1, cardinality(p_message_ids)) as i (position)
+            left join settled s on s.position = i.position
+            order by 1;
     end if;
 end
 $$;

@@ -75,7 +75,7 @@ async fn a_seek_and_an_ack_of_a_single_message_and_a_part_of_a_run_both_end() {
 async fn whoever_waits_for_a_run_that_is_cut_holds_none_that_comes_after_it() {
     let (database, mut claimer) = database().await;
     let mut holder = database.connect().await;
-    let mut replayer = database.connect().await;
+    let mut seeker = database.connect().await;
     let mut other = database.connect().await;
     let mut watcher = database.connect().await;
     execute(&mut claimer, RUNS_OF_A_HUNDRED).await;
@@ -87,9 +87,9 @@ async fn whoever_waits_for_a_run_that_is_cut_holds_none_that_comes_after_it() {
     assert_eq!(consume(&mut claim, "s", 10).await.len(), 10);
     let held = consume(&mut other, "s", 20).await;
     assert_eq!(held[0].message_id, later_run[0]);
-    let replay = tokio::spawn(async move {
-        sqlx::query("select pubsub.replay_messages('s', null)")
-            .execute(&mut replayer)
+    let seek = tokio::spawn(async move {
+        sqlx::query("select pubsub.seek_subscription_to_end('s')")
+            .execute(&mut seeker)
             .await
     });
     until_they_wait_for(&mut watcher, claimer_pid, 1).await;
@@ -102,14 +102,61 @@ async fn whoever_waits_for_a_run_that_is_cut_holds_none_that_comes_after_it() {
         .unwrap();
     claim.commit().await.unwrap();
     until_they_wait_for(&mut watcher, holder_pid, 1).await;
-    // the replay has the rest of the first run by now, so that nobody gets it before the later one
+    // the seek has the rest of the first run by now, so that nobody gets it before the later one
     assert!(consume(&mut claimer, "s", 10).await.is_empty());
     let all = [&first_run[10..], &later_run].concat();
     let ack = tokio::spawn(async move { try_to_ack(&mut other, &all).await });
     extends.rollback().await.unwrap();
 
-    replay.await.unwrap().unwrap();
-    assert_eq!(ack.await.unwrap().unwrap(), 20);
+    seek.await.unwrap().unwrap();
+    // what the seek has settled is not acked
+    assert_eq!(ack.await.unwrap().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_ack_of_what_is_leased_meanwhile_and_a_nack_both_end() {
+    let (database, mut first) = database().await;
+    let mut holder = database.connect().await;
+    let mut acker = database.connect().await;
+    let mut watcher = database.connect().await;
+    let mut nacker = database.connect().await;
+    execute(&mut first, RUNS_OF_A_HUNDRED).await;
+    // so that this one has read no further
+    publish_count(&mut first, 10).await;
+    assert_eq!(consume(&mut nacker, "s", 10).await.len(), 10);
+    let ready = publish_count(&mut first, 10).await;
+    let mut claim = holder.begin().await.unwrap();
+    assert_eq!(consume(&mut claim, "s", 10).await.len(), 10);
+    let second = publish_count(&mut first, 10).await;
+    let third = publish_count(&mut first, 10).await;
+    assert_eq!(consume(&mut first, "s", 20).await.len(), 20);
+    claim.rollback().await.unwrap();
+
+    let (holder_pid, acker_pid) = (pid(&mut holder).await, pid(&mut acker).await);
+    let mut open = holder.begin().await.unwrap();
+    let one = [third[0]];
+    sqlx::query("select from pubsub_data.runs where run_id = $1 for update")
+        .bind(one[0])
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let all = [ready.as_slice(), &second, &third].concat();
+    let ack = tokio::spawn(async move { try_to_ack(&mut acker, &all).await });
+    until_they_wait_for(&mut watcher, holder_pid, 1).await;
+    let claimed = consume(&mut nacker, "s", 10).await;
+    assert_eq!(claimed[0].message_id, ready[0]);
+    let both = [ready.as_slice(), &second].concat();
+    let nack = tokio::spawn(async move {
+        sqlx::query_scalar::<_, i64>("select pubsub.nack_messages('s', $1)")
+            .bind(both)
+            .fetch_one(&mut nacker)
+            .await
+    });
+    until_they_wait_for(&mut watcher, acker_pid, 1).await;
+    open.rollback().await.unwrap();
+
+    let answers = (ack.await.unwrap().unwrap(), nack.await.unwrap().unwrap());
+    assert_eq!(answers, (20, 10));
 }
 
 async fn try_to_ack(connection: &mut PgConnection, ids: &[Uuid]) -> Result<i64, sqlx::Error> {

@@ -133,44 +133,43 @@ async fn acks_of_two_parts_of_a_run_both_count_whatever_becomes_of_the_first() {
     }
 }
 
-/// While a claim that has cut a run is open, begin a job; the claim commits then.
-async fn step_while_cut(start: &'static str) -> (TestDatabase, PgConnection, Vec<Uuid>, Vec<Uuid>) {
-    let (database, mut first, ids_) = stocked(100).await;
+const ALL_STEPS: &str = "do $$ begin while pubsub.advance_jobs() loop commit; end loop; end $$";
+
+#[tokio::test]
+async fn a_seek_to_the_end_settles_the_rest_of_a_run_that_was_cut_meanwhile() {
+    let (database, mut first, _) = stocked(100).await;
     let mut server = database.connect().await;
     let mut watcher = database.connect().await;
 
     let mut claim = first.begin().await.unwrap();
-    let held = ids(&consume(&mut claim, "s", 30).await);
-    let step = tokio::spawn(async move {
+    consume(&mut claim, "s", 30).await;
+    let seek = tokio::spawn(async move {
         // its first step is made at once
-        execute(&mut server, start).await;
-        execute(
-            &mut server,
-            "do $$ begin while pubsub.advance_jobs() loop commit; end loop; end $$",
-        )
-        .await;
+        execute(&mut server, "select pubsub.seek_subscription_to_end('s')").await;
+        execute(&mut server, ALL_STEPS).await;
     });
     until_blocked(&mut watcher).await;
     claim.commit().await.unwrap();
-    step.await.unwrap();
-    (database, watcher, ids_, held)
-}
-
-#[tokio::test]
-async fn a_seek_to_the_end_settles_the_rest_of_a_run_that_was_cut_meanwhile() {
-    let end = "select pubsub.seek_subscription_to_end('s')";
-    let (_database, mut watcher, _, _) = step_while_cut(end).await;
+    seek.await.unwrap();
 
     assert!(live(&mut watcher).await.is_empty());
 }
 
 #[tokio::test]
-async fn a_replay_brings_no_message_of_a_run_that_was_cut_meanwhile_twice() {
-    let start = "select pubsub.seek_subscription('s', '-infinity')";
-    let (_database, mut watcher, ids_, held) = step_while_cut(start).await;
+async fn a_replay_waits_for_nobody_and_leaves_runs_as_they_are() {
+    let (database, mut first, ids_) = stocked(200).await;
+    let mut server = database.connect().await;
+    let acked = consume(&mut first, "s", 100).await;
+    settle(&mut first, "ack_messages", "s", &ids(&acked), None).await;
 
-    assert_eq!(live(&mut watcher).await, ids_);
-    let rest: HashSet<_> = ids(&consume(&mut watcher, "s", 1000).await)
+    let mut claim = first.begin().await.unwrap();
+    let held = ids(&consume(&mut claim, "s", 30).await);
+    execute(&mut server, "select pubsub.replay_messages('s', null)").await;
+    execute(&mut server, ALL_STEPS).await;
+    claim.commit().await.unwrap();
+
+    assert_eq!(live(&mut server).await, ids_);
+    let rest: HashSet<_> = ids(&consume(&mut server, "s", 1000).await)
         .into_iter()
         .collect();
     let wanted: HashSet<_> = ids_
@@ -179,6 +178,27 @@ async fn a_replay_brings_no_message_of_a_run_that_was_cut_meanwhile_twice() {
         .copied()
         .collect();
     assert_eq!(rest, wanted);
+}
+
+#[tokio::test]
+async fn a_replay_beside_publishers_brings_no_message_twice() {
+    let (database, mut publisher, _) = stocked(1).await;
+    let mut server = database.connect().await;
+    let publishing = tokio::spawn(async move {
+        for _ in 0..150 {
+            publish_count(&mut publisher, 300).await;
+        }
+        publisher
+    });
+    while !publishing.is_finished() {
+        let recent =
+            "select pubsub.replay_messages('s', null, clock_timestamp() - interval '30 ms')";
+        execute(&mut server, recent).await;
+        execute(&mut server, ALL_STEPS).await;
+    }
+    let mut publisher = publishing.await.unwrap();
+
+    assert_eq!(live(&mut publisher).await.len(), 45_001);
 }
 
 #[tokio::test]
