@@ -124,7 +124,7 @@ bless: ## Rewrite the golden files from the code
 psql: ## Open a prompt on the private Postgres of make run
 	psql -h "$$(realpath $(RUN_DATA))" -U postgres fastpubsub
 
-bench: setup ## Measure against a plain INSERT: 35 minutes, with FLAGS=--quick 6 (docs/benchmarks.md)
+bench: setup ## Measure against a plain INSERT and pgmq: 40 minutes, with FLAGS=--quick 8 (docs/benchmarks.md)
 	@# both ends of 2,000 connections, each in its own process
 	ulimit -S -n 8192 || true; cargo bench --bench throughput -- $(FLAGS)
 

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::process::Command;
 
 use crate::flags::Flags;
+use crate::peers::{Peer, Pgmq};
 
 /// The program that is measured, of the same build profile as the benchmark: release.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_fastpubsub");
@@ -44,6 +45,14 @@ impl Build {
 pub(crate) struct Bench {
     pub(crate) flags: Flags,
     pub(crate) cluster: Cluster,
+    pub(crate) peer: Peer,
+}
+
+impl Bench {
+    /// The other queue, if it can be had.
+    pub(crate) async fn pgmq(&self) -> Option<&Pgmq> {
+        self.peer.pgmq(&self.cluster.directory).await
+    }
 }
 
 pub(crate) struct Cluster {

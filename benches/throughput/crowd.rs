@@ -34,6 +34,14 @@ impl Progress {
         self.0.0.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
+    /// What a consumer found, which may be nothing yet.
+    pub(crate) async fn add_or_pause(&self, messages: usize) {
+        match messages {
+            0 => tokio::time::sleep(Duration::from_millis(1)).await,
+            _ => self.add(messages),
+        }
+    }
+
     pub(crate) fn done(&self) -> u64 {
         self.0.0.load(Ordering::Relaxed)
     }

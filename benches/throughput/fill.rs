@@ -53,6 +53,43 @@ pub(crate) async fn create_subscription_with(
         .await;
 }
 
+/// A consumer takes the first message of each of these subscriptions, as one that takes so many: publishing
+/// goes by what consumers take (docs/engine.md).
+pub(crate) async fn consume_first(
+    database: &Database,
+    topic: &str,
+    subscriptions: &[&str],
+    batch: usize,
+) {
+    // which every filter of ours lets pass
+    database
+        .execute(&format!(
+            "select pubsub.publish_messages('{topic}', array['{{\"country\": \"JP\"}}'::jsonb])"
+        ))
+        .await;
+    for subscription in subscriptions {
+        database
+            .execute(&format!(
+                "select pubsub.ack_messages('{subscription}', array_agg(message_id), array_agg(lease)) \
+                 from pubsub.consume_messages('{subscription}', 'c', {batch})"
+            ))
+            .await;
+    }
+}
+
+/// A queue of pgmq.
+pub(crate) async fn create_queue(database: &Database, name: &str) {
+    database
+        .execute(&format!("select pgmq.create('{name}')"))
+        .await;
+}
+
+/// Send so many messages to a queue of pgmq.
+pub(crate) async fn send(database: &Database, queue: &str, messages: u64) {
+    let sql = "select count(*) from pgmq.send_batch($1, array_fill($2::jsonb, array[$3]))";
+    in_batches(database, queue, messages, BATCH, sql).await;
+}
+
 /// Publish so many messages.
 pub(crate) async fn publish(database: &Database, topic: &str, messages: u64) {
     let sql = "select count(*) from pubsub.publish_messages($1, array_fill($2::jsonb, array[$3]))";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Measure fastpubsub against a plain INSERT through the same Postgres.
+/// Measure fastpubsub against a plain INSERT and against pgmq through the same Postgres.
 #[derive(Debug, Parser)]
 #[command(name = "make bench", max_term_width = 100)]
 pub(crate) struct Flags {
@@ -18,7 +18,7 @@ pub(crate) struct Flags {
     /// Only scenarios whose name contains this; several are allowed
     #[arg(long, value_name = "SUBSTRING")]
     only: Vec<String>,
-    /// Smaller states and shorter rounds: some six minutes in all
+    /// Smaller states and shorter rounds: some eight minutes in all
     #[arg(long)]
     pub(crate) quick: bool,
     /// Seconds of each of the two runs of the pinned horizon (600, with --quick 60)

@@ -1,36 +1,11 @@
-//! What one client of a crowd does, over and over.
+//! What one client of a crowd does over HTTP, over and over.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Connection};
-
-use crate::cluster::Database;
 use crate::crowd::Progress;
 use crate::http::Client;
-use crate::message::{payload, publish_body, receipts, write_acks};
-
-/// The reference: what a message costs that is only stored.
-pub(crate) async fn insert(database: Database, batch: usize, progress: Progress) {
-    let mut connection = database.connect().await;
-    let payload = Json(RawValue::from_string(payload()).unwrap());
-    let values: Vec<String> = (1..=batch).map(|at| format!("(${at})")).collect();
-    let statement = format!(
-        "insert into public.raw (payload) values {}",
-        values.join(", ")
-    );
-    while !progress.stopped() {
-        let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
-        for _ in 0..batch {
-            query = query.bind(&payload);
-        }
-        query.execute(&mut connection).await.unwrap();
-        progress.add(batch);
-    }
-    connection.close().await.unwrap();
-}
+use crate::message::{publish_body, receipts, write_acks};
 
 pub(crate) async fn publish(address: SocketAddr, topic: &str, batch: usize, progress: Progress) {
     let mut client = Client::connect(address).await;
@@ -52,10 +27,8 @@ pub(crate) async fn consume(
 ) {
     let mut consumer = Consumer::new(Client::connect(address).await, subscription, batch);
     while !progress.stopped() {
-        match consumer.consume_and_ack().await {
-            0 => tokio::time::sleep(Duration::from_millis(1)).await,
-            messages => progress.add(messages),
-        }
+        let messages = consumer.consume_and_ack().await;
+        progress.add_or_pause(messages).await;
     }
 }
 

@@ -1,8 +1,8 @@
-//! `make bench`: the release binary under load, beside a plain INSERT of the same payload through the
-//! same Postgres in the same run. docs/benchmarks.md tells how to read it.
+//! `make bench`: the release binary and its SQL under load, beside a plain INSERT of the same payload and
+//! beside pgmq (`peers`), through the same Postgres in the same run. docs/benchmarks.md tells how to read it.
 //!
-//! `cluster` and `server` start what is measured. `crowd` (as fast as possible, with `loads`) and
-//! `open_loop` (at a fixed rate) are the loads, `meter` reads what they cost, `compare` measures two
+//! `cluster` and `server` start what is measured. `crowd` (as fast as possible, with `loads` over HTTP and
+//! `sql`) and `open_loop` (at a fixed rate) are the loads, `meter` reads what they cost, `compare` measures two
 //! states side by side, and each file of `scenarios` makes the rows of one question.
 #![expect(
     clippy::unwrap_used,
@@ -25,9 +25,11 @@ mod machine;
 mod message;
 mod meter;
 mod open_loop;
+mod peers;
 mod report;
 mod scenarios;
 mod server;
+mod sql;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use cluster::{Bench, Cluster};
 use flags::Flags;
+use peers::Peer;
 use report::Report;
 
 fn main() -> ExitCode {
@@ -57,7 +60,11 @@ async fn measure(flags: Flags) -> ExitCode {
     let (embedded, cluster) = Cluster::start(flags.against.clone()).await;
     let directory = cluster.directory.clone();
     let json = flags.json.clone();
-    let bench = Arc::new(Bench { flags, cluster });
+    let bench = Arc::new(Bench {
+        flags,
+        cluster,
+        peer: Peer::default(),
+    });
 
     let mut run = tokio::spawn(run(bench));
     let mut terminate = signal(SignalKind::terminate()).unwrap();
@@ -106,6 +113,7 @@ async fn run(bench: Arc<Bench>) -> Report {
             Err(error) => report.failed.push(format!("{name}: {error}")),
         }
     }
+    report.facts.extend(bench.peer.fact());
     eprintln!("{:5.0} s  done", started.elapsed().as_secs_f64());
     report
 }

@@ -56,6 +56,9 @@ begin
     ) or exists (
         select from pubsub_data.deliveries d
         where d.topic_key = p_topic_key and d.subscription_key = p_subscription_key
+    ) or exists (
+        select from pubsub_data.runs r
+        where r.topic_key = p_topic_key and r.subscription_key = p_subscription_key
     ) then
         perform pubsub.fail_sequences();
     end if;
@@ -101,11 +104,13 @@ as $$
             (select q.last_value from pubsub_data.wakeup_numbers q where q.is_called),
             (select max(w.wakeup_number) from pubsub_data.wakeups w)
         union all
-        -- the low bits of ids; new ones have later high bits than those before the last hour
+        -- the low bits of ids, of which each number gives 131072; new ones have later high bits than those
+        -- before the last hour
         select 'message_numbers',
             (select q.last_value from pubsub_data.message_numbers q where q.is_called),
             (
                 select max(('x' || right(replace(m.message_id::text, '-', ''), 16))::bit(64)::bigint)
+                    >> 17 << 17
                 from pubsub_data.messages m
                 where m.message_id >= pubsub.id_at(clock_timestamp() - interval '1 hour')
             )

@@ -117,6 +117,18 @@ begin
             and d.visible_at > v_now
         group by 1, 2
         union all
+        select '-infinity', null, sum(cardinality(r.message_ids)), 0, 0, 0, 0
+        from pubsub_data.runs r
+        where r.topic_key = v_keys.topic_key and r.subscription_key = v_keys.subscription_key
+        having count(*) > 0
+        union all
+        select pubsub.counter_time(r.ack_deadline), case when v_by_consumer then r.consumer_id end, 0,
+            sum(cardinality(r.message_ids)), 0, 0, 0
+        from pubsub_data.runs r
+        where r.topic_key = v_keys.topic_key and r.subscription_key = v_keys.subscription_key
+            and r.ack_deadline > v_now
+        group by 1, 2
+        union all
         select '-infinity', null, 0, 0, 0, sum(cardinality(a.message_ids)), 0
         from pubsub_data.acked a
         where a.topic_key = v_keys.topic_key and a.subscription_key = v_keys.subscription_key

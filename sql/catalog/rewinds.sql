@@ -24,11 +24,7 @@ begin
     perform 1 from pubsub_data.subscriptions s
     where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
     for no key update;
-    select d.message_id into v_lowest_live
-    from pubsub_data.deliveries d
-    where d.topic_key = p_topic_key and d.subscription_key = p_subscription_key
-    order by d.message_id
-    limit 1;
+    v_lowest_live := pubsub.oldest_unsettled(p_topic_key, p_subscription_key);
     update pubsub_data.subscriptions s
     set rewinds = s.rewinds + 1,
         rewound_to = greatest(least(s.rewound_to, b.below), l.below)

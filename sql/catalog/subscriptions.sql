@@ -63,13 +63,8 @@ begin
     if (v_old.settings ->> 'enable_ordering')::boolean
         and not (v_new ->> 'enable_ordering')::boolean
     then
-        perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key, (
-            select d.message_id
-            from pubsub_data.deliveries d
-            where d.topic_key = v_old.topic_key and d.subscription_key = v_old.subscription_key
-            order by d.message_id
-            limit 1
-        ));
+        perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key,
+            pubsub.oldest_unsettled(v_old.topic_key, v_old.subscription_key));
     end if;
     return query select g.* from pubsub.get_subscription(p_subscription_id) g;
 end

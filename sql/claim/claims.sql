@@ -18,9 +18,6 @@
  * every statement is written to have one plan only: rows are found by a range of the primary key, by
  * all of its columns in a "lateral ... limit 1", or by the ctid under which they were just locked.
  *
- * A claim of one message is bound by the number of statements and expressions it evaluates: one that
- * finds nothing due, and enough that is fresh, runs five statements and no step but the third.
- *
  * Lock order everywhere: wake-ups, then deliveries in message id order.
  */
 
@@ -151,12 +148,13 @@ comment on function pubsub.claim_in_turn is 'A claim for one consumer after the 
  * claim_thoroughly — what claim_messages does but where the session is up to date and enough is fresh.
  *
  * In       p_wanted: of all consumers; p_hint: null or what the session has noted; p_head: another
- *          session's, or null; p_places: what was chosen already; p_lost: of these
+ *          session's, or null; chosen: already
  * Out      as claim_in_turn
  */
 create function pubsub.claim_thoroughly(
     p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
-    p_max_bytes bigint, p_hint pubsub.claim_hint, p_head uuid, p_places tid[], p_lost boolean,
+    p_max_bytes bigint, p_hint pubsub.claim_hint, p_head uuid,
+    inout chosen pubsub.chosen,
     out hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
     out is_cut boolean
 )
@@ -166,7 +164,6 @@ declare
     v_floor uuid;
     v_head uuid;
     v_found record;
-    v_kept record;
 begin
     claim_thoroughly.hint := pubsub.believed_hint(p_claim, p_hint, p_head);
     -- replayed messages may be older than the subscription; a day for clocks that disagree
@@ -174,27 +171,37 @@ begin
     from pubsub_data.topics t
     where t.topic_key = p_claim.topic_key;
     if p_claim.mode in ('ordered', 'fair') then
+        -- of before the subscription was that
+        if exists (
+            select from pubsub_data.runs r
+            where r.topic_key = p_claim.topic_key and r.subscription_key = p_claim.subscription_key
+        ) then
+            perform pubsub.break_up_ready(p_claim.topic_key, p_claim.subscription_key,
+                '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff',
+                p_wanted);
+        end if;
         v_found := pubsub.claim_in_turn(
             p_claim, v_floor, p_consumer_ids, p_batch_sizes, p_max_bytes, hint);
         claim_thoroughly.hint := v_found.hint;
         claim_thoroughly.is_cut := v_found.is_cut;
     else
         v_head := hint.head;
-        v_found := pubsub.choose_by_id(p_claim, v_floor, p_wanted, hint, p_places, p_lost);
+        v_found := pubsub.choose_by_id(
+            p_claim, v_floor, p_wanted, p_max_bytes, p_consumer_ids, hint, chosen);
+        claim_thoroughly.chosen := v_found.chosen;
         claim_thoroughly.hint := v_found.hint;
         claim_thoroughly.hint.head := pubsub.credible_head(p_claim, hint.head, v_head);
-        if v_found.places = '{}' then
+        if chosen.places = '{}' and chosen.run_ids = '{}' then
             return;
         end if;
-        v_kept := pubsub.leave_out(p_claim, v_found.places, p_max_bytes, 1,
-            case p_claim.mode when 'priorities' then v_head end);
-        claim_thoroughly.is_cut := v_kept.is_cut;
+        claim_thoroughly.chosen := pubsub.deal_out(p_claim, p_max_bytes,
+            case p_claim.mode when 'priorities' then v_head end, chosen);
+        claim_thoroughly.is_cut := chosen.is_cut;
         if is_cut and p_claim.mode = 'priorities' then
             -- what is fresh and has no priority is read again: a wake-up would bring it before those that have
             claim_thoroughly.hint.head := v_head;
         end if;
-        v_found := pubsub.lease_deliveries(
-            p_claim, v_kept.places, v_found.lost, p_consumer_ids, p_batch_sizes, hint.head);
+        v_found := pubsub.lease_chosen(p_claim, chosen, p_consumer_ids, hint.head);
     end if;
     claim_thoroughly.message_ids := v_found.message_ids;
     claim_thoroughly.attempts := v_found.attempts;
@@ -219,108 +226,6 @@ $$;
 
 comment on function pubsub.claim_thoroughly is
     'A claim that looks at what is due and at what was missed, too.';
-
-/*
- * claim_fresh — the claim that is made most: the session is up to date, and enough is fresh. Where that is
- * not so, it leases nothing.
- *
- * In       as claim_thoroughly; p_head: how far another session has read, or null
- * Out      as claim_thoroughly; is_done: it was so; places and lost: else, what it has chosen already
- * Locks    only what it chooses; skips locked rows
- */
-create function pubsub.claim_fresh(
-    p_claim pubsub.claim_terms, p_consumer_ids text[], p_batch_sizes int[], p_wanted int,
-    p_max_bytes bigint, p_head uuid,
-    inout hint pubsub.claim_hint, out message_ids uuid[], out attempts int[], out consumers int[],
-    out is_cut boolean, out is_done boolean, out places tid[], out lost boolean
-)
-language plpgsql volatile
-as $$
-declare
-    c_highest constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-    v_one record;
-    v_found record;
-begin
-    claim_fresh.is_done := false;
-    claim_fresh.is_cut := false;
-    claim_fresh.places := '{}';
-    claim_fresh.lost := false;
-    if (p_claim.mode = 'plain' and hint.rewinds = p_claim.rewinds and hint.head <= p_claim.ahead
-        and p_claim.micros >= greatest(hint.noted_at, hint.due_from) and hint.due_from >= 0
-        and p_claim.micros < least(hint.due_recent_at, hint.due_all_at)
-        and p_claim.micros - pubsub.look_back_grace() < least(hint.near_at, hint.far_at)
-        and p_claim.micros + 60000000 >= greatest(hint.due_recent_at, hint.due_all_at,
-            hint.near_at, hint.far_at)) is not true
-    then
-        return;
-    end if;
-    if exists (
-        select from pubsub_data.wakeups w
-        where w.topic_key = p_claim.topic_key
-            and w.subscription_key = p_claim.subscription_key
-            and w.due_at >= to_timestamp(hint.due_from / 1000000::float8)
-            and w.due_at <= p_claim.now
-    ) then
-        return;
-    end if;
-    claim_fresh.hint.head := greatest(hint.head, p_head);
-    if p_wanted = 1 and cardinality(p_consumer_ids) = 1 then
-        -- what follows, without arrays: they would cost a claim of one as much as its writes
-        update pubsub_data.deliveries d
-        set visible_at = p_claim.ack_deadline, attempts = d.attempts + 1, lease = p_claim.lease,
-            leased_at = p_claim.now, extended_at = null, consumer_id = p_consumer_ids[1]
-        where d.ctid = (
-            select x.ctid
-            from pubsub_data.deliveries x
-            where x.topic_key = p_claim.topic_key
-                and x.subscription_key = p_claim.subscription_key
-                and x.message_id > hint.head
-                and x.visible_at <= p_claim.now
-                and x.attempts < p_claim.max_attempts
-                and (x.expires_at is null or x.expires_at > p_claim.now)
-                -- a lease that ran out has a failure to note
-                and x.lease is null
-            order by x.message_id
-            limit 1
-            for update skip locked
-        )
-        returning d.message_id, d.attempts into v_one;
-        if found then
-            claim_fresh.is_done := true;
-            claim_fresh.message_ids := array[v_one.message_id];
-            claim_fresh.attempts := array[v_one.attempts];
-            claim_fresh.consumers := array[1];
-            claim_fresh.hint.head :=
-                pubsub.credible_head(p_claim, v_one.message_id, hint.head);
-            perform pubsub.note_leases(p_claim, p_consumer_ids, message_ids, consumers, hint.head);
-            return;
-        end if;
-    end if;
-    v_found := pubsub.take_range(p_claim, hint.head, c_highest, p_wanted, '{}');
-    claim_fresh.hint.head := pubsub.credible_head(
-        p_claim, coalesce(v_found.read_upto, hint.head), hint.head);
-    claim_fresh.places := coalesce(v_found.places, '{}');
-    claim_fresh.lost := v_found.lost;
-    claim_fresh.is_done := cardinality(places) = p_wanted
-        or p_claim.micros < least(hint.near_at, hint.far_at);
-    if not is_done or places = '{}' then
-        return;
-    end if;
-    if v_found.large or 4000::bigint * p_wanted > p_max_bytes then
-        v_found := pubsub.leave_out(p_claim, places, p_max_bytes, 1, null);
-        claim_fresh.places := v_found.places;
-        claim_fresh.is_cut := v_found.is_cut;
-    end if;
-    v_found := pubsub.lease_deliveries(
-        p_claim, places, lost, p_consumer_ids, p_batch_sizes, hint.head);
-    claim_fresh.message_ids := v_found.message_ids;
-    claim_fresh.attempts := v_found.attempts;
-    claim_fresh.consumers := v_found.consumers;
-end
-$$;
-
-comment on function pubsub.claim_fresh is
-    'A claim of fresh messages, in a session that is up to date.';
 
 /*
  * claim_messages — consume_messages_for, but for what the messages say.
@@ -350,7 +255,7 @@ declare
     v_head uuid;
     v_found record;
 begin
-    if (p_consumer_ids[1] is not null and v_wanted between 1 and 1000 and p_max_bytes > 0
+    if (p_consumer_ids[1] is not null and v_wanted between 1 and 1000 and coalesce(p_max_bytes, 1) > 0
         and cardinality(p_consumer_ids) = 1 and cardinality(p_batch_sizes) = 1) is not true
     then
         v_wanted := pubsub.check_claim(p_consumer_ids, p_batch_sizes, p_max_bytes);
@@ -380,13 +285,20 @@ begin
         v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes, v_head, v_hint);
     if not v_found.is_done then
         v_found := pubsub.claim_thoroughly(v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes,
-            v_found.hint, v_head, v_found.places, v_found.lost);
+            v_found.hint, v_head, coalesce(v_found.chosen, pubsub.nothing_chosen(v_sizes)));
+        -- now and then, and not of claims that find nothing, which write nothing
+        if cardinality(v_found.message_ids) > 0 then
+            perform pubsub.note_run_size(v_claim, case
+                when pubsub.takes_whole_runs(v_claim)
+                    then (select min(z.size) from unnest(p_batch_sizes) as z (size))
+                else 1 end);
+        end if;
     end if;
     v_hint := v_found.hint;
     v_hint.noted_at := v_claim.micros;
     v_setting := set_config(v_setting, v_hint::text, false);
     claim_messages.topic_key := v_claim.topic_key;
-    claim_messages.lease := v_claim.lease;
+    claim_messages.lease := pubsub.lease_of(v_claim, v_found.chosen);
     claim_messages.ack_deadline := v_claim.ack_deadline;
     claim_messages.rewinds := v_claim.rewinds;
     claim_messages.message_ids := v_found.message_ids;

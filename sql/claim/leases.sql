@@ -1,107 +1,4 @@
-/*
- * Leasing: what a claim has chosen is its consumers' until the ack deadline.
- *
- * Answers are bounded in bytes where the caller says so, so that neither side must hold more at once.
- * Publishing notes which messages are small (is_large), so that these do not pay for it.
- */
-
-/*
- * highest_first — what a claim of a subscription with priorities has chosen, the highest first: an answer
- * that has no room for all of it leaves out the lowest. The first of all stays: it may be the oldest's turn.
- */
-create function pubsub.highest_first(p_claim pubsub.claim_terms, p_places tid[])
-returns tid[]
-language plpgsql stable
-as $$
-begin
-    return array(
-        select p.place
-        from unnest(p_places) with ordinality as p (place, position)
-        left join lateral (
-            select x.message_id from pubsub_data.deliveries x where x.ctid = p.place limit 1
-        ) d on true
-        left join lateral (
-            select x.priority
-            from pubsub_data.messages x
-            where x.topic_key = p_claim.topic_key and x.message_id = d.message_id
-            limit 1
-        ) m on true
-        order by p.position = 1 desc, m.priority desc nulls last, d.message_id
-    );
-end
-$$;
-
-comment on function pubsub.highest_first is
-    'What a claim has chosen, higher priorities first.';
-
-/*
- * leave_out — what of the chosen deliveries does not go into an answer of so many bytes is for the next
- * claim.
- *
- * In       p_places: locked, in the order of handing out; p_max_bytes: null: no bound; p_least: how many
- *          go in whatever their size, 0 or 1; p_head: what lies above it and has no lane is found again
- * Out      places: the first of them, or, of priorities, the highest; bytes: of those, at most; is_cut:
- *          whether any were left out
- * Effects  a wake-up, due now, for what was left out
- */
-create function pubsub.leave_out(
-    p_claim pubsub.claim_terms, p_places tid[], p_max_bytes bigint, p_least int, p_head uuid,
-    out places tid[], out bytes bigint, out is_cut boolean
-)
-language plpgsql volatile
-as $$
-declare
-    v_place tid;
-    v_bytes bigint;
-begin
-    leave_out.is_cut := false;
-    leave_out.places := p_places;
-    if p_max_bytes is null then
-        return;
-    end if;
-    leave_out.bytes := 4000::bigint * cardinality(p_places);
-    if bytes <= p_max_bytes and not exists (
-        select from pubsub_data.deliveries d where d.ctid = any(p_places) and d.is_large
-    ) then
-        -- at most 512 bytes each as they are stored
-        return;
-    end if;
-    if p_claim.mode = 'priorities' then
-        p_places := pubsub.highest_first(p_claim, p_places);
-    end if;
-    leave_out.places := '{}';
-    leave_out.bytes := 0;
-    foreach v_place in array p_places loop
-        -- one after the other: what does not fit is not unpacked, but for the first of it
-        select 1000 + octet_length(m.payload::text) + coalesce(octet_length(m.attributes::text), 0)
-            + coalesce(octet_length(m.ordering_key), 0)
-        into v_bytes
-        from (select x.message_id from pubsub_data.deliveries x where x.ctid = v_place limit 1) d
-        cross join lateral (
-            select x.payload, x.attributes, x.ordering_key
-            from pubsub_data.messages x
-            where x.topic_key = p_claim.topic_key and x.message_id = d.message_id
-            limit 1
-        ) m;
-        v_bytes := coalesce(v_bytes, 0);
-        exit when cardinality(places) >= p_least and bytes + v_bytes > p_max_bytes;
-        leave_out.places := places || v_place;
-        leave_out.bytes := bytes + v_bytes;
-    end loop;
-    if cardinality(places) < cardinality(p_places) then
-        leave_out.is_cut := true;
-        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select p_claim.topic_key, p_claim.subscription_key, p_claim.now, array_agg(d.message_id)
-        from pubsub_data.deliveries d
-        where d.ctid = any(p_places[cardinality(places) + 1 :])
-            and (d.message_id > p_head and d.lane is null) is not true
-        having count(*) > 0;
-    end if;
-end
-$$;
-
-comment on function pubsub.leave_out is
-    'The first of the chosen deliveries, as far as they go into an answer of so many bytes.';
+/* Leasing: what a claim has chosen is its consumers' until the ack deadline. */
 
 /*
  * note_leases — what is noted of leases beside their rows.
@@ -212,3 +109,64 @@ end
 $$;
 
 comment on function pubsub.lease_deliveries is 'Lease what a claim has chosen to its consumers.';
+
+/*
+ * lease_chosen — lease the single deliveries that were chosen, and note all leases.
+ *
+ * In       p_chosen: its single deliveries all dealt out, or none and then in their order; p_head: as in
+ *          note_leases
+ * Out      as lease_deliveries
+ * Effects  those of lease_deliveries
+ */
+create function pubsub.lease_chosen(
+    p_claim pubsub.claim_terms, p_chosen pubsub.chosen, p_consumer_ids text[], p_head uuid,
+    out message_ids uuid[], out attempts int[], out consumers int[]
+)
+language plpgsql volatile
+as $$
+declare
+    v_sizes constant int[] :=
+        case when p_chosen.dealt_out > 0 then p_chosen.singles else p_chosen.sizes end;
+    v_leased record;
+begin
+    if p_chosen.run_ids = '{}' then
+        v_leased := pubsub.lease_deliveries(
+            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, v_sizes, p_head);
+        lease_chosen.message_ids := v_leased.message_ids;
+        lease_chosen.attempts := v_leased.attempts;
+        lease_chosen.consumers := v_leased.consumers;
+        return;
+    end if;
+    insert into pubsub_data.wakeups (
+        topic_key, subscription_key, due_at, message_ids, run_ids, head, rewinds
+    )
+    values (p_claim.topic_key, p_claim.subscription_key, p_claim.ack_deadline, '{}',
+        p_chosen.run_ids, p_head, p_claim.rewinds);
+    insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+    values (p_claim.topic_key, p_claim.subscription_key,
+        pubsub.counter_time(p_claim.ack_deadline), cardinality(p_chosen.message_ids));
+    lease_chosen.message_ids := p_chosen.message_ids;
+    lease_chosen.attempts := array_fill(1, array[cardinality(message_ids)]);
+    lease_chosen.consumers := p_chosen.consumers;
+    if p_chosen.places <> '{}' then
+        p_claim.lease := pubsub.lease_of(p_claim, p_chosen);
+        v_leased := pubsub.lease_deliveries(
+            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, v_sizes, p_head);
+        lease_chosen.message_ids := message_ids || v_leased.message_ids;
+        lease_chosen.attempts := attempts || v_leased.attempts;
+        lease_chosen.consumers := consumers || v_leased.consumers;
+    end if;
+    if p_chosen.places <> '{}' or cardinality(p_consumer_ids) > 1 then
+        select array_agg(o.message_id), array_agg(o.attempts), array_agg(o.consumer)
+        into lease_chosen.message_ids, lease_chosen.attempts, lease_chosen.consumers
+        from (
+            select l.message_id, l.attempts, l.consumer
+            from unnest(message_ids, attempts, consumers) as l (message_id, attempts, consumer)
+            order by l.consumer, l.message_id
+        ) o;
+    end if;
+end
+$$;
+
+comment on function pubsub.lease_chosen is
+    'Lease the single deliveries that were chosen, and note all leases.';

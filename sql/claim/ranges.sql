@@ -3,22 +3,24 @@
  */
 
 /*
- * take_range — lock what is ready in a range of ids.
+ * take_range — lock the single deliveries that are ready in a range of ids.
  *
- * In       above p_after, up to p_upto; p_taken: ctids to leave out
+ * In       above p_after, up to p_upto or, if that is null, to the first run that is ready; p_taken: ctids to
+ *          leave out
  * Out      places: the ctids of up to p_limit deliveries, in id order; read_upto: the last of them, or,
- *          short of the limit, the last id of the subscription above p_after, ready or not; lost: whether the
- *          consumer of any of them let its lease run out; large: whether the message of any may be large;
- *          null where there is nothing
+ *          short of the limit, the last id of the subscription above p_after, ready or not; run_id: short of the
+ *          limit, the first run that is ready; lost: whether the consumer of any of them let its lease run out;
+ *          large: whether the message of any may be large; places and these are null where there is nothing
  * Locks    only what it returns; skips locked rows
  */
 create function pubsub.take_range(
     p_claim pubsub.claim_terms, p_after uuid, p_upto uuid, p_limit int, p_taken tid[],
-    out places tid[], out read_upto uuid, out lost boolean, out large boolean
+    out places tid[], out read_upto uuid, out run_id uuid, out lost boolean, out large boolean
 )
 language plpgsql volatile
 as $$
 begin
+    -- one statement: a run that is committed between two would be passed
     select array_agg(p.place),
         case when count(*) < p_limit then (
             select d.message_id
@@ -29,15 +31,35 @@ begin
             order by d.message_id desc
             limit 1
         ) else (array_agg(p.message_id))[p_limit] end,
+        case when count(*) < p_limit and p_upto is null then (
+            select r.run_id
+            from pubsub_data.runs r
+            where r.topic_key = p_claim.topic_key
+                and r.subscription_key = p_claim.subscription_key
+                and r.run_id > p_after
+                and r.lease is null
+            order by r.run_id
+            limit 1
+        ) end,
         count(p.lease) > 0, count(p.is_large) > 0
-    into take_range.places, take_range.read_upto, take_range.lost, take_range.large
+    into take_range.places, take_range.read_upto, take_range.run_id, take_range.lost,
+        take_range.large
     from (
         select d.ctid as place, d.message_id, d.lease, d.is_large
         from pubsub_data.deliveries d
         where d.topic_key = p_claim.topic_key
             and d.subscription_key = p_claim.subscription_key
             and d.message_id > p_after
-            and d.message_id <= p_upto
+            and d.message_id <= coalesce(p_upto, (
+                select r.run_id
+                from pubsub_data.runs r
+                where r.topic_key = p_claim.topic_key
+                    and r.subscription_key = p_claim.subscription_key
+                    and r.run_id > p_after
+                    and r.lease is null
+                order by r.run_id
+                limit 1
+            ), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
             and d.visible_at <= p_claim.now
             and d.attempts < p_claim.max_attempts
             and (d.expires_at is null or d.expires_at > p_claim.now)
@@ -49,7 +71,8 @@ begin
 end
 $$;
 
-comment on function pubsub.take_range is 'Lock what is ready in a range of message ids.';
+comment on function pubsub.take_range is
+    'Lock the single deliveries that are ready in a range of message ids.';
 
 /*
  * take_missed — take_range for look_back.
@@ -65,6 +88,9 @@ language plpgsql volatile
 as $$
 begin
     if p_heads is null then
+        -- not the frequent case: what was missed is leased one by one
+        perform pubsub.break_up_ready(
+            p_claim.topic_key, p_claim.subscription_key, p_after, p_upto, p_limit);
         select r.places, r.lost into take_missed.places, take_missed.lost
         from pubsub.take_range(p_claim, p_after, p_upto, p_limit, p_taken) r;
         return;

@@ -21,7 +21,7 @@ create type pubsub.claim_terms as (
     -- no head that lies above is believed or noted
     ahead uuid,
     ack_deadline timestamptz,
-    -- not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
+    -- even. Not from a sequence: after a crash it may repeat numbers of claims that were not yet on disk
     lease bigint
 );
 
@@ -107,7 +107,7 @@ begin
         v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
         v_now + make_interval(secs => coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
             p_default_ack_deadline_seconds)),
-        (random() * 9007199254740992)::bigint
+        (random() * 4503599627370495)::bigint * 2
     into v_claim
     from pubsub_data.subscriptions s
     where s.subscription_id = p_subscription_id;

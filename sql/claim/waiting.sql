@@ -93,27 +93,50 @@ as $$
         limit 1
     ) n on true
     left join lateral (
-        select x.message_id
-        from pubsub_data.deliveries x
-        where x.topic_key = s.topic_key and x.subscription_key = s.subscription_key
-        order by x.message_id desc
-        limit 1
+        select greatest((
+            select x.message_id
+            from pubsub_data.deliveries x
+            where x.topic_key = s.topic_key and x.subscription_key = s.subscription_key
+            order by x.message_id desc
+            limit 1
+        ), (
+            select x.message_ids[cardinality(x.message_ids)]
+            from pubsub_data.runs x
+            where x.topic_key = s.topic_key and x.subscription_key = s.subscription_key
+            order by x.run_id desc
+            limit 1
+        )) as message_id
     ) l on true
+    cross join lateral (
+        select least(
+            -- not what was noted before the clock was set back
+            coalesce(case when w.after <= pubsub.id_at(c.now) then w.after end,
+                pubsub.id_at(c.now - interval '10 seconds')),
+            case when s.rewinds <> w.rewinds then s.rewound_to end) as after
+    ) a
     left join lateral (
-        select x.message_id
-        from pubsub_data.deliveries x
-        where x.topic_key = s.topic_key
-            and x.subscription_key = s.subscription_key
-            and x.message_id > least(
-                -- not what was noted before the clock was set back
-                coalesce(case when w.after <= pubsub.id_at(c.now) then w.after end,
-                    pubsub.id_at(c.now - interval '10 seconds')),
-                case when s.rewinds <> w.rewinds then s.rewound_to end)
-            and x.visible_at <= clock_timestamp()
-            and x.attempts < s.max_delivery_attempts
-            and (x.expires_at is null or x.expires_at > clock_timestamp())
-        order by x.message_id
-        limit 1
+        select coalesce((
+            select x.message_id
+            from pubsub_data.deliveries x
+            where x.topic_key = s.topic_key
+                and x.subscription_key = s.subscription_key
+                and x.message_id > a.after
+                and x.visible_at <= clock_timestamp()
+                and x.attempts < s.max_delivery_attempts
+                and (x.expires_at is null or x.expires_at > clock_timestamp())
+            order by x.message_id
+            limit 1
+        ), (
+            select x.run_id
+            from pubsub_data.runs x
+            where x.topic_key = s.topic_key
+                and x.subscription_key = s.subscription_key
+                and x.run_id >= pubsub.run_start(a.after)
+                and x.message_ids[cardinality(x.message_ids)] > a.after
+                and x.lease is null
+            order by x.run_id
+            limit 1
+        )) as message_id
     ) f on true
     cross join lateral (
         select case

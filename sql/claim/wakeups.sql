@@ -4,6 +4,43 @@
  */
 
 /*
+ * pop_runs — make single deliveries of the runs of wake-ups that are due.
+ *
+ * In       p_again_at: when to look again at those that others hold
+ * Out      their messages
+ * Locks    skips what others hold
+ * Effects  a wake-up for those that others hold
+ */
+create function pubsub.pop_runs(
+    p_topic_key bigint, p_subscription_key bigint, p_run_ids uuid[], p_again_at timestamptz
+)
+returns uuid[]
+language plpgsql volatile
+as $$
+declare
+    v_ids uuid[] := pubsub.break_up_runs(p_topic_key, p_subscription_key, p_run_ids);
+begin
+    insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids, run_ids)
+    select p_topic_key, p_subscription_key, p_again_at, '{}', array_agg(r.run_id)
+    from unnest(p_run_ids) as w (run_id)
+    cross join lateral (
+        select x.run_id
+        from pubsub_data.runs x
+        where x.topic_key = p_topic_key
+            and x.subscription_key = p_subscription_key
+            and x.run_id = w.run_id
+            and x.lease is not null
+        limit 1
+    ) r
+    having count(*) > 0;
+    return v_ids;
+end
+$$;
+
+comment on function pubsub.pop_runs is
+    'Make single deliveries of the runs of wake-ups that are due; returns their messages.';
+
+/*
  * pop_wakeups — take the wake-ups of a subscription that are due off the list.
  *
  * In       as take_due
@@ -20,9 +57,10 @@ language plpgsql volatile
 as $$
 declare
     v_due uuid[];
+    v_run_ids uuid[];
 begin
     with locked as materialized (
-        select w.ctid, w.due_at, w.wakeup_number, w.message_ids
+        select w.ctid, w.due_at, w.wakeup_number, w.message_ids, w.run_ids
         from pubsub_data.wakeups w
         where w.topic_key = p_topic_key
             and w.subscription_key = p_subscription_key
@@ -33,22 +71,31 @@ begin
         for update skip locked
     ), due as materialized (
         -- no more ids at once
-        select l.ctid, l.due_at, l.message_ids
+        select l.ctid, l.due_at, l.message_ids, l.run_ids
         from (
-            select x.*, sum(cardinality(x.message_ids)) over (order by x.due_at, x.wakeup_number)
-                - cardinality(x.message_ids) as before
-            from locked x
+            select x.*, sum(x.most) over (order by x.due_at, x.wakeup_number) - x.most as before
+            from (
+                -- a run has a hundred at most
+                select y.*, cardinality(y.message_ids)
+                    + 100 * coalesce(cardinality(y.run_ids), 0) as most
+                from locked y
+            ) x
         ) l
         where l.before < greatest(2 * p_limit, 1000)
     ), processed as (
         delete from pubsub_data.wakeups w
         where w.ctid = any(array(select due.ctid from due))
     )
-    select array_agg(i.id), max(due.due_at)
-    into v_due, pop_wakeups.last_due_at
-    from due, unnest(due.message_ids) as i (id);
+    select array_agg(i.id), max(due.due_at), array_agg(i.run_id) filter (where i.run_id is not null)
+    into v_due, pop_wakeups.last_due_at, v_run_ids
+    from due
+    left join lateral unnest(due.message_ids, due.run_ids) as i (id, run_id) on true;
     if v_due is null then
         return;
+    end if;
+    if v_run_ids is not null then
+        v_due := v_due || pubsub.pop_runs(
+            p_topic_key, p_subscription_key, v_run_ids, p_now + interval '100 ms');
     end if;
 
     -- most are gone: acked before their deadline
@@ -89,6 +136,7 @@ declare
     -- how many are locked and judged
     v_most constant int := greatest(2 * p_limit, 100);
     v_live uuid[];
+    v_rest uuid[];
     v_spent tid[];
     v_expired tid[];
     v_ready_ids uuid[];
@@ -98,14 +146,8 @@ begin
     if v_live is null then
         return;
     end if;
-    -- the rest in parts, of which the next claims look at one each
-    if cardinality(v_live) > v_most then
-        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
-        select p_topic_key, p_subscription_key, p_now, array_agg(i.id order by i.id)
-        from unnest(v_live[v_most + 1 :]) with ordinality as i (id, position)
-        group by (i.position - 1) / 100;
-        v_live := v_live[: v_most];
-    end if;
+    v_rest := v_live[v_most + 1 :];
+    v_live := v_live[: v_most];
 
     with locked as materialized (
         select d.place, d.message_id, d.visible_at, d.lease is not null as lost,
@@ -164,11 +206,60 @@ begin
         values (p_topic_key, p_subscription_key, p_now, v_ready_ids[p_limit + 1:]);
         take_due.ready := take_due.ready[:p_limit];
     end if;
+    -- the rest after it, in parts, of which the next claims look at one each
+    if v_rest <> '{}' then
+        insert into pubsub_data.wakeups (topic_key, subscription_key, due_at, message_ids)
+        select p_topic_key, p_subscription_key, p_now, array_agg(i.id order by i.id)
+        from unnest(v_rest) with ordinality as i (id, position)
+        group by (i.position - 1) / 100
+        order by (i.position - 1) / 100;
+    end if;
 end
 $$;
 
 comment on function pubsub.take_due is
     'Process due wake-ups of a subscription: what may be leased again, what is spent, what waits.';
+
+/*
+ * break_up_leased — make single deliveries of runs that the wake-ups due in a time name, if their lease has
+ * ended, or began at p_stuck_before at the latest.
+ *
+ * Locks    skips what others hold
+ */
+create function pubsub.break_up_leased(
+    p_topic_key bigint, p_subscription_key bigint, p_since timestamptz, p_now timestamptz,
+    p_stuck_before timestamptz
+)
+returns void
+language plpgsql volatile
+as $$
+begin
+    perform pubsub.break_up_runs(p_topic_key, p_subscription_key, r.run_ids)
+    from (
+        select array_agg(x.run_id) as run_ids
+        from pubsub_data.wakeups w
+        cross join unnest(w.run_ids) as i (run_id)
+        cross join lateral (
+            select y.run_id
+            from pubsub_data.runs y
+            where y.topic_key = p_topic_key
+                and y.subscription_key = p_subscription_key
+                and y.run_id = i.run_id
+                and (y.ack_deadline <= p_now or y.leased_at <= p_stuck_before)
+            limit 1
+        ) x
+        where w.topic_key = p_topic_key
+            and w.subscription_key = p_subscription_key
+            and w.due_at > p_since
+            and (p_stuck_before is not null or w.due_at <= p_now)
+            and w.run_ids is not null
+    ) r
+    where r.run_ids is not null;
+end
+$$;
+
+comment on function pubsub.break_up_leased is
+    'Make single deliveries of runs whose lease has ended, or is to end.';
 
 /*
  * release_leases — end leases of a subscription whose holder is gone.
@@ -192,6 +283,8 @@ declare
     v_spent tid[];
     v_stuck tid[];
 begin
+    perform pubsub.break_up_leased(
+        p_topic_key, p_subscription_key, '-infinity', v_now, p_stuck_before);
     -- every lease has a wake-up at or before its deadline
     with held as materialized (
         select d.place, d.attempts
@@ -294,6 +387,11 @@ begin
         select s.topic_key, s.subscription_key, s.max_delivery_attempts
         from pubsub_data.subscriptions s
     loop
+        -- messages of runs are delivered for the first time, and do not expire
+        if v_subscription.max_delivery_attempts <= 1 then
+            perform pubsub.break_up_leased(
+                v_subscription.topic_key, v_subscription.subscription_key, p_since, v_now, null);
+        end if;
         select array_agg(d.place) filter (where not d.is_over),
             array_agg(d.place) filter (where d.is_over)
         into v_spent, v_expired

@@ -90,11 +90,20 @@ with held as (
         limit 1000
     ) s
     left join lateral (
-        select d.message_id
-        from pubsub_data.deliveries d
-        where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
-        order by d.message_id
-        limit 1
+        -- as oldest_unsettled, which not everybody may call who reads this
+        select least((
+            select d.message_id
+            from pubsub_data.deliveries d
+            where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+            order by d.message_id
+            limit 1
+        ), (
+            select r.run_id
+            from pubsub_data.runs r
+            where r.topic_key = s.topic_key and r.subscription_key = s.subscription_key
+            order by r.run_id
+            limit 1
+        )) as message_id
     ) oldest on true
 ), facts (name, subject, value, advice) as (
     select 'oldest_snapshot_age_seconds', null::text,

@@ -116,6 +116,15 @@ as $$
             and d.message_id = p_message_id
             and d.lease is not null
         union all
+        select r.leased_at, 'delivered', 1, r.consumer_id, null, 1
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id >= pubsub.run_start(p_message_id)
+            and r.run_id <= p_message_id
+            and p_message_id = any(r.message_ids)
+            and r.lease is not null
+        union all
         select l.dead_at, 'dead_lettered', l.attempts, null, l.reason, 3
         from pubsub_data.dead_letters l
         where l.topic_key = p_topic_key
@@ -128,6 +137,40 @@ $$;
 
 comment on function pubsub.message_events is
     'What happened to a message in one subscription, in the order of time.';
+
+/*
+ * state_of — the state of a message that a subscription has not settled; null: it has, or never had it.
+ */
+create function pubsub.state_of(
+    p_topic_key bigint, p_subscription_key bigint, p_message_id uuid, p_max_attempts int,
+    p_now timestamptz
+)
+returns text
+language plpgsql stable parallel safe
+set enable_seqscan = off
+as $$
+begin
+    return (
+        select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at, p_max_attempts, p_now)
+        from pubsub_data.deliveries d
+        where d.topic_key = p_topic_key
+            and d.subscription_key = p_subscription_key
+            and d.message_id = p_message_id
+        union all
+        select pubsub.delivery_state(coalesce(r.ack_deadline, '-infinity'), r.lease,
+            (r.lease is not null)::int, null, p_max_attempts, p_now)
+        from pubsub_data.runs r
+        where r.topic_key = p_topic_key
+            and r.subscription_key = p_subscription_key
+            and r.run_id >= pubsub.run_start(p_message_id)
+            and r.run_id <= p_message_id
+            and p_message_id = any(r.message_ids)
+        limit 1
+    );
+end
+$$;
+
+comment on function pubsub.state_of is 'The state of a message that a subscription has not settled.';
 
 /*
  * message_timeline — what became of a message in each subscription of its topic.
@@ -196,15 +239,10 @@ begin
                 order by t.position desc
                 limit 1
             ) last on true
-            left join lateral (
-                select pubsub.delivery_state(x.visible_at, x.lease, x.attempts, x.expires_at,
+            cross join lateral (
+                select pubsub.state_of(s.topic_key, s.subscription_key, p_message_id,
                     s.max_delivery_attempts, v_now) as state
-                from pubsub_data.deliveries x
-                where x.topic_key = s.topic_key
-                    and x.subscription_key = s.subscription_key
-                    and x.message_id = p_message_id
-                limit 1
-            ) d on true
+            ) d
             where s.topic_key = v_message.topic_key
                 and pubsub.matches_any(s.subscription_id, p_allowed)
         ), states as materialized (

@@ -42,11 +42,20 @@ join pubsub_data.topics t on t.topic_key = s.topic_key
 left join pubsub_data.topics d on d.topic_key = s.dead_letter_topic_key
 join pubsub.list_subscription_metrics(null) m on m.subscription_id = s.subscription_id
 left join lateral (
-    select d.message_id
-    from pubsub_data.deliveries d
-    where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
-    order by d.message_id
-    limit 1
+    -- as oldest_unsettled, which not everybody may call who reads this
+    select least((
+        select d.message_id
+        from pubsub_data.deliveries d
+        where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+        order by d.message_id
+        limit 1
+    ), (
+        select r.run_id
+        from pubsub_data.runs r
+        where r.topic_key = s.topic_key and r.subscription_key = s.subscription_key
+        order by r.run_id
+        limit 1
+    )) as message_id
 ) oldest on true;
 
 comment on view pubsub.subscriptions is
@@ -64,14 +73,23 @@ cross join lateral (
         case when live.state = 'scheduled' then d.visible_at end as due_at,
         p.deliver_at, d.expires_at, null::text as reason, null::text as last_error,
         null::timestamptz as settled_at, p.ordering_key, p.priority, p.attributes, p.payload
-    from pubsub_data.deliveries d
+    from (
+        select x.message_id, x.visible_at, x.lease, x.attempts, x.expires_at, x.consumer_id
+        from pubsub_data.deliveries x
+        where x.topic_key = s.topic_key and x.subscription_key = s.subscription_key
+        union all
+        select i.id, coalesce(x.ack_deadline, '-infinity'), x.lease, (x.lease is not null)::int, null,
+            x.consumer_id
+        from pubsub_data.runs x
+        cross join unnest(x.message_ids) as i (id)
+        where x.topic_key = s.topic_key and x.subscription_key = s.subscription_key
+    ) d
     cross join lateral (
         select pubsub.delivery_state(d.visible_at, d.lease, d.attempts, d.expires_at,
             s.max_delivery_attempts, clock_timestamp()) as state
     ) live
     left join pubsub_data.messages p
-        on p.topic_key = d.topic_key and p.message_id = d.message_id
-    where d.topic_key = s.topic_key and d.subscription_key = s.subscription_key
+        on p.topic_key = s.topic_key and p.message_id = d.message_id
     union all
     select l.message_id, 'dlq', l.published_at, l.attempts, l.consumer_id, null, null, null,
         null, l.reason, l.last_error, l.dead_at, l.ordering_key, l.priority, l.attributes, l.payload

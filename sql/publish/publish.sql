@@ -155,7 +155,24 @@ declare
         ((date_part('epoch', v_now) * 1000000)::bigint / 1000 << 16) | 28672);
     v_to_note boolean;
 begin
-    if num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
+    -- a few are never a run
+    if cardinality(p_payloads) >= pubsub.least_run()
+        and num_nonnulls(p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
+            p_idempotency_keys, p_request_key) = 0
+        and exists (
+            select from pubsub_data.run_sizes z
+            where z.topic_key = p_topic_key and z.run_size >= pubsub.least_run()
+        )
+    then
+        if p_attributes is not null then
+            perform pubsub.check_cardinality(
+                'attributes', cardinality(p_attributes), cardinality(p_payloads));
+            perform pubsub.check_messages(v_now, p_payloads, p_attributes, null, null, null, null);
+        end if;
+        select p.message_ids, p.subscription_keys, p.to_note
+        into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
+        from pubsub.publish_in_runs(p_topic_key, p_payloads, p_attributes, v_now, v_prefix) p;
+    elsif num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
         p_idempotency_keys, p_request_key) > 0
     then
         select p.message_ids, p.duplicates, p.subscription_keys
@@ -167,41 +184,41 @@ begin
             p_idempotency_window_seconds
         ) p;
         return;
-    end if;
-
-    with fresh as materialized (
-        select (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid as message_id,
-            m.payload
-        from unnest(p_payloads) as m (payload)
-        where m.payload is not null
-    ), stored as (
-        insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
-        select p_topic_key, f.message_id, f.payload, v_now
-        from fresh f
-    ), delivered as (
-        insert into pubsub_data.deliveries (
-            topic_key, subscription_key, message_id, expires_at, lane, is_large
+    else
+        with fresh as materialized (
+            select (v_prefix || to_hex(nextval('pubsub_data.message_numbers')))::uuid as message_id,
+                m.payload
+            from unnest(p_payloads) as m (payload)
+            where m.payload is not null
+        ), stored as (
+            insert into pubsub_data.messages (topic_key, message_id, payload, published_at)
+            select p_topic_key, f.message_id, f.payload, v_now
+            from fresh f
+        ), delivered as (
+            insert into pubsub_data.deliveries (
+                topic_key, subscription_key, message_id, expires_at, lane, is_large
+            )
+            select p_topic_key, s.subscription_key, f.message_id,
+                v_now + make_interval(secs => s.message_ttl_seconds),
+                pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null),
+                nullif(pg_column_size(f.payload) > 512, false)
+            from pubsub_data.subscriptions s
+            join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
+                s.filter_values, s.attribute_filter_path)
+            where s.topic_key = p_topic_key
+            returning subscription_key, expires_at, lane
+        ), counted as (
+            insert into pubsub_data.counters (topic_key, subscription_key, backlog)
+            select p_topic_key, d.subscription_key, count(*)
+            from delivered d
+            group by d.subscription_key
+            returning subscription_key
         )
-        select p_topic_key, s.subscription_key, f.message_id,
-            v_now + make_interval(secs => s.message_ttl_seconds),
-            pubsub.delivery_lane(s.enable_ordering, s.fairness_key, null, null, null),
-            nullif(pg_column_size(f.payload) > 512, false)
-        from pubsub_data.subscriptions s
-        join fresh f on pubsub.passes_filter(f.payload, null, s.filter_path, s.filter::jsonb,
-            s.filter_values, s.attribute_filter_path)
-        where s.topic_key = p_topic_key
-        returning subscription_key, expires_at, lane
-    ), counted as (
-        insert into pubsub_data.counters (topic_key, subscription_key, backlog)
-        select p_topic_key, d.subscription_key, count(*)
-        from delivered d
-        group by d.subscription_key
-        returning subscription_key
-    )
-    select coalesce(array_agg(f.message_id), '{}'), array(select c.subscription_key from counted c),
-        exists (select from delivered d where d.lane is not null or d.expires_at is not null)
-    into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
-    from fresh f;
+        select coalesce(array_agg(f.message_id), '{}'), array(select c.subscription_key from counted c),
+            exists (select from delivered d where d.lane is not null or d.expires_at is not null)
+        into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
+        from fresh f;
+    end if;
     -- looked at last, in passing: nothing is kept of a publish that is refused
     if cardinality(publish_to_topic.message_ids) <> cardinality(p_payloads) then
         perform pubsub.check_payloads(p_payloads);

@@ -94,6 +94,11 @@ begin
         raise exception 'This subscription already exists' using errcode = 'PS409';
     end if;
     perform pubsub.check_subscription_key(v_topic_key, v_subscription_key);
+    -- what is left of the same number, from a sequence that was behind, goes
+    insert into pubsub_data.run_sizes (topic_key, subscription_key)
+    values (v_topic_key, v_subscription_key)
+    on conflict (topic_key, subscription_key) do update
+    set run_size = excluded.run_size, noted_at = excluded.noted_at;
     perform pubsub.save_settings(v_topic_key, v_subscription_key, v_settings,
         case when p_settings::jsonb -> 'filter' <> 'null' then p_settings -> 'filter' end,
         v_dead_letter_topic_key);

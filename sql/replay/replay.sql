@@ -17,9 +17,10 @@
 /*
  * settle_range — take the deliveries of a range of ids away, the lowest first.
  *
- * In       p_after, p_upto: the range, without its begin; p_except: ids that stay; p_number_upto: so do
- *          those that end in a higher one (new_message_number)
- * Out      settled: how many, at most p_limit; reached: p_upto, or the id after which to go on
+ * In       p_after, p_upto: the range, without its begin, as far as it has no runs; p_except: ids that stay;
+ *          p_number_upto: so do those that end in a higher one (new_message_number)
+ * Out      settled: how many, at most p_limit; reached: p_upto, or the id after which to go on, which is p_after
+ *          where a run is the next
  * Locks    the deliveries, in id order
  */
 create function pubsub.settle_range(
@@ -30,11 +31,12 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
+    v_run_id constant uuid := pubsub.first_run(p_topic_key, p_subscription_key, p_after, p_upto);
     v_places tid[];
-    v_ids uuid[];
+    v_last uuid;
 begin
-    select coalesce(array_agg(d.place), '{}'), array_agg(d.message_id order by d.message_id)
-    into v_places, v_ids
+    select coalesce(array_agg(d.place), '{}'), (array_agg(d.message_id order by d.message_id desc))[1]
+    into v_places, v_last
     from (
         select x.ctid as place, x.message_id
         from pubsub_data.deliveries x
@@ -42,6 +44,7 @@ begin
             and x.subscription_key = p_subscription_key
             and x.message_id > p_after
             and x.message_id <= p_upto
+            and x.message_id < coalesce(v_run_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
             and x.message_id <> all(p_except)
             and (p_number_upto is null
                 or right(translate(x.message_id::text, '-', ''), 16) collate "C" <= p_number_upto)
@@ -49,10 +52,12 @@ begin
         limit p_limit
         for update
     ) d;
+    settle_range.reached := case
+        when cardinality(v_places) = p_limit then v_last
+        when v_run_id is null then p_upto
+        else coalesce(v_last, p_after) end;
     perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_places);
     settle_range.settled := cardinality(v_places);
-    settle_range.reached := case when cardinality(v_places) < p_limit then p_upto
-        else v_ids[p_limit] end;
 end
 $$;
 
@@ -109,6 +114,16 @@ begin
             where x.topic_key = p_topic_key and x.message_id = i.id
             limit 1
         ) m
+        -- in this statement, which sees a message and its run, or neither
+        left join lateral (
+            select true as found from pubsub_data.runs x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.run_id >= pubsub.run_start(m.message_id)
+                and x.run_id <= m.message_id
+                and m.message_id = any(x.message_ids)
+            limit 1
+        ) r on true
         cross join (
             select x.* from pubsub_data.subscriptions x
             where x.topic_key = p_topic_key and x.subscription_key = p_subscription_key
@@ -118,6 +133,7 @@ begin
             and pubsub.passes_filter(m.payload, m.attributes, v_filter_path, p_filter,
                 v_filter_values, v_attribute_filter_path)
             and (m.expires_at is null or m.expires_at > v_now)
+            and r.found is null
         on conflict do nothing
         returning message_id, visible_at
     )
@@ -202,9 +218,9 @@ comment on function pubsub.settle_to_snapshot is
 /*
  * redeliver_range — make the messages of a range of ids available again, the lowest first.
  *
- * In       p_after, p_upto: the range, without its begin; p_settled_in: a snapshot in which some of them
- *          are listed as settled, which are settled; p_except_acked: not what was acked
- * Out      reached: p_upto, or the id after which to go on; scanned, changed: how many messages
+ * In       p_after, p_upto: the range, without its begin; p_settled_in: a snapshot in which some of them are
+ *          listed as settled, which are settled, as far as the range has no runs; p_except_acked: not what was acked
+ * Out      reached: as of settle_range; scanned, changed: how many messages
  */
 create function pubsub.redeliver_range(
     p_topic_key bigint, p_subscription_key bigint, p_after uuid, p_upto uuid, p_limit int,
@@ -215,6 +231,8 @@ language plpgsql volatile
 set enable_seqscan = off
 as $$
 declare
+    v_run_id constant uuid := case when p_settled_in is not null
+        then pubsub.first_run(p_topic_key, p_subscription_key, p_after, p_upto) end;
     v_ids uuid[];
     v_except uuid[] := '{}';
     v_places tid[];
@@ -224,12 +242,15 @@ begin
         select x.message_id
         from pubsub_data.messages x
         where x.topic_key = p_topic_key and x.message_id > p_after and x.message_id <= p_upto
+            and x.message_id < coalesce(v_run_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
         order by x.message_id
         limit p_limit
     ) m;
     redeliver_range.scanned := cardinality(v_ids);
-    redeliver_range.reached := case when cardinality(v_ids) < p_limit then p_upto
-        else v_ids[p_limit] end;
+    redeliver_range.reached := case
+        when scanned = p_limit then v_ids[p_limit]
+        when v_run_id is null then p_upto
+        else coalesce(v_ids[scanned], p_after) end;
     redeliver_range.changed := 0;
 
     if p_settled_in is not null then

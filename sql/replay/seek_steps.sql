@@ -15,7 +15,7 @@
 /*
  * advance_seek — the next step of a job of kind seek or replay.
  *
- * Locks    the snapshot; the caller has locked the subscription and the job
+ * Locks    the snapshot, runs, deliveries; the caller has locked the subscription and the job
  */
 create function pubsub.advance_seek(p_job_id uuid, p_batch int)
 returns void
@@ -40,6 +40,10 @@ begin
         end if;
     end if;
 
+    -- of what is to be settled, all runs before the first delivery, as everybody locks them; what comes to be in
+    -- the way meanwhile is the next call's
+    perform pubsub.break_up_range(v_job.topic_key, v_job.subscription_key, v_job.position,
+        case when v_snapshot_id is null then v_settle_upto else v_upto end, p_batch);
     while v_left > 0 and v_job.position < v_upto loop
         if v_job.position >= v_settle_upto then
             select s.reached, s.scanned, s.changed into v_step
@@ -57,6 +61,7 @@ begin
             from pubsub.settle_range(v_job.topic_key, v_job.subscription_key, v_job.position,
                 v_settle_upto, v_left::int, '{}', v_job.arguments ->> 'number_upto') s;
         end if;
+        exit when v_step.reached = v_job.position;
         v_job.position := v_step.reached;
         v_job.scanned := v_job.scanned + v_step.scanned;
         v_job.changed := v_job.changed + v_step.changed;

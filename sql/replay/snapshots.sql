@@ -48,9 +48,17 @@ begin
     with unsettled as (
         select (row_number() over (order by d.message_id) - 1) / c_part_size + 1 as part,
             d.message_id
-        from pubsub_data.deliveries d
-        where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key
-            and d.message_id <= v_position
+        from (
+            select x.message_id
+            from pubsub_data.deliveries x
+            where x.topic_key = v_keys.topic_key and x.subscription_key = v_keys.subscription_key
+            union all
+            select i.id
+            from pubsub_data.runs x
+            cross join unnest(x.message_ids) as i (id)
+            where x.topic_key = v_keys.topic_key and x.subscription_key = v_keys.subscription_key
+        ) d
+        where d.message_id <= v_position
     ), settled as (
         select -1 - (row_number() over (order by m.message_id) - 1) / c_part_size as part,
             m.message_id
@@ -64,6 +72,7 @@ begin
             limit 1
         ) d on true
         where m.topic_key = v_keys.topic_key and m.message_id > v_position and d.found is null
+            and not pubsub.is_in_run(v_keys.topic_key, v_keys.subscription_key, m.message_id)
     )
     insert into pubsub_data.snapshot_messages (snapshot_id, part, message_ids)
     select p_snapshot_id, l.part, array_agg(l.message_id order by l.message_id)

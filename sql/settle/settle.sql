@@ -24,13 +24,16 @@ comment on function pubsub.backoff_seconds is
 /*
  * lock_leases — lock the deliveries that ids, and leases where given, name.
  *
+ * In       p_are_single: none of them is in a run
  * Out      places: the ctid of each, certain from the next statement on, until this transaction ends;
  *          attempts and deadlines (visible_at) of each. Null when there is none
  * Errors   PS422 (leases) not one per id
- * Locks    the deliveries, in id order
+ * Locks    the runs that hold any of them, then the deliveries, each in id order
+ * Effects  breaks these runs up
  */
 create function pubsub.lock_leases(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    p_are_single boolean default false,
     out places tid[], out attempts int[], out deadlines timestamptz[]
 )
 language plpgsql volatile
@@ -39,6 +42,9 @@ begin
     -- unnest would pad with null, which stands for any lease
     if cardinality(p_leases) <> cardinality(p_message_ids) then
         perform pubsub.fail_validation('leases', 'leases must have one element per message id');
+    end if;
+    if not p_are_single and pubsub.may_be_of_runs(p_leases) then
+        perform pubsub.single_out(p_topic_key, p_subscription_key, p_message_ids);
     end if;
     select array_agg(h.place), array_agg(h.attempts), array_agg(h.visible_at)
     into lock_leases.places, lock_leases.attempts, lock_leases.deadlines
@@ -145,6 +151,8 @@ declare
     v_now constant timestamptz := clock_timestamp();
     v_one record;
     v_held tid[];
+    v_rest int[];
+    v_acked int := 0;
 begin
     if p_message_ids = array[p_message_ids[1]]
         and (p_leases is null or p_leases = array[p_leases[1]])
@@ -157,31 +165,49 @@ begin
             and d.lease is not null
             and (p_leases[1] is null or d.lease = p_leases[1])
         returning d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane into v_one;
-        if not found then
+        if found then
+            insert into pubsub_data.acked (
+                topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
+            )
+            values (p_topic_key, p_subscription_key, v_now, v_one.leased_at, v_one.attempts,
+                v_one.consumer_id, p_message_ids);
+            insert into pubsub_data.counters (
+                topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
+            )
+            values (p_topic_key, p_subscription_key, pubsub.counter_time(v_one.visible_at),
+                case when p_per_consumer then v_one.consumer_id end, -1, -1, 1);
+            if p_enable_ordering and v_one.lane is not null then
+                perform pubsub.wake_next(
+                    p_topic_key, p_subscription_key, p_message_ids, array[v_one.lane]);
+            end if;
+            return 1;
+        elsif not pubsub.may_be_of_runs(p_leases) then
             return 0;
         end if;
-        insert into pubsub_data.acked (
-            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids
-        )
-        values (p_topic_key, p_subscription_key, v_now, v_one.leased_at, v_one.attempts,
-            v_one.consumer_id, p_message_ids);
-        insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
-        )
-        values (p_topic_key, p_subscription_key, pubsub.counter_time(v_one.visible_at),
-            case when p_per_consumer then v_one.consumer_id end, -1, -1, 1);
-        if p_enable_ordering and v_one.lane is not null then
-            perform pubsub.wake_next(
-                p_topic_key, p_subscription_key, p_message_ids, array[v_one.lane]);
+    end if;
+    if p_leases is null
+        or cardinality(p_leases) = cardinality(p_message_ids) and pubsub.may_be_of_runs(p_leases)
+    then
+        v_rest := pubsub.ack_runs(
+            p_topic_key, p_subscription_key, p_message_ids, p_leases, p_per_consumer);
+        v_acked := coalesce(cardinality(p_message_ids), 0) - cardinality(v_rest);
+        if v_rest = '{}' then
+            return v_acked;
         end if;
-        return 1;
+        if v_acked > 0 then
+            select array_agg(i.id), case when p_leases is not null then array_agg(i.lease) end
+            into p_message_ids, p_leases
+            from unnest(p_message_ids, p_leases) with ordinality as i (id, lease, position)
+            join unnest(v_rest) as r (position) using (position);
+        end if;
     end if;
+    -- ack_runs has singled them out; to do it again would lock runs in another order
     select l.places into v_held
-    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases) l;
+    from pubsub.lock_leases(p_topic_key, p_subscription_key, p_message_ids, p_leases, true) l;
     if v_held is null then
-        return 0;
+        return v_acked;
     end if;
-    return pubsub.ack_held(
+    return v_acked + pubsub.ack_held(
         p_topic_key, p_subscription_key, v_held, p_enable_ordering, p_per_consumer);
 end
 $$;

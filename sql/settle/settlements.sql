@@ -132,6 +132,102 @@ comment on function pubsub.told_settlements is
     'What settle_messages says of each delivery: what was done, or that its lease was lost.';
 
 /*
+ * settle_deliveries — settle_messages, of single deliveries.
+ */
+create function pubsub.settle_deliveries(
+    p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
+    p_actions text[], p_seconds int[], p_reasons text[], p_max_attempts int,
+    p_backoff_min_seconds int, p_backoff_max_seconds int, p_enable_ordering boolean,
+    p_per_consumer boolean
+)
+returns table ("position" int, status text, ack_deadline timestamptz)
+language plpgsql volatile
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_held record;
+begin
+    with held as materialized (
+        select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
+            case
+                when w.action = 'nack' and d.attempts >= p_max_attempts
+                    then 'spent'
+                when w.action = 'extend' and d.visible_at <= v_now then null
+                else w.action
+            end as fate
+        from (
+            select x.position, x.message_id, x.lease, x.action, x.seconds, x.reason
+            from unnest(p_message_ids, p_leases, p_actions, p_seconds, p_reasons)
+                with ordinality as x (message_id, lease, action, seconds, reason, position)
+            order by x.message_id
+        ) w
+        cross join lateral (
+            select x.ctid as place, x.attempts, x.visible_at, x.lane
+            from pubsub_data.deliveries x
+            where x.topic_key = p_topic_key
+                and x.subscription_key = p_subscription_key
+                and x.message_id = w.message_id
+                and x.lease = w.lease
+            limit 1
+            for update
+        ) d
+    )
+    select array_agg(h.position) as positions, array_agg(h.fate) as fates,
+        array_agg(h.attempts) as attempts, array_agg(h.lane) as lanes,
+        array_agg(h.place) filter (where h.fate = 'ack') as acked,
+        array_agg(h.place) filter (where h.fate = 'nack') as nacked,
+        array_agg(h.seconds) filter (where h.fate = 'nack') as delays,
+        array_agg(h.reason) filter (where h.fate = 'nack') as nack_reasons,
+        array_agg(h.place) filter (where h.fate = 'spent') as spent,
+        array_agg(h.reason) filter (where h.fate = 'spent') as spent_reasons,
+        array_agg(h.place) filter (where h.fate = 'reject') as rejected,
+        array_agg(h.reason) filter (where h.fate = 'reject') as reject_reasons,
+        array_agg(h.place) filter (where h.fate = 'extend') as extended,
+        array_agg(h.seconds) filter (where h.fate = 'extend') as extensions
+    into v_held
+    from held h;
+
+    if v_held.acked is not null then
+        perform pubsub.ack_held(p_topic_key, p_subscription_key,
+            v_held.acked, p_enable_ordering, p_per_consumer);
+    end if;
+    if cardinality(v_held.acked) = cardinality(p_message_ids) then
+        return query
+            select n, 'acked', null::timestamptz from generate_series(1, cardinality(p_message_ids)) n;
+        return;
+    end if;
+    if v_held.nacked is not null then
+        perform pubsub.retry_deliveries(p_topic_key, p_subscription_key,
+            v_held.nacked, v_held.delays, v_held.nack_reasons, p_backoff_min_seconds,
+            p_backoff_max_seconds, p_per_consumer);
+    end if;
+    if v_held.spent is not null then
+        perform pubsub.dead_letter_deliveries(p_topic_key,
+            p_subscription_key, v_held.spent, 'attempts', v_held.spent_reasons);
+    end if;
+    if v_held.rejected is not null then
+        perform pubsub.dead_letter_deliveries(p_topic_key,
+            p_subscription_key, v_held.rejected, 'rejected', v_held.reject_reasons);
+    end if;
+    if v_held.extended is not null then
+        perform pubsub.extend_deliveries(p_topic_key,
+            p_subscription_key, v_held.extended, v_held.extensions,
+            p_per_consumer);
+    end if;
+
+    return query
+        select t."position", t.status, t.ack_deadline
+        from pubsub.told_settlements(
+            p_topic_key, p_subscription_key,
+            p_enable_ordering, p_message_ids, v_held.positions, v_held.fates,
+            v_held.attempts, v_held.lanes, v_now
+        ) t;
+end
+$$;
+
+comment on function pubsub.settle_deliveries is 'settle_messages, of single deliveries.';
+
+/*
  * settle_messages — settle deliveries, each in its own way, in one go.
  *
  * In       one element per delivery: message and lease, p_actions: ack, nack, reject (to the dead
@@ -156,9 +252,9 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_now constant timestamptz := clock_timestamp();
     v_subscription record;
-    v_held record;
+    -- the positions of what is not settled yet; null: all is not
+    v_left int[];
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
     select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
@@ -168,81 +264,47 @@ begin
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
 
-    with held as materialized (
-        select w.position, w.message_id, w.seconds, w.reason, d.place, d.attempts, d.lane,
-            case
-                when w.action = 'nack' and d.attempts >= v_subscription.max_delivery_attempts
-                    then 'spent'
-                when w.action = 'extend' and d.visible_at <= v_now then null
-                else w.action
-            end as fate
-        from (
-            select x.position, x.message_id, x.lease, x.action, x.seconds, x.reason
-            from unnest(p_message_ids, p_leases, p_actions, p_seconds, p_reasons)
-                with ordinality as x (message_id, lease, action, seconds, reason, position)
-            order by x.message_id
-        ) w
-        cross join lateral (
-            select x.ctid as place, x.attempts, x.visible_at, x.lane
-            from pubsub_data.deliveries x
-            where x.topic_key = v_subscription.topic_key
-                and x.subscription_key = v_subscription.subscription_key
-                and x.message_id = w.message_id
-                and x.lease = w.lease
-            limit 1
-            for update
-        ) d
-    )
-    select array_agg(h.position) as positions, array_agg(h.fate) as fates,
-        array_agg(h.attempts) as attempts, array_agg(h.lane) as lanes,
-        array_agg(h.place) filter (where h.fate = 'ack') as acked,
-        array_agg(h.place) filter (where h.fate = 'nack') as nacked,
-        array_agg(h.seconds) filter (where h.fate = 'nack') as delays,
-        array_agg(h.reason) filter (where h.fate = 'nack') as nack_reasons,
-        array_agg(h.place) filter (where h.fate = 'spent') as spent,
-        array_agg(h.reason) filter (where h.fate = 'spent') as spent_reasons,
-        array_agg(h.place) filter (where h.fate = 'reject') as rejected,
-        array_agg(h.reason) filter (where h.fate = 'reject') as reject_reasons,
-        array_agg(h.place) filter (where h.fate = 'extend') as extended,
-        array_agg(h.seconds) filter (where h.fate = 'extend') as extensions
-    into v_held
-    from held h;
-
-    if v_held.acked is not null then
-        perform pubsub.ack_held(v_subscription.topic_key, v_subscription.subscription_key,
-            v_held.acked, v_subscription.enable_ordering, v_subscription.per_consumer);
+    if pubsub.may_be_of_runs(p_leases) and 'ack' = all(p_actions) then
+        v_left := pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
+            p_message_ids, p_leases, v_subscription.per_consumer);
+    elsif pubsub.may_be_of_runs(p_leases) then
+        perform pubsub.single_out(
+            v_subscription.topic_key, v_subscription.subscription_key, p_message_ids);
     end if;
-    if cardinality(v_held.acked) = cardinality(p_message_ids) then
+    if v_left is null or cardinality(v_left) = cardinality(p_message_ids) then
         return query
-            select n, 'acked', null::timestamptz from generate_series(1, cardinality(p_message_ids)) n;
-        return;
+            select s.*
+            from pubsub.settle_deliveries(v_subscription.topic_key,
+                v_subscription.subscription_key, p_message_ids, p_leases, p_actions, p_seconds,
+                p_reasons, v_subscription.max_delivery_attempts,
+                v_subscription.backoff_min_seconds, v_subscription.backoff_max_seconds,
+                v_subscription.enable_ordering, v_subscription.per_consumer) s;
+    elsif v_left = '{}' then
+        return query
+            select n, 'acked', null::timestamptz
+            from generate_series(1, cardinality(p_message_ids)) n;
+    else
+        return query
+            with rest as (
+                select array_agg(x.id) as ids, array_agg(x.lease) as leases,
+                    array_agg(x.position) as positions
+                from unnest(p_message_ids, p_leases) with ordinality as x (id, lease, position)
+                join unnest(v_left) as l (position) using (position)
+            ), settled as materialized (
+                select r.positions[s."position"] as position, s.status, s.ack_deadline
+                from rest r
+                cross join lateral pubsub.settle_deliveries(v_subscription.topic_key,
+                    v_subscription.subscription_key, r.ids, r.leases,
+                    array_fill('ack'::text, array[cardinality(v_left)]), null, null,
+                    v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
+                    v_subscription.backoff_max_seconds, v_subscription.enable_ordering,
+                    v_subscription.per_consumer) s
+            )
+            select i.position::int, coalesce(s.status, 'acked'), s.ack_deadline
+            from generate_series(1, cardinality(p_message_ids)) as i (position)
+            left join settled s on s.position = i.position
+            order by 1;
     end if;
-    if v_held.nacked is not null then
-        perform pubsub.retry_deliveries(v_subscription.topic_key, v_subscription.subscription_key,
-            v_held.nacked, v_held.delays, v_held.nack_reasons, v_subscription.backoff_min_seconds,
-            v_subscription.backoff_max_seconds, v_subscription.per_consumer);
-    end if;
-    if v_held.spent is not null then
-        perform pubsub.dead_letter_deliveries(v_subscription.topic_key,
-            v_subscription.subscription_key, v_held.spent, 'attempts', v_held.spent_reasons);
-    end if;
-    if v_held.rejected is not null then
-        perform pubsub.dead_letter_deliveries(v_subscription.topic_key,
-            v_subscription.subscription_key, v_held.rejected, 'rejected', v_held.reject_reasons);
-    end if;
-    if v_held.extended is not null then
-        perform pubsub.extend_deliveries(v_subscription.topic_key,
-            v_subscription.subscription_key, v_held.extended, v_held.extensions,
-            v_subscription.per_consumer);
-    end if;
-
-    return query
-        select t."position", t.status, t.ack_deadline
-        from pubsub.told_settlements(
-            v_subscription.topic_key, v_subscription.subscription_key,
-            v_subscription.enable_ordering, p_message_ids, v_held.positions, v_held.fates,
-            v_held.attempts, v_held.lanes, v_now
-        ) t;
 end
 $$;
 

@@ -34,6 +34,15 @@ begin
         raise exception 'Subscription not found: %', v_unknown using errcode = 'PS404';
     end if;
 
+    perform pubsub.single_out(r.topic_key, r.subscription_key, r.message_ids)
+    from (
+        select a.topic_key, a.subscription_key, array_agg(a.message_id) as message_ids
+        from unnest(lock_acks.topic_keys, lock_acks.subscription_keys, p_message_ids)
+            as a (topic_key, subscription_key, message_id)
+        group by a.topic_key, a.subscription_key
+        order by a.topic_key, a.subscription_key
+    ) r
+    where pubsub.may_be_of_runs(p_leases);
     with wanted as materialized (
         select a.topic_key, a.subscription_key, a.subscription_id, a.message_id, a.lease,
             a.position - 1 as position

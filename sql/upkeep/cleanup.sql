@@ -171,6 +171,16 @@ begin
                     for update skip locked
                 ))
             returning 1
+        ), broken as (
+            delete from pubsub_data.runs r
+            where r.ctid = any(array(
+                select x.ctid from pubsub_data.runs x
+                where x.topic_key = v_key.topic_key
+                    and x.subscription_key = v_key.subscription_key
+                limit p_limit
+                for update skip locked
+            ))
+            returning 1
         ), woken as (
             delete from pubsub_data.wakeups w
             where w.ctid = any(array(
@@ -202,12 +212,14 @@ begin
             returning 1
         )
         -- acked rows and failures leave by age, like those of living subscriptions
-        select (select count(*) from gone) + (select count(*) from woken)
-            + (select count(*) from dead)
+        select (select count(*) from gone) + (select count(*) from broken)
+            + (select count(*) from woken) + (select count(*) from dead)
         into v_rows;
         v_removed := v_removed + v_rows;
         exit when v_removed >= p_limit;
         if v_rows = 0 and v_key.deleted_at < clock_timestamp() - interval '1 hour' then
+            delete from pubsub_data.run_sizes z
+            where z.topic_key = v_key.topic_key and z.subscription_key = v_key.subscription_key;
             delete from pubsub_data.deleted_subscriptions g
             where g.topic_key = v_key.topic_key and g.subscription_key = v_key.subscription_key;
         end if;

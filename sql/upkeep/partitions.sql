@@ -157,6 +157,12 @@ begin atomic
             where d.topic_key = s.topic_key
                 and d.subscription_key = s.subscription_key
                 and d.message_id >= p_from and d.message_id < p_until
+        ) or exists (
+            -- all ids of a run have the time of its own
+            select 1 from pubsub_data.runs r
+            where r.topic_key = s.topic_key
+                and r.subscription_key = s.subscription_key
+                and r.run_id >= p_from and r.run_id < p_until
         )
     );
 end;
@@ -245,6 +251,12 @@ begin
                     and d.message_id = m.message_id
                 where s.topic_key = m.topic_key
             )
+            and not exists (
+                select 1
+                from pubsub_data.subscriptions s
+                where s.topic_key = m.topic_key
+                    and pubsub.is_in_run(s.topic_key, s.subscription_key, m.message_id)
+            )
         limit p_limit
         for update of m skip locked
     )
@@ -264,6 +276,12 @@ begin
                 and d.subscription_key = s.subscription_key
                 and d.message_id = m.message_id
             where s.topic_key = m.topic_key
+        )
+        and not exists (
+            select 1
+            from pubsub_data.subscriptions s
+            where s.topic_key = m.topic_key
+                and pubsub.is_in_run(s.topic_key, s.subscription_key, m.message_id)
         );
     get diagnostics v_deleted = row_count;
     return v_deleted;

@@ -35,13 +35,13 @@ macro_rules! files {
 pub const ROUTINES: &[(&str, &str)] = files! {
     base { reset, faults, ids, allowed, sequences }
     filters { operators, filters, sets, trials }
-    catalog { keys, counters, rewinds, settings, topics, subscriptions, clients }
-    publish { lanes, limits, idempotency, deliveries, publish }
+    catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients }
+    publish { lanes, limits, idempotency, deliveries, in_runs, publish }
     claim {
-        hints, departures, dead_letters, wakeups, terms, ranges, open_lanes, ordering, priorities, by_id,
-        fairness, leases, flow, claims, consume, waiting,
+        hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,
+        priorities, by_id, fairness, leases, flow, fresh, claims, consume, waiting,
     }
-    settle { settle, extend, settlements, transactions }
+    settle { ack_runs, settle, extend, settlements, transactions }
     replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }
     observe { states, metrics, filter_previews, timeline, views, health }
     upkeep { partitions, cleanup, clock, leadership, search_path, grants }

@@ -15,6 +15,8 @@ mod ordering;
 mod plans;
 mod publish_lanes;
 mod replay;
+mod run_locks;
+mod runs;
 mod stragglers;
 mod transactions;
 
@@ -128,6 +130,10 @@ async fn advance(connection: &mut PgConnection, seconds: f64) {
              leased_at = leased_at - make_interval(secs => $1), \
              extended_at = extended_at - make_interval(secs => $1), \
              expires_at = expires_at - make_interval(secs => $1)",
+        "update pubsub_data.runs \
+         set ack_deadline = ack_deadline - make_interval(secs => $1), \
+             leased_at = leased_at - make_interval(secs => $1)",
+        "update pubsub_data.run_sizes set noted_at = noted_at - make_interval(secs => $1)",
         "update pubsub_data.wakeups set due_at = due_at - make_interval(secs => $1)",
         "update pubsub_data.counters set due_at = due_at - make_interval(secs => $1)",
     ] {

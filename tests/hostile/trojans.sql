@@ -30,15 +30,19 @@ begin
     limit 1;
     if v_frame is not null and v_frame <> all(array[
         -- parts of the routines that people call
-        'ack_deliveries', 'ack_held', 'believed_fair_hint', 'believed_hint',
-        'believed_ordered_hint', 'choose_by_id', 'choose_by_priority', 'choose_fair',
-        'choose_ordered', 'claim_fresh', 'claim_in_turn', 'claim_messages', 'claim_terms_of',
-        'claim_thoroughly', 'find_candidates', 'find_open_lanes', 'highest_first',
-        'insert_messages', 'keep_runs', 'lease_deliveries', 'leave_out', 'lock_lanes',
-        'lock_leases', 'look_again', 'look_back', 'look_back_ordered', 'next_lanes',
-        'note_leases', 'pop_wakeups', 'publish_to_topic', 'take_due', 'take_due_ordered',
-        'take_from_lanes', 'take_missed', 'take_range', 'take_runs', 'take_wakeups',
-        'walk_lanes'
+        'ack_deliveries', 'ack_held', 'ack_runs', 'believed_fair_hint', 'believed_hint',
+        'believed_ordered_hint', 'break_up_range', 'break_up_ready', 'break_up_runs',
+        'choose_by_id', 'choose_by_priority', 'choose_fair', 'choose_ordered',
+        'claim_fresh', 'claim_fresh_many', 'claim_in_turn',
+        'claim_messages', 'claim_terms_of', 'claim_thoroughly',
+        'deal_out', 'find_candidates', 'find_open_lanes', 'first_run', 'highest_first',
+        'insert_messages', 'keep_runs', 'lease_chosen', 'lease_deliveries', 'lease_run',
+        'lease_runs', 'leave_out', 'lock_lanes', 'lock_leases', 'look_again', 'look_back',
+        'look_back_ordered', 'may_be_of_runs', 'next_lanes', 'note_acked', 'note_leases',
+        'parts_of_run', 'pop_runs', 'pop_wakeups', 'publish_in_runs', 'publish_to_topic',
+        'run_bytes_of', 'runs_ahead', 'settle_deliveries', 'single_out', 'take_due',
+        'take_due_ordered', 'take_fresh', 'take_from_lanes', 'take_missed', 'take_range',
+        'take_runs', 'take_wakeups', 'walk_lanes'
     ]) then
         raise 'a trojan ran in %', v_stack;
     end if;

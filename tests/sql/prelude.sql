@@ -58,6 +58,11 @@ as $$
 declare
     v_ids uuid[] := pg_temp.publish(p_topic, cardinality(p_lanes));
 begin
+    perform pubsub.break_up_range(s.topic_key, s.subscription_key,
+        '00000000-0000-0000-0000-000000000000', v_ids[cardinality(v_ids)], 1000000)
+    from pubsub_data.subscriptions s
+    join pubsub_data.topics t using (topic_key)
+    where t.topic_id = p_topic;
     update pubsub_data.deliveries d
     set lane = l.lane
     from unnest(v_ids, p_lanes) as l (id, lane)
@@ -186,6 +191,9 @@ begin
     set visible_at = d.visible_at - p_by, leased_at = d.leased_at - p_by,
         expires_at = d.expires_at - p_by
     where d.topic_key = v_keys.topic_key and d.subscription_key = v_keys.subscription_key;
+    update pubsub_data.runs r
+    set ack_deadline = r.ack_deadline - p_by, leased_at = r.leased_at - p_by
+    where r.topic_key = v_keys.topic_key and r.subscription_key = v_keys.subscription_key;
     update pubsub_data.wakeups w
     set due_at = w.due_at - p_by
     where w.topic_key = v_keys.topic_key and w.subscription_key = v_keys.subscription_key;
@@ -273,4 +281,26 @@ as $$
     select coalesce(array_agg(d.message_id order by p.position), '{}')
     from unnest(p_places) with ordinality as p (place, position)
     join pubsub_data.deliveries d on d.ctid = p.place
+$$;
+
+/* run_in_hundreds — publish in runs of a hundred to the subscriptions whose ids are like it. */
+create function pg_temp.run_in_hundreds(p_subscriptions text)
+returns void
+language sql volatile
+as $$
+    update pubsub_data.run_sizes z
+    set run_size = 100
+    from pubsub_data.subscriptions s
+    where s.subscription_key = z.subscription_key and s.subscription_id like p_subscriptions
+$$;
+
+/* run_size — how long the runs of a subscription are made. */
+create function pg_temp.run_size(p_subscription text)
+returns int
+language sql stable
+as $$
+    select z.run_size
+    from pubsub_data.run_sizes z
+    join pubsub_data.subscriptions s using (topic_key, subscription_key)
+    where s.subscription_id = p_subscription
 $$;

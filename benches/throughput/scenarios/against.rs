@@ -1,6 +1,6 @@
 //! Whether this build is slower than another: both do the same, round by round.
 
-use super::throughput::{Kind, LOADS, Load, chosen, one, prepare};
+use super::throughput::{Door, Kind, Load, all, chosen, one, prepare};
 use crate::cluster::{Bench, Build};
 use crate::crowd::{Sample, median};
 use crate::meter::Meter;
@@ -12,10 +12,10 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
         return Vec::new();
     };
     let builds = [Build::Other(other.clone()), Build::This];
-    let loads: Vec<&Load> = LOADS
-        .iter()
+    let loads: Vec<&Load> = all()
+        .filter(|load| load.door == Door::Http)
         // builds before 2026-11-29 do not settle in a pull
-        .filter(|load| !matches!(load.kind, Kind::Insert | Kind::SettleAndPull))
+        .filter(|load| !matches!(load.kind, Kind::SettleAndPull(_)))
         .filter(|load| chosen(&bench.flags, load))
         .collect();
     // of each load, its samples of the other build and of this one
@@ -25,7 +25,7 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
         for turn in 0..2 {
             let at = ((round + turn) % 2) as usize;
             let database = bench.cluster.database_of(&builds[at]).await;
-            prepare(&database).await;
+            prepare(&database, None).await;
             let server = Server::start(bench, &database).await;
             let mut meter = Meter::new(&bench.cluster, &[&server]).await;
             for (load, samples) in loads.iter().zip(&mut samples) {

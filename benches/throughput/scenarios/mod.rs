@@ -3,6 +3,7 @@
 mod against;
 mod authentication;
 mod features;
+mod first_calls;
 mod growth;
 mod horizon;
 mod memory;
@@ -18,9 +19,10 @@ use crate::flags::Flags;
 use crate::report::Row;
 
 /// In the order in which they run.
-pub(crate) const NAMES: [&str; 16] = [
+pub(crate) const NAMES: [&str; 17] = [
     "throughput",
     "against another build",
+    "first calls of a connection over SQL",
     "cost of features",
     "steady 1,000/s",
     "growth of subscriptions",
@@ -48,6 +50,7 @@ pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
     match name {
         "throughput" => throughput::measure(bench).await,
         "against another build" => against::measure(bench).await,
+        "first calls of a connection over SQL" => first_calls::measure(bench).await,
         "cost of features" => features::measure(bench).await,
         "steady 1,000/s" => steady::measure(bench).await,
         "growth of subscriptions" => growth::subscriptions::measure(bench).await,

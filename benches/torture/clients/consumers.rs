@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::history::{Delivery, Event, Handle, Outcome, Verb, What};
 use super::super::stage::{Phase, Stage};
-use super::super::world::{Subscription, digest};
+use super::super::world::{KEYED_TOPIC, Subscription, digest};
 use super::Session;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,12 @@ pub(super) async fn claim(
     most: u32,
 ) -> Vec<Handle> {
     let consumer = name.replace(' ', "-");
-    let batch = session.random.random_range(1..=most);
+    // where messages have no keys, never a few: they come in runs
+    let batch = if subscription.topic == KEYED_TOPIC {
+        session.random.random_range(1..=most)
+    } else {
+        session.random.random_range(5..=most.max(8))
+    };
     let id = subscription.id;
     let path = format!("/subscriptions/{id}/messages?consumer_id={consumer}&batch_size={batch}");
     let what = |body: Option<&Value>| What::Consume {

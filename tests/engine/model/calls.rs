@@ -31,14 +31,18 @@ pub(super) async fn publish(
         .iter()
         .map(|new| new.key.map(|key| Json(json!({FAIRNESS_KEY: name(key)}))))
         .collect();
+    // of payloads alone or with attributes runs are made
+    let has_attributes = attributes.iter().any(Option::is_some) || messages.len() % 2 == 1;
     let delays: Vec<_> = messages.iter().map(|new| new.delay).collect();
     let ttls: Vec<_> = messages.iter().map(|new| new.ttl).collect();
     let keys: Vec<_> = messages.iter().map(|new| new.key.map(name)).collect();
     let priorities: Vec<_> = messages.iter().map(|new| new.priority).collect();
     let once: Vec<_> = messages.iter().map(|new| new.once.map(name)).collect();
     let once = once.iter().any(Option::is_some).then_some(once);
-    let times = "array(select clock_timestamp() + make_interval(secs => s.secs) \
-        from unnest($position::float8[]) with ordinality s (secs, at) order by s.at)";
+    let is_more = messages.iter().any(|new| !new.is_bare());
+    let times = "case when $position is not null then array( \
+        select clock_timestamp() + make_interval(secs => s.secs) \
+        from unnest($position::float8[]) with ordinality s (secs, at) order by s.at) end";
     let sql = format!(
         "select message_id, duplicate from pubsub.publish_messages('t', $1, $2, {}, {}, $5, $6, \
          $7, $8, $9, $10)",
@@ -47,11 +51,11 @@ pub(super) async fn publish(
     );
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(payloads)
-        .bind(attributes)
-        .bind(delays)
-        .bind(ttls)
-        .bind(keys)
-        .bind(priorities)
+        .bind(has_attributes.then_some(attributes))
+        .bind(is_more.then_some(delays))
+        .bind(is_more.then_some(ttls))
+        .bind(is_more.then_some(keys))
+        .bind(is_more.then_some(priorities))
         .bind(once)
         .bind(request.map(|(key, _)| name(key)))
         .bind(request.map(|(_, fingerprint)| fingerprint.to_string()))
@@ -126,10 +130,13 @@ pub(super) fn is_locked<T>(answer: &Result<T, sqlx::Error>) -> bool {
 
 /// What is neither settled nor dead, and whether it is parked.
 pub(super) async fn live(connection: &mut PgConnection) -> Vec<(Uuid, bool)> {
-    sqlx::query_as("select message_id, visible_at = 'infinity' from pubsub_data.deliveries")
-        .fetch_all(connection)
-        .await
-        .unwrap()
+    sqlx::query_as(
+        "select message_id, visible_at = 'infinity' from pubsub_data.deliveries \
+         union all select i.id, false from pubsub_data.runs r, unnest(r.message_ids) as i (id)",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap()
 }
 
 /// How each of these messages ended, as it is remembered, perhaps more than once.

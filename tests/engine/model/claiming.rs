@@ -100,6 +100,7 @@ impl World {
         let before = self.oracle.delivered(&claim, &mut self.tally, now);
         self.operations += deliveries.len();
         if stays_open {
+            self.oracle.hide_runs(&before);
             self.open[consumer] = Some(before);
         } else if let Some(last) = deliveries.last() {
             self.head = last.head.map(|head| (head, last.rewinds));

@@ -169,8 +169,15 @@ impl World {
                 super::execute(admin, "select pubsub.create_snapshot('n', 's')").await;
                 let entries = self.oracle.entries.keys();
                 let settled = entries.filter(|id| !self.oracle.live.contains(id)).copied();
-                let first = self.oracle.live.first().copied();
-                self.snapshot = Some((settled.collect(), first.unwrap_or(target)));
+                // a late publisher's are not settled, and may be older than all of them
+                let late = self
+                    .late
+                    .iter()
+                    .flat_map(|(late, _)| late)
+                    .map(|(id, _)| *id);
+                let live = self.oracle.live.first().copied();
+                let first = late.chain(live).chain([target]).min().unwrap_or(target);
+                self.snapshot = Some((settled.collect(), first));
             }
         }
         self.operations += 1;

@@ -1,7 +1,7 @@
 //! Publishers: in one call or late, rolled back, once under a key.
 
 use rand::RngExt;
-use sqlx::Connection;
+use sqlx::{AssertSqlSafe, Connection};
 use uuid::Uuid;
 
 use super::calls::{RequestKey, publish};
@@ -28,11 +28,27 @@ impl New {
     pub(super) fn plain(key: usize, priority: i16) -> Self {
         Self {
             key: Some(key),
+            ..Self::bare(priority)
+        }
+    }
+
+    /// Its payload, and perhaps a priority.
+    fn bare(priority: i16) -> Self {
+        Self {
+            key: None,
             priority,
             delay: None,
             ttl: None,
             once: None,
         }
+    }
+
+    pub(super) fn is_bare(&self) -> bool {
+        self.key.is_none()
+            && self.priority == 0
+            && self.delay.is_none()
+            && self.ttl.is_none()
+            && self.once.is_none()
     }
 }
 
@@ -70,6 +86,22 @@ impl World {
     }
 
     pub(super) async fn publish(&mut self) {
+        if self.random.random_bool(0.3) {
+            let count = self.random.random_range(2..60);
+            // whatever consumers ask for
+            let size = self.random.random_range(1..40);
+            let sql = format!(
+                "update pubsub_data.run_sizes set run_size = {size} where ctid in ( \
+                     select ctid from pubsub_data.run_sizes for update skip locked)"
+            );
+            sqlx::raw_sql(AssertSqlSafe(sql))
+                .execute(&mut self.admin)
+                .await
+                .unwrap();
+            let messages = (0..count).map(|_| New::bare(0)).collect();
+            self.publish_these(messages, None).await;
+            return;
+        }
         let mut messages = self.new_messages();
         let mut request = None;
         match self.random.random_range(0..10) {

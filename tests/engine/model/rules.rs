@@ -92,6 +92,23 @@ impl Oracle {
         before
     }
 
+    /// A claim is open: of the publish calls whose messages it got, others may get none meanwhile, and read
+    /// past them.
+    pub(super) fn hide_runs(&mut self, claimed: &[(Uuid, Entry)]) {
+        if !matches!(self.mode.manner, Manner::Plain | Manner::Priorities) {
+            return;
+        }
+        let call = |id: Uuid| id.as_u128() >> 17;
+        let calls: BTreeSet<u128> = claimed.iter().map(|(id, _)| call(*id)).collect();
+        for id in &self.live {
+            if calls.contains(&call(*id))
+                && let Some(entry) = self.entries.get_mut(id)
+            {
+                entry.fresh = false;
+            }
+        }
+    }
+
     /// A claim was rolled back.
     pub(super) fn undone(&mut self, before: Vec<(Uuid, Entry)>, tally: &mut Tally) {
         tally.handed_out.pop_back();

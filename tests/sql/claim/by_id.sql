@@ -14,9 +14,9 @@ begin
     perform pg_temp.later('chosen', '1 hour');
     v_claim := pubsub.claim_terms_of('chosen', null, 60);
     -- publishers that committed late are those from 2 to 4
-    v_found := pubsub.choose_by_id(v_claim, c_lowest, 5,
-        pubsub.believed_hint(v_claim, null, v_ids[4]), '{}', false);
-    assert pg_temp.ids_at(v_found.places) = v_ids[:5] and v_found.lost
+    v_found := pubsub.choose_by_id(v_claim, c_lowest, 5, null, array['consumer'],
+        pubsub.believed_hint(v_claim, null, v_ids[4]), pubsub.nothing_chosen('{5}'));
+    assert pg_temp.ids_at((v_found.chosen).places) = v_ids[:5] and (v_found.chosen).lost
         and (v_found.hint).head = v_ids[5], format('%s: %s', c_proves, v_found);
     assert pubsub.credible_head(v_claim, v_ids[5], v_ids[4]) = v_ids[5]
         and pubsub.credible_head(v_claim, 'ffffffff-ffff-ffff-ffff-ffffffffffff', v_ids[4])
