@@ -50,6 +50,7 @@ fn documents_with(language: &str) -> Vec<String> {
     let mut documents: Vec<String> = std::fs::read_dir(docs)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
         .filter(|path| {
             let text = std::fs::read_to_string(path).unwrap();
             text.contains(&format!("```{language}\n"))
