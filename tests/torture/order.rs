@@ -116,6 +116,32 @@ fn a_straggler_may_be_overtaken() {
 }
 
 #[test]
+fn what_a_claim_under_way_left_of_a_publish_call_may_be_overtaken() {
+    for (calls, at_once, expected) in [
+        (vec![0..3], true, vec![]),
+        (vec![0..3], false, ORDER.to_vec()),
+        // of other calls nothing is hidden
+        (vec![0..1, 1..2, 2..3], true, ORDER.to_vec()),
+    ] {
+        let mut script = Script::new();
+        for numbers in calls.clone() {
+            script.publish("jobs", numbers, Outcome::Done);
+        }
+        let published = script.history.events.len();
+        for number in [0, 2, 1] {
+            let delivery = script.delivery(number, 1);
+            script.consume(ALL, vec![delivery]);
+            script.at += 1;
+        }
+        if at_once {
+            let done = script.history.events[published + 1].call.done;
+            script.history.events[published].call.done = done;
+        }
+        assert_eq!(broken(&script), expected, "{calls:?} {at_once}");
+    }
+}
+
+#[test]
 fn what_a_lost_claim_or_a_fault_left_behind_may_be_overtaken() {
     let mut lost = published();
     let what = What::Consume {

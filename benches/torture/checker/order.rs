@@ -1,8 +1,9 @@
 //! Order: ids increase as messages are published, answers are in id order, fresh messages come in
 //! publish order.
 //!
-//! Stragglers are excepted: a message whose publisher committed after a claim had read further, or
-//! whose first claim did not come to its end. So is what happens around a fault.
+//! Stragglers are excepted: a message whose publisher committed after a claim had read further, one of which a
+//! claim that was under way hid the rest of its publish call from another, or whose first claim did not come
+//! to its end. So is what happens around a fault.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -177,7 +178,10 @@ fn overtaken(
         let is_straggler = later
             .iter()
             .any(|later| later.claim.sent < first.published.done);
-        if is_straggler || disturbed(first.published.sent, first.claim.done) {
+        if is_straggler
+            || was_hidden(first, position, firsts)
+            || disturbed(first.published.sent, first.claim.done)
+        {
             continue;
         }
         violations.push(Violation {
@@ -190,4 +194,23 @@ fn overtaken(
         });
     }
     violations
+}
+
+/// Whether a claim got others of the same publish call while another one read further: until the first is
+/// committed, what it left of up to a hundred messages is not there for anybody else.
+fn was_hidden(first: &First<'_>, position: usize, firsts: &[First<'_>]) -> bool {
+    let around = &firsts[position.saturating_sub(WINDOW)..];
+    let around = &around[..around.len().min(2 * WINDOW)];
+    let mut mates = around
+        .iter()
+        .filter(|mate| mate.id != first.id && std::ptr::eq(mate.published, first.published));
+    mates.any(|mate| {
+        around.iter().any(|reader| {
+            reader.id > first.id
+                && !std::ptr::eq(reader.claim, mate.claim)
+                && !std::ptr::eq(reader.claim, first.claim)
+                && reader.claim.sent < mate.claim.done
+                && mate.claim.sent < reader.claim.done
+        })
+    })
 }
