@@ -99,13 +99,12 @@ comment on function pubsub.break_up_runs is
 /*
  * single_out — make sure that messages that are leased have single deliveries.
  *
- * Out      whether any was in a run
  * Locks    the runs that hold them, in id order; waits for those that others hold
  */
 create function pubsub.single_out(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[]
 )
-returns boolean
+returns void
 language plpgsql volatile
 as $$
 declare
@@ -122,7 +121,7 @@ begin
             and r.run_id <= v_sorted[cardinality(v_sorted)]
             and r.lease is not null
     ) then
-        return false;
+        return;
     end if;
     v_run_ids := array(
         select distinct r.run_id
@@ -140,9 +139,6 @@ begin
         ) r
         order by r.run_id
     );
-    if v_run_ids = '{}' then
-        return false;
-    end if;
     -- nobody cuts those that are leased: whoever held one has made single deliveries of it, or settled it
     perform 1
     from unnest(v_run_ids) as i (run_id)
@@ -156,12 +152,11 @@ begin
         for update
     ) r;
     perform pubsub.break_up_runs(p_topic_key, p_subscription_key, v_run_ids);
-    return true;
 end
 $$;
 
 comment on function pubsub.single_out is
-    'Make sure that messages that are leased have single deliveries; whether any was in a run.';
+    'Make sure that messages that are leased have single deliveries.';
 
 /*
  * first_run — the first run that has messages in a range of ids.

@@ -110,7 +110,7 @@ create type pubsub.chosen as (
     places tid[],
     dealt_out int,
     -- runs, which are leased already; of one position: their messages, and who gets them (1 is the first
-    -- consumer); the bytes of these at most
+    -- consumer)
     run_ids uuid[],
     message_ids uuid[],
     consumers int[],

@@ -113,8 +113,7 @@ comment on function pubsub.lease_deliveries is 'Lease what a claim has chosen to
 /*
  * lease_chosen — lease the single deliveries that were chosen, and note all leases.
  *
- * In       p_chosen: its single deliveries all dealt out, or none and then in their order; p_head: as in
- *          note_leases
+ * In       p_chosen: its single deliveries all dealt out; p_head: as in note_leases
  * Out      as lease_deliveries
  * Effects  those of lease_deliveries
  */
@@ -125,13 +124,11 @@ create function pubsub.lease_chosen(
 language plpgsql volatile
 as $$
 declare
-    v_sizes constant int[] :=
-        case when p_chosen.dealt_out > 0 then p_chosen.singles else p_chosen.sizes end;
     v_leased record;
 begin
     if p_chosen.run_ids = '{}' then
         v_leased := pubsub.lease_deliveries(
-            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, v_sizes, p_head);
+            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, p_chosen.singles, p_head);
         lease_chosen.message_ids := v_leased.message_ids;
         lease_chosen.attempts := v_leased.attempts;
         lease_chosen.consumers := v_leased.consumers;
@@ -151,7 +148,7 @@ begin
     if p_chosen.places <> '{}' then
         p_claim.lease := pubsub.lease_of(p_claim, p_chosen);
         v_leased := pubsub.lease_deliveries(
-            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, v_sizes, p_head);
+            p_claim, p_chosen.places, p_chosen.lost, p_consumer_ids, p_chosen.singles, p_head);
         lease_chosen.message_ids := message_ids || v_leased.message_ids;
         lease_chosen.attempts := attempts || v_leased.attempts;
         lease_chosen.consumers := consumers || v_leased.consumers;

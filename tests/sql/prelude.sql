@@ -294,6 +294,35 @@ as $$
     where s.subscription_key = z.subscription_key and s.subscription_id like p_subscriptions
 $$;
 
+/* stock_runs — a subscription with so many messages of one publish, in runs; their ids. */
+create function pg_temp.stock_runs(p_name text, p_messages int, p_settings json default '{}')
+returns uuid[]
+language plpgsql volatile
+as $$
+begin
+    perform pubsub.create_topic(p_name);
+    perform pubsub.create_subscription(p_name, p_name, p_settings);
+    perform pg_temp.run_in_hundreds(p_name);
+    return array(
+        select p.message_id
+        from pubsub.publish_messages(p_name, array(
+            select jsonb_build_object('n', n) from generate_series(1, p_messages) n)) p
+    );
+end
+$$;
+
+/* runs — how many messages the runs of a subscription have, in order, and whose they are: "100 ready, 50 me". */
+create function pg_temp.runs(p_name text)
+returns text
+language sql stable
+as $$
+    select coalesce(string_agg(cardinality(r.message_ids) || case when r.lease is null then ' ready'
+        else ' ' || r.consumer_id end, ', ' order by r.run_id), '')
+    from pubsub_data.runs r
+    join pubsub_data.subscriptions s using (topic_key, subscription_key)
+    where s.subscription_id = p_name
+$$;
+
 /* run_size — how long the runs of a subscription are made. */
 create function pg_temp.run_size(p_subscription text)
 returns int
