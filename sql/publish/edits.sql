@@ -61,7 +61,7 @@ comment on function pubsub.mark_large is
  * In       p_attributes: null: they stay as they are
  * Out      whether the topic has the message
  * Errors   PS404 · PS422 (payload, attributes) what publish_messages refuses
- * Locks    where the message gets large, its runs and deliveries, by subscription; then the message
+ * Locks    the message, and, where it gets large, its runs and deliveries, by subscription
  * Effects  who has it already keeps what he read. Subscriptions that filtered it, its ordering key, its lane and
  *          dead letters, which are copies, stay as they are
  */
@@ -87,7 +87,8 @@ begin
     end if;
     select coalesce(p_attributes, m.attributes) into v_attributes
     from pubsub_data.messages m
-    where m.topic_key = v_topic_key and m.message_id = p_message_id;
+    where m.topic_key = v_topic_key and m.message_id = p_message_id
+    for no key update;
     if not found then
         return false;
     end if;
@@ -96,9 +97,9 @@ begin
         perform pubsub.mark_large(v_topic_key, p_message_id);
     end if;
     update pubsub_data.messages m
-    set payload = p_payload, attributes = coalesce(p_attributes, m.attributes)
+    set payload = p_payload, attributes = v_attributes
     where m.topic_key = v_topic_key and m.message_id = p_message_id;
-    return found;
+    return true;
 end
 $$;
 

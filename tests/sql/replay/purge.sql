@@ -43,13 +43,13 @@ begin
     perform pubsub.create_topic('keeps');
     perform pubsub.create_subscription('keeps', 'keeps',
         '{"max_delivery_attempts": 1, "max_rate": 3, "filter": {"n": [1, 2, 3, 4]}}');
-    perform pg_temp.run_in_hundreds('keeps');
     v_ids := pg_temp.publish('keeps', 4);
     perform pubsub.settle_messages('keeps', array_agg(c.message_id), array_agg(c.lease),
         array['reject', 'reject', 'ack'])
     from pubsub.consume_messages('keeps', 'me', 3) c;
     insert into pubsub_data.counters (topic_key, subscription_key, expired)
     select k.topic_key, k.subscription_key, 7 from pubsub.subscription_keys('keeps') k;
+    perform pg_temp.run_in_hundreds('keeps');
     perform pubsub.purge_subscription('keeps');
 
     assert (
