@@ -124,13 +124,11 @@ pub async fn delete(
     subscription_id: &str,
     message_ids: &[Uuid],
 ) -> Result<Vec<Uuid>, Error> {
-    Ok(
-        sqlx::query_scalar("select pubsub.delete_messages($1, $2)")
-            .bind(subscription_id)
-            .bind(message_ids)
-            .fetch_one(database)
-            .await?,
-    )
+    Ok(sqlx::query_scalar("select pubsub.delete_messages($1, $2)")
+        .bind(subscription_id)
+        .bind(message_ids)
+        .fetch_one(database)
+        .await?)
 }
 
 /// Drop everything that a subscription has not settled, at once, however much it is.

@@ -60,7 +60,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PathMessage {
         let (id, message_id) = ids.map(|Path(ids)| ids).unwrap_or_default();
         let message_id = uuid("message_id", &message_id)?;
         // as of PathId
-        Ok(Self(if id.contains('\0') { String::new() } else { id }, message_id))
+        Ok(Self(
+            if id.contains('\0') { String::new() } else { id },
+            message_id,
+        ))
     }
 }
 
