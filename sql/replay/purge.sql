@@ -33,30 +33,33 @@ begin
     set state = 'cancelled', updated_at = clock_timestamp()
     where j.topic_key = v_old.topic_key and j.subscription_key = v_old.subscription_key
         and j.state = 'running';
-    begin
-        -- one statement: foreign keys are looked at when it ends
-        with renamed as (
-            update pubsub_data.subscriptions s
-            set subscription_key = default,
-                -- what servers noted of its head is of before
-                rewinds = s.rewinds + 1, rewound_to = null
-            where s.topic_key = v_old.topic_key and s.subscription_key = v_old.subscription_key
-            returning s.subscription_key
-        ), moved_jobs as (
-            update pubsub_data.jobs j
-            set subscription_key = r.subscription_key
-            from renamed r
-            where j.topic_key = v_old.topic_key and j.subscription_key = v_old.subscription_key
-        ), moved_snapshots as (
-            update pubsub_data.snapshots n
-            set subscription_key = r.subscription_key
-            from renamed r
-            where n.topic_key = v_old.topic_key and n.subscription_key = v_old.subscription_key
-        )
-        select r.subscription_key into v_key from renamed r;
-    exception when unique_violation then
+    if exists (
+        select from pubsub_data.subscriptions_subscription_key_seq q
+        join pubsub_data.subscriptions s
+            on s.subscription_key > q.last_value or s.subscription_key = q.last_value and not q.is_called
+    ) then
         perform pubsub.fail_sequences();
-    end;
+    end if;
+    -- one statement: foreign keys are looked at when it ends
+    with renamed as (
+        update pubsub_data.subscriptions s
+        set subscription_key = default,
+            -- what servers noted of its head is of before
+            rewinds = s.rewinds + 1, rewound_to = null
+        where s.topic_key = v_old.topic_key and s.subscription_key = v_old.subscription_key
+        returning s.subscription_key
+    ), moved_jobs as (
+        update pubsub_data.jobs j
+        set subscription_key = r.subscription_key
+        from renamed r
+        where j.topic_key = v_old.topic_key and j.subscription_key = v_old.subscription_key
+    ), moved_snapshots as (
+        update pubsub_data.snapshots n
+        set subscription_key = r.subscription_key
+        from renamed r
+        where n.topic_key = v_old.topic_key and n.subscription_key = v_old.subscription_key
+    )
+    select r.subscription_key into v_key from renamed r;
     perform pubsub.check_subscription_key(v_old.topic_key, v_key);
     insert into pubsub_data.deleted_subscriptions (topic_key, subscription_key, is_purged)
     values (v_old.topic_key, v_old.subscription_key, true);

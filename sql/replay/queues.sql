@@ -4,35 +4,6 @@
  */
 
 /*
- * ensure_queue — make sure that a queue exists.
- *
- * In       p_settings: of a new subscription
- * Out      whether its subscription was created
- * Errors   PS409 a subscription of another topic has the id · PS422 as create_subscription
- * Locks    its topic; waits for whoever creates the same
- */
-create function pubsub.ensure_queue(p_queue_id text, p_settings json)
-returns boolean
-language plpgsql volatile
-as $$
-begin
-    perform pubsub.create_subscription(p_queue_id, p_queue_id, p_settings);
-    return true;
-exception when sqlstate 'PS409' then
-    if exists (
-        select from pubsub_data.subscriptions s
-        join pubsub_data.topics t on t.topic_key = s.topic_key
-        where s.subscription_id = p_queue_id and t.topic_id = p_queue_id
-    ) then
-        return false;
-    end if;
-    raise;
-end
-$$;
-
-comment on function pubsub.ensure_queue is 'Make sure that a queue exists; whether it was created now.';
-
-/*
  * ensure_topic — make sure that a topic exists, and is not deleted before the transaction ends.
  *
  * Errors   PS422 (id) its characters or length · PS503 the sequences are behind
@@ -46,18 +17,44 @@ begin
     loop
         perform 1 from pubsub_data.topics t where t.topic_id = p_topic_id for key share;
         exit when found;
-        begin
-            perform pubsub.create_topic(p_topic_id);
-        exception when sqlstate 'PS409' then
-            -- another's, which may be deleted again by now
-            null;
-        end;
+        -- if another was there before it, that one may be deleted again by now
+        perform pubsub.add_topic(p_topic_id, null);
     end loop;
 end
 $$;
 
 comment on function pubsub.ensure_topic is
     'Make sure that a topic exists, and stays until the transaction ends.';
+
+/*
+ * ensure_queue — make sure that the subscription of a queue exists, whose topic does.
+ *
+ * In       p_settings: of a new subscription
+ * Out      whether it was created
+ * Errors   PS409 a subscription of another topic has the id · PS422 as create_subscription
+ * Locks    its topic; waits for whoever creates the same
+ */
+create function pubsub.ensure_queue(p_queue_id text, p_settings json)
+returns boolean
+language plpgsql volatile
+as $$
+begin
+    if pubsub.add_subscription(p_queue_id, p_queue_id, p_settings) then
+        return true;
+    end if;
+    if not exists (
+        select from pubsub_data.subscriptions s
+        join pubsub_data.topics t on t.topic_key = s.topic_key
+        where s.subscription_id = p_queue_id and t.topic_id = p_queue_id
+    ) then
+        raise exception 'This subscription already exists' using errcode = 'PS409';
+    end if;
+    return false;
+end
+$$;
+
+comment on function pubsub.ensure_queue is
+    'Make sure that the subscription of a queue exists; whether it was created now.';
 
 /*
  * create_queue — make sure that a queue exists: a topic and a subscription of one id. Safe to call again, and
@@ -146,8 +143,6 @@ begin
         raise exception 'Queue not found' using errcode = 'PS404';
     end if;
     perform pubsub.delete_topic(p_queue_id);
-exception when sqlstate 'PS404' then
-    raise exception 'Queue not found' using errcode = 'PS404';
 end
 $$;
 
