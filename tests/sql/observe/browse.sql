@@ -49,7 +49,7 @@ begin
     v_ids := v_ids || pg_temp.publish('pages', 3);
     perform pubsub.consume_messages('pages', 'me', 130);
     perform pubsub.ack_messages('pages', v_ids[101:103]);
-    loop
+    for v_number in 1 .. 40 loop
         select array_agg(b.payload ->> 'n') as numbers, (array_agg(b.message_id))[cardinality(
             array_agg(b.message_id))] as last
         into v_page
