@@ -1,7 +1,7 @@
 //! Queues that many create at once: one of them does, nobody fails, and nobody waits in a circle.
 
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
 
 use super::{database, until_blocked};
 
@@ -70,10 +70,10 @@ async fn queues_that_are_each_others_dead_letter_queues_are_created_once_by_many
 
     // what one creates as a dead-letter queue, another finds
     assert!((ROUNDS..=2 * ROUNDS).contains(&created), "{created}");
-    let attached: i64 = sqlx::query_scalar(AssertSqlSafe(
+    let attached: i64 = sqlx::query_scalar(
         "select count(*) from pubsub.list_subscriptions(0, 1000) \
          where id ~ '^[ab][0-9]' and dead_letter_topic_id is not null",
-    ))
+    )
     .fetch_one(&mut connection)
     .await
     .unwrap();
