@@ -24,17 +24,14 @@ comment on function pubsub.check_message_retention is
     'Refuse a message_retention_seconds that is out of range.';
 
 /*
- * create_topic
+ * add_topic — create a topic, if there is none of that id.
  *
- * In       p_message_retention_seconds: how long messages are kept for replay; null: as long as the
- *          server keeps them
- * Errors   PS409 the id is taken · PS422 (id) its characters or length,
- *          (message_retention_seconds) not 0 to 31536000 · PS503 the sequences are behind
+ * Out      whether it was created
+ * Errors   those of create_topic but PS409
+ * Locks    waits for whoever creates or deletes it
  */
-create function pubsub.create_topic(
-    p_topic_id text, p_message_retention_seconds int default null
-)
-returns table (id text, created_at timestamptz, message_retention_seconds int)
+create function pubsub.add_topic(p_topic_id text, p_message_retention_seconds int)
+returns boolean
 language plpgsql volatile
 as $$
 declare
@@ -54,9 +51,33 @@ begin
         ) then
             perform pubsub.fail_sequences();
         end if;
-        raise exception 'This topic already exists' using errcode = 'PS409';
+        return false;
     end if;
     perform pubsub.check_topic_key(v_topic_key);
+    return true;
+end
+$$;
+
+comment on function pubsub.add_topic is 'Create a topic, if there is none of that id; whether it was.';
+
+/*
+ * create_topic
+ *
+ * In       p_message_retention_seconds: how long messages are kept for replay; null: as long as the
+ *          server keeps them
+ * Errors   PS409 the id is taken · PS422 (id) its characters or length,
+ *          (message_retention_seconds) not 0 to 31536000 · PS503 the sequences are behind
+ */
+create function pubsub.create_topic(
+    p_topic_id text, p_message_retention_seconds int default null
+)
+returns table (id text, created_at timestamptz, message_retention_seconds int)
+language plpgsql volatile
+as $$
+begin
+    if not pubsub.add_topic(p_topic_id, p_message_retention_seconds) then
+        raise exception 'This topic already exists' using errcode = 'PS409';
+    end if;
     return query select g.* from pubsub.get_topic(p_topic_id) g;
 end
 $$;

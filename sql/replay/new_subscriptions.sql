@@ -30,27 +30,17 @@ comment on function pubsub.start_subscription is
     'Give a new subscription the retained messages from a time on.';
 
 /*
- * create_subscription
+ * add_subscription — create a subscription, if there is none of that id.
  *
- * In       p_settings: an object of settings, named as get_subscription names them, {"filter": {...}}
- *          among them; default_settings has the rest
- *          p_start_from: also the retained messages that were published at or after it, as
- *          start_subscription brings them
- * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) unknown, out of range, or an
- *          unknown dead-letter topic · PS503 the sequences are behind
- * Locks    the topic and the dead-letter topic: who deletes one waits
+ * In       as create_subscription
+ * Out      whether it was created
+ * Errors   those of create_subscription but PS409
+ * Locks    those of create_subscription; waits for whoever creates it
  */
-create function pubsub.create_subscription(
-    p_subscription_id text, p_topic_id text, p_settings json default '{}',
-    p_start_from timestamptz default null
+create function pubsub.add_subscription(
+    p_subscription_id text, p_topic_id text, p_settings json, p_start_from timestamptz default null
 )
-returns table (
-    id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
-    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
-    enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
-    max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
-    dead_letter_expired boolean, dead_letter_topic_id text
-)
+returns boolean
 language plpgsql volatile
 as $$
 declare
@@ -65,7 +55,7 @@ begin
     if exists (
         select 1 from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id
     ) then
-        raise exception 'This subscription already exists' using errcode = 'PS409';
+        return false;
     end if;
     -- for key share: a concurrent delete_topic waits or is seen
     select t.topic_key into v_topic_key
@@ -91,7 +81,7 @@ begin
         ) then
             perform pubsub.fail_sequences();
         end if;
-        raise exception 'This subscription already exists' using errcode = 'PS409';
+        return false;
     end if;
     perform pubsub.check_subscription_key(v_topic_key, v_subscription_key);
     -- what is left of the same number, from a sequence that was behind, goes
@@ -104,6 +94,41 @@ begin
         v_dead_letter_topic_key);
     if p_start_from is not null then
         perform pubsub.start_subscription(p_subscription_id, p_start_from);
+    end if;
+    return true;
+end
+$$;
+
+comment on function pubsub.add_subscription is
+    'Create a subscription, if there is none of that id; whether it was.';
+
+/*
+ * create_subscription
+ *
+ * In       p_settings: an object of settings, named as get_subscription names them, {"filter": {...}}
+ *          among them; default_settings has the rest
+ *          p_start_from: also the retained messages that were published at or after it, as
+ *          start_subscription brings them
+ * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) unknown, out of range, or an
+ *          unknown dead-letter topic · PS503 the sequences are behind
+ * Locks    the topic and the dead-letter topic: who deletes one waits
+ */
+create function pubsub.create_subscription(
+    p_subscription_id text, p_topic_id text, p_settings json default '{}',
+    p_start_from timestamptz default null
+)
+returns table (
+    id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
+    backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
+    enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
+    max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
+    dead_letter_expired boolean, dead_letter_topic_id text
+)
+language plpgsql volatile
+as $$
+begin
+    if not pubsub.add_subscription(p_subscription_id, p_topic_id, p_settings, p_start_from) then
+        raise exception 'This subscription already exists' using errcode = 'PS409';
     end if;
     return query select g.* from pubsub.get_subscription(p_subscription_id) g;
 end

@@ -36,7 +36,7 @@ begin
     where s.topic_key = v_keys.topic_key and s.subscription_key = v_keys.subscription_key
     for key share;
     if not found then
-        raise exception 'Subscription not found' using errcode = 'PS404';
+        perform pubsub.fail_gone(v_keys.topic_key, v_keys.subscription_key);
     end if;
     insert into pubsub_data.snapshots (snapshot_id, topic_key, subscription_key, position)
     values (p_snapshot_id, v_keys.topic_key, v_keys.subscription_key, v_position)

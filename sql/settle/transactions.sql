@@ -85,7 +85,7 @@ comment on function pubsub.lock_acks is
  * check_still_there — whether topics and subscriptions that were looked up by name exist.
  *
  * In       one key per id; null: there was none
- * Errors   PS404 names the first that is not there
+ * Errors   PS404 names the first that is not there · 40001 it was purged: the call may be made again
  */
 create function pubsub.check_still_there(
     p_topic_ids text[], p_topic_keys bigint[], p_subscription_ids text[],
@@ -115,6 +115,15 @@ begin
         where s.subscription_id = i.id and s.subscription_key = i.key
     );
     if v_gone is not null then
+        if exists (
+            select from unnest(p_subscription_ids, p_subscription_keys) as i (id, key)
+            join pubsub_data.deleted_subscriptions g
+                on g.subscription_key = i.key and g.is_purged
+            where i.id = v_gone
+        ) then
+            raise exception 'Subscription % was purged meanwhile: call again', v_gone
+                using errcode = 'serialization_failure';
+        end if;
         raise exception 'Subscription not found: %', v_gone using errcode = 'PS404';
     end if;
 end

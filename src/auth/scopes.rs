@@ -77,7 +77,7 @@ scopes! {
     SubscriptionsRead = subscriptions:read (Subscription)
         "get, list and count subscriptions; see their jobs, snapshots and part of timelines",
     SubscriptionsUpdate = subscriptions:update (Subscription)
-        "change subscriptions, seek, take and delete snapshots, cancel jobs",
+        "change subscriptions, delete what they have not settled, seek, take and delete snapshots, cancel jobs",
     SubscriptionsDelete = subscriptions:delete (Subscription) "delete subscriptions",
     SubscriptionsConsume = subscriptions:consume (Subscription)
         "see and settle messages, dead letters and parked messages included",

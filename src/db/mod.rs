@@ -16,6 +16,7 @@ macro_rules! up_to_bytes {
     };
 }
 
+pub mod browse;
 pub mod clients;
 pub mod database;
 pub mod dead_letters;
@@ -30,6 +31,7 @@ pub mod messages;
 mod owners;
 pub mod pooler;
 pub mod publish;
+pub mod queues;
 mod refusal;
 mod room;
 pub mod schema;

@@ -36,14 +36,14 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     base { reset, faults, ids, allowed, sequences }
     filters { operators, filters, sets, trials }
     catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients }
-    publish { lanes, limits, idempotency, deliveries, in_runs, publish }
+    publish { lanes, limits, idempotency, deliveries, in_runs, publish, edits }
     claim {
         hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,
         priorities, by_id, fairness, leases, flow, fresh, claims, consume, waiting,
     }
-    settle { ack_runs, settle, extend, settlements, transactions }
-    replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }
-    observe { states, metrics, filter_previews, timeline, views, health }
+    settle { ack_runs, settle, extend, settlements, transactions, deletions }
+    replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots, purge, queues }
+    observe { states, browse, metrics, filter_previews, timeline, views, health }
     upkeep { partitions, cleanup, clock, leadership, search_path, grants }
 };
 

@@ -33,10 +33,21 @@ impl Limits {
     /// # Errors
     /// 413 naming the first one that is too large by its position.
     pub(super) fn check(self, publication: &Publication) -> Result<(), Error> {
-        let mut sizes = publication.payloads.iter().map(JsonText::size).enumerate();
-        let Some((position, bytes)) = sizes.find(|(_, bytes)| *bytes > self.max_bytes) else {
+        for (position, payload) in publication.payloads.iter().enumerate() {
+            self.check_payload(position, payload)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the message of this position may have such a payload.
+    ///
+    /// # Errors
+    /// 413 when it is too large.
+    pub(super) fn check_payload(self, position: usize, payload: &JsonText) -> Result<(), Error> {
+        let bytes = payload.size();
+        if bytes <= self.max_bytes {
             return Ok(());
-        };
+        }
         let message = format!(
             "message {position} has {bytes} bytes, the limit is {} (FASTPUBSUB_API_MAX_MESSAGE_BYTES)",
             self.max_bytes

@@ -19,9 +19,11 @@ use uuid::Uuid;
 
 use crate::budget::{Budget, Share};
 use crate::config::Settings;
+use crate::db::browse;
 use crate::db::database::Database;
 use crate::db::dead_letters::{self, Reprocessed};
 use crate::db::jobs::Job;
+use crate::db::json::JsonText;
 use crate::db::messages::{self, Claim, Delivery, Handle, Terms};
 use crate::db::publish::{Publication, Published, RequestKey};
 use crate::db::seek::{self, Seek};
@@ -304,6 +306,50 @@ impl Engine {
         // what was parked, or what waited for it
         self.came_back(subscription_id, resumed);
         Ok(resumed)
+    }
+
+    /// Change what a message of a topic says, in place; no attributes: they stay. Whether there is one.
+    ///
+    /// # Errors
+    /// 404 for an unknown topic; 413 and 422 for what a message must not be.
+    pub async fn update(
+        &self,
+        topic_id: &str,
+        message_id: Uuid,
+        payload: &JsonText,
+        attributes: Option<&JsonText>,
+    ) -> Result<bool, Error> {
+        self.limits.check_payload(0, payload)?;
+        let updated =
+            browse::update(&self.database, topic_id, message_id, payload, attributes).await?;
+        // claims may have passed it meanwhile
+        self.waiting.announce_topic(topic_id, 1);
+        Ok(updated)
+    }
+
+    /// Take messages from a subscription that it has not settled, held or not; those that were.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription.
+    pub async fn delete(
+        &self,
+        subscription_id: &str,
+        message_ids: &[Uuid],
+    ) -> Result<Vec<Uuid>, Error> {
+        let deleted = browse::delete(&self.database, subscription_id, message_ids).await?;
+        self.waiting.announce_room(subscription_id, deleted.len());
+        Ok(deleted)
+    }
+
+    /// Drop everything that a subscription has not settled, at once.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription.
+    pub async fn purge(&self, subscription_id: &str) -> Result<(), Error> {
+        browse::purge(&self.database, subscription_id).await?;
+        // what limits forbade they may allow now
+        self.waiting.announce_room(subscription_id, usize::MAX);
+        Ok(())
     }
 
     /// Begin a seek or a replay; the job, which may be done at once.

@@ -55,6 +55,17 @@ const CALLS: &[&str] = &[
     "select pubsub.resume_messages('$', array( \
         select p.message_id from pubsub.list_parked_messages('$', 0, 50) p), \
         (array['retry', 'dead_letter', 'skip'])[1 + #])",
+    "select pubsub.delete_messages('$', array( \
+        select d.message_id from pubsub_data.deliveries d order by random() limit 20) || array( \
+        select r.message_ids[1 + # * 7] from pubsub_data.runs r limit 10))",
+    "select pubsub.delete_messages('$', array( \
+        select b.message_id from pubsub.browse_messages('$', 'delivered', null, 20, #) b))",
+    "select pubsub.update_message('t', m.message_id, to_jsonb(repeat('x', 100 + 900 * #)), '{\"a\": \"b\"}') \
+        from (select x.message_id from pubsub_data.messages x order by random() limit 1) m",
+    "select pubsub.purge_subscription('$')",
+    "select pubsub.create_queue('$', '{}', 'dead')",
+    "select pubsub.create_queue('dead', '{}', 't')",
+    "select pubsub.delete_queue((array['s', 'dead'])[1 + random()])",
     "select pubsub.update_subscription('$', (array[ \
         '{\"max_in_flight\": 500}', '{\"max_in_flight\": null}', \
         '{\"dead_letter_topic_id\": \"dead\", \"enable_ordering\": false}', \
@@ -99,7 +110,8 @@ async fn work(mut connection: PgConnection, until: Instant) -> BTreeMap<String, 
         {
             Ok(_) => "done".to_owned(),
             Err(error) => match error.as_database_error().and_then(|error| error.code()) {
-                Some(code) if code.starts_with("PS4") => code.into_owned(),
+                // purged meanwhile: the server calls again
+                Some(code) if code.starts_with("PS4") || code == "40001" => code.into_owned(),
                 _ => format!("{error}: {sql}\n{}", whereabouts(&error)),
             },
         };

@@ -14,6 +14,8 @@ mod model;
 mod ordering;
 mod plans;
 mod publish_lanes;
+mod purges;
+mod queues;
 mod replay;
 mod run_locks;
 mod runs;

@@ -142,9 +142,13 @@ fn tell_default(property: &mut RefOr<Schema>) {
     }
 }
 
-/// What the `{id}` of a path names, with the id that the examples of the bodies use.
+/// What the ids of a path name, with the id that the examples of the bodies use.
 fn name_object(path: &str, parameter: &mut Parameter) {
     let (description, example) = match path.split('/').nth(1) {
+        _ if parameter.name == "message_id" => (
+            "The id of the message.",
+            "01997ca3-5c2e-7d49-8a6b-0f5f7f1c2d3e",
+        ),
         _ if parameter.name != "id" => return,
         Some("topics") => ("The id of the topic.", "user-events"),
         Some("subscriptions") => ("The id of the subscription.", "user-processor"),

@@ -44,15 +44,38 @@ impl<S: Send + Sync> FromRequestParts<S> for PathUuid {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let PathId(id) = PathId::from_request_parts(parts, state).await?;
-        Uuid::parse_str(&id).map(Self).map_err(|error| {
-            Error::Invalid(vec![Fault {
-                part: Part::Path,
-                path: vec!["id".into()],
-                rule: Rule::Reads(Form::Uuid, Some(error.to_string())),
-                given: json!(id),
-            }])
-        })
+        uuid("id", &id).map(Self)
     }
+}
+
+/// The `{id}` of the path, and its `{message_id}`, a UUID.
+#[derive(Debug)]
+pub struct PathMessage(pub String, pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathMessage {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let ids = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let (id, message_id) = ids.map(|Path(ids)| ids).unwrap_or_default();
+        let message_id = uuid("message_id", &message_id)?;
+        // as of PathId
+        Ok(Self(
+            if id.contains('\0') { String::new() } else { id },
+            message_id,
+        ))
+    }
+}
+
+fn uuid(name: &'static str, text: &str) -> Result<Uuid, Error> {
+    Uuid::parse_str(text).map_err(|error| {
+        Error::Invalid(vec![Fault {
+            part: Part::Path,
+            path: vec![name.into()],
+            rule: Rule::Reads(Form::Uuid, Some(error.to_string())),
+            given: json!(text),
+        }])
+    })
 }
 
 /// The parameters of the query, the last of several with one name.

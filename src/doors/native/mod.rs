@@ -70,7 +70,12 @@ fn api() -> OpenApiRouter<App> {
             subscriptions::snapshots::list_snapshots
         ))
         .routes(routes!(subscriptions::snapshots::delete_snapshot))
-        .routes(routes!(messages::consume::consume_messages))
+        .routes(routes!(
+            messages::consume::consume_messages,
+            messages::browse::purge_subscription
+        ))
+        .routes(routes!(messages::browse::browse_messages))
+        .routes(routes!(messages::browse::delete_message))
         .routes(routes!(messages::consume::ack_messages))
         .routes(routes!(messages::consume::nack_messages))
         .routes(routes!(messages::pull::pull_messages))
@@ -182,7 +187,7 @@ async fn wrong_method(path: Option<MatchedPath>) -> Response {
     let mut response = Error::refused(405, "Method Not Allowed").into_response();
     // routes offer HEAD wherever they have GET; not so that one
     if path.is_some_and(|path| path.as_str() == CONSUME) {
-        let allow = HeaderValue::from_static("GET");
+        let allow = HeaderValue::from_static("GET,DELETE");
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response

@@ -104,6 +104,9 @@ pub const ROUTES: &[Route] = routes! {
     GET "/jobs/{id}" subscriptions:read(Owner).
     DELETE "/jobs/{id}" subscriptions:update(Owner).
     GET "/subscriptions/{id}/messages" subscriptions:consume(Path).
+    DELETE "/subscriptions/{id}/messages" subscriptions:update(Path).
+    DELETE "/subscriptions/{id}/messages/{message_id}" subscriptions:update(Path).
+    GET "/subscriptions/{id}/browse" subscriptions:consume(Path).
     POST "/subscriptions/{id}/acks" subscriptions:consume(Path).
     POST "/subscriptions/{id}/nacks" subscriptions:consume(Path).
     POST "/subscriptions/{id}/pull" subscriptions:consume(Path).

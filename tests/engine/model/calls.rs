@@ -131,8 +131,11 @@ pub(super) fn is_locked<T>(answer: &Result<T, sqlx::Error>) -> bool {
 /// What is neither settled nor dead, and whether it is parked.
 pub(super) async fn live(connection: &mut PgConnection) -> Vec<(Uuid, bool)> {
     sqlx::query_as(
-        "select message_id, visible_at = 'infinity' from pubsub_data.deliveries \
-         union all select i.id, false from pubsub_data.runs r, unnest(r.message_ids) as i (id)",
+        "select d.message_id, d.visible_at = 'infinity' \
+         from pubsub_data.deliveries d join pubsub_data.subscriptions using (subscription_key) \
+         union all select i.id, false \
+         from pubsub_data.runs r join pubsub_data.subscriptions using (subscription_key), \
+             unnest(r.message_ids) as i (id)",
     )
     .fetch_all(connection)
     .await

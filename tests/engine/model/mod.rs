@@ -1,13 +1,14 @@
 //! Seeded random runs of publishers, consumers and operators, held against an oracle in memory. Each seed
 //! tries one way of handing messages out (`modes`): plain, by priority, by key with each policy for
 //! spent messages, fair, limited. In all of them messages wait, expire, are retried, rejected, extended,
-//! released, sought back and replayed, publishers commit late, use idempotency keys or roll back, claims
-//! stay open while others claim, and roll back. Nothing is lost, nothing is held by two, nothing comes
-//! before its turn.
+//! released, sought back and replayed, deleted, changed and purged, publishers commit late, use idempotency
+//! keys or roll back, claims stay open while others claim, and roll back. Nothing is lost, nothing is held by
+//! two, nothing comes before its turn.
 
 mod calls;
 mod claiming;
 mod keys;
+mod mending;
 mod modes;
 mod operating;
 mod oracle;
@@ -134,7 +135,8 @@ impl World {
             0..130 if !crowded => self.publish().await,
             130..160 => self.publish_late().await,
             0..530 => self.claim().await,
-            530..900 => self.settle().await,
+            530..885 => self.settle().await,
+            885..900 => self.mend().await,
             900..915 => self.redrive().await,
             915..930 => self.resume().await,
             930..940 => self.go_elsewhere().await,

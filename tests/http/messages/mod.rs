@@ -1,5 +1,6 @@
 //! Publishing, consuming and settling. Time passes by moving rows.
 
+mod browse;
 mod consume;
 mod dead_letters;
 mod filters;

@@ -319,3 +319,36 @@ async fn a_message_whose_publisher_commits_late_is_not_missed() {
 
     assert_eq!(payloads(&messages(waits).await), [json!({"late": true})]);
 }
+
+/// Topic `t` with subscription `s` that lets one message be in flight, which it is, for long; one waits.
+async fn app_at_its_limit() -> (TestApp, Value) {
+    let app = app_with(json!({"max_in_flight": 1, "ack_deadline_seconds": 600})).await;
+    publish(&app, numbered(0..2)).await;
+    let held = app.consume("s").await;
+    assert_eq!(payloads(&held), [json!({"n": 0})]);
+    (app, held[0].clone())
+}
+
+#[tokio::test]
+async fn a_wait_for_room_ends_when_what_is_held_is_deleted() {
+    let (app, held) = app_at_its_limit().await;
+    let waits = waiting(&app, "c");
+    watched_by(&app, 1).await;
+
+    let path = format!("/subscriptions/s/messages/{}", held["id"].as_str().unwrap());
+    app.delete(&path).await.expect(204);
+
+    assert_eq!(payloads(&messages(waits).await), [json!({"n": 1})]);
+}
+
+#[tokio::test]
+async fn a_wait_for_room_goes_on_after_a_purge_and_ends_with_what_is_published_then() {
+    let (app, _) = app_at_its_limit().await;
+    let waits = waiting(&app, "c");
+    watched_by(&app, 1).await;
+
+    app.delete("/subscriptions/s/messages").await.expect(204);
+    publish(&app, numbered(9..10)).await;
+
+    assert_eq!(payloads(&messages(waits).await), [json!({"n": 9})]);
+}

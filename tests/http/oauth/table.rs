@@ -38,6 +38,8 @@ begin
         if not exists (select from pubsub_data.subscriptions s
             where s.subscription_id = v_prefix || '-s') then
             perform pubsub.create_subscription(v_prefix || '-s', v_prefix || '-t');
+        end if;
+        if not exists (select from pubsub.browse_messages(v_prefix || '-s')) then
             perform pubsub.publish_messages(v_prefix || '-t', array['{\"n\": 1}'::jsonb]);
         end if;
         if not exists (select from pubsub_data.snapshots n
@@ -86,12 +88,25 @@ impl Tried {
         let mut claims = claims(&self.client);
         claims["scope"] = json!(scopes);
         let token = sign(HS256, SECRET_KEY, &claims);
-        let path = route.path.replace("{id}", &self.id(route, whose).await);
+        let mut path = route.path.replace("{id}", &self.id(route, whose).await);
+        if path.contains("{message_id}") {
+            path = path.replace("{message_id}", &self.message(whose).await);
+        }
         let mut request = self.app.request(route.method, &path).bearer_auth(token);
         if let Some(body) = body(route, whose) {
             request = request.json(&body);
         }
         answer(request).await
+    }
+
+    /// A message that is not settled.
+    async fn message(&self, whose: Whose) -> String {
+        let subscription = if whose == Own { "own-s" } else { "foreign-s" };
+        sqlx::query_scalar("select b.message_id::text from pubsub.browse_messages($1) b limit 1")
+            .bind(subscription)
+            .fetch_one(&self.app.pool())
+            .await
+            .unwrap()
     }
 
     /// What `{id}` of a route's path is.

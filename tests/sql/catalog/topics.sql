@@ -188,3 +188,13 @@ begin
         c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a topic is added where there is none, and one that is there is not touched';
+begin
+    assert pubsub.add_topic('added', 5), c_proves;
+    assert not pubsub.add_topic('added', 6), c_proves;
+    assert (select g.message_retention_seconds = 5 from pubsub.get_topic('added') g), c_proves;
+end
+$$;

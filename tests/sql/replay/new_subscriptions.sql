@@ -267,3 +267,14 @@ begin
     assert pg_temp.claim('step-too') = v_ids, c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a subscription is added where there is none, and one that is there is not touched';
+begin
+    perform pubsub.create_topic('added');
+    assert pubsub.add_subscription('added', 'added', '{"max_in_flight": 5}'), c_proves;
+    assert not pubsub.add_subscription('added', 'added', '{"max_in_flight": 6}'), c_proves;
+    assert (select g.max_in_flight = 5 from pubsub.get_subscription('added') g), c_proves;
+end
+$$;

@@ -1,5 +1,6 @@
 //! Messages on their way to consumers, and what becomes of them.
 
+pub mod browse;
 pub mod consume;
 pub mod dead_letters;
 pub mod handles;
