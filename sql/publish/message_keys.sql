@@ -85,7 +85,7 @@ begin
         where k.message_key is not null and k.message_id = k.new_id
         order by k.message_key, k.position
     ) f;
-    -- on conflict do nothing would lock nothing
+    -- on conflict do nothing would lock nothing, and a clean-up could take a row before its turn below
     insert into pubsub_data.message_keys as k (topic_key, message_key, message_id)
     select p_topic_key, f.message_key, f.new_id
     from unnest(v_keys, v_ids) with ordinality as f (message_key, new_id, position)
