@@ -237,20 +237,15 @@ begin
 
     for v_topic in
         select i.topic_key, array_agg(i.payload order by i.position) as payloads,
-            case when p_attributes is not null then
-                array_agg(i.attributes order by i.position) end as attributes,
-            case when p_deliver_at is not null then
-                array_agg(i.deliver_at order by i.position) end as deliver_at,
-            case when p_expires_at is not null then
-                array_agg(i.expires_at order by i.position) end as expires_at,
+            case when p_attributes is not null then array_agg(i.attributes order by i.position) end as attributes,
+            case when p_deliver_at is not null then array_agg(i.deliver_at order by i.position) end as deliver_at,
+            case when p_expires_at is not null then array_agg(i.expires_at order by i.position) end as expires_at,
             case when p_ordering_keys is not null then
                 array_agg(i.ordering_key order by i.position) end as ordering_keys,
-            case when p_priorities is not null then
-                array_agg(i.priority order by i.position) end as priorities,
+            case when p_priorities is not null then array_agg(i.priority order by i.position) end as priorities,
             case when p_idempotency_keys is not null then
                 array_agg(i.idempotency_key order by i.position) end as idempotency_keys,
-            case when p_message_keys is not null then
-                array_agg(i.message_key order by i.position) end as message_keys,
+            case when p_message_keys is not null then array_agg(i.message_key order by i.position) end as message_keys,
             array_agg(i.position order by i.position) as positions
         from unnest(v_topic_keys, p_payloads, p_attributes, p_deliver_at, p_expires_at,
                 p_ordering_keys, p_priorities, p_idempotency_keys, p_message_keys) with ordinality
