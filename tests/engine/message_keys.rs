@@ -186,6 +186,34 @@ async fn a_clean_up_leaves_keys_and_messages_that_a_publisher_holds() {
     assert_eq!(found(&mut consumer, "a").await, Some(published.0));
 }
 
+#[tokio::test]
+async fn calls_with_the_same_keys_in_another_order_do_not_deadlock() {
+    let (database, mut observer) = database().await;
+    let publish = async |connection: &mut PgConnection, backwards: bool| {
+        for round in 0..50 {
+            sqlx::query(
+                "select pubsub.publish_messages('t', array_fill('{}'::jsonb, array[20]), \
+                     p_message_keys => array(select format('%s-%s', $1, n) \
+                         from generate_series(1, 20) n order by case when $2 then -n else n end))",
+            )
+            .bind(round)
+            .bind(backwards)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        }
+    };
+
+    let (mut one, mut other) = (database.connect().await, database.connect().await);
+    tokio::join!(publish(&mut one, false), publish(&mut other, true));
+
+    let stored: i64 = sqlx::query_scalar("select count(*) from pubsub_data.messages")
+        .fetch_one(&mut observer)
+        .await
+        .unwrap();
+    assert_eq!(stored, 50 * 20);
+}
+
 /// What a worker has seen.
 #[derive(Default)]
 struct Seen {
