@@ -33,7 +33,8 @@ const CALLS: &[&str] = &[
     "pubsub.publish_messages('t', array['{\"a\": \"x\"}', '{\"a\": 5}', '{\"b\": 1}']::jsonb[])",
     "pubsub.publish_messages('t', array['{\"a\": \"x\"}'::jsonb], array['{\"tenant\": \"z\"}'::jsonb], \
         p_ordering_keys => array['k'], p_priorities => array[3::smallint], \
-        p_idempotency_keys => array['i'])",
+        p_idempotency_keys => array['i'], p_message_keys => array['m'])",
+    "pubsub.find_messages('s', array['m'])",
     "pubsub.consume_messages('s', 'me', 2)",
     "pubsub.consume_messages('ordered', 'me', 2)",
     "pubsub.consume_messages('fair', 'me', 2)",
@@ -67,6 +68,7 @@ const CALLS: &[&str] = &[
     "pubsub.list_subscription_metrics()",
     "pubsub.cleanup_acked_messages(60)",
     "pubsub.cleanup_idempotency_keys(60)",
+    "pubsub.cleanup_message_keys(now())",
     "pubsub.id_time(gen_random_uuid())",
     "pubsub.id_at(now())",
     "pubsub.try_lead('job', 'me', 5)",

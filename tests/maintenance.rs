@@ -78,6 +78,43 @@ async fn idempotency_keys_are_forgotten_after_their_window() {
     assert!(forgotten);
 }
 
+/// More than a batch of them, in a partition that is over.
+#[tokio::test]
+async fn message_keys_leave_with_the_partition_of_their_messages() {
+    let app = TestApp::start().await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+    sqlx::raw_sql(
+        "create table pubsub_data.messages_old partition of pubsub_data.messages \
+             for values from (pubsub.id_at('2020-01-01')) to (pubsub.id_at('2020-01-02')); \
+         insert into pubsub_data.partitions (parent, name, from_at, until_at) \
+             values ('messages', 'messages_old', '2020-01-01', '2020-01-02'); \
+         insert into pubsub_data.message_keys (topic_key, message_key, message_id) \
+             select topic_key, n, pubsub.id_at('2020-01-01T12:00Z'::timestamptz + n * interval '1 s') \
+             from pubsub_data.topics, generate_series(1, 25000) n",
+    )
+    .execute(&app.pool())
+    .await
+    .unwrap();
+    let job = json!({"payload": {}, "message_key": "young"});
+    app.post("/topics/t/publish", json!({"messages": [job]}))
+        .await
+        .expect(201);
+
+    let stop = CancellationToken::new();
+    let work = tokio::spawn(upkeep::run(app.pool(), settings(&[]), stop.clone()));
+    let gone = within_seconds(
+        "select to_regclass('pubsub_data.messages_old') is null",
+        &app,
+    )
+    .await;
+    stop.cancel();
+    work.await.unwrap();
+
+    assert!(gone);
+    let left = "select array_agg(message_key) = '{young}' from pubsub_data.message_keys";
+    assert!(within_seconds(left, &app).await);
+}
+
 #[tokio::test]
 async fn of_two_servers_one_does_the_work_and_partitions_are_made() {
     let app = TestApp::start().await;

@@ -26,14 +26,14 @@ comment on function pubsub.check_idempotency_window is
     'Refuse a window of idempotency keys that is out of range.';
 
 /*
- * claim_message_keys — take the keys that are free for the messages that carry them.
+ * claim_idempotency_keys — take the keys that are free for the messages that carry them.
  *
  * In       p_keys, p_message_ids: by position; a message without a key has a null one
  * Out      by position: the id of whichever message has the key, and whether that is an earlier one
  * Errors   PS422 (idempotency_key)
  * Locks    the keys, in their order, until the transaction ends; waits for who holds one
  */
-create function pubsub.claim_message_keys(
+create function pubsub.claim_idempotency_keys(
     p_topic_key bigint, p_keys text[], p_message_ids uuid[], p_window_seconds int,
     out message_ids uuid[], out duplicates boolean[]
 )
@@ -73,7 +73,7 @@ begin
     -- a statement of its own: it sees what the one above waited for
     select array_agg(coalesce(i.message_ids[1], k.message_id) order by k.position),
         array_agg(coalesce(i.message_ids[1] <> k.message_id, false) order by k.position)
-    into claim_message_keys.message_ids, claim_message_keys.duplicates
+    into claim_idempotency_keys.message_ids, claim_idempotency_keys.duplicates
     from unnest(p_keys, p_message_ids)
         with ordinality as k (idempotency_key, message_id, position)
     left join lateral (
@@ -87,7 +87,7 @@ begin
 end
 $$;
 
-comment on function pubsub.claim_message_keys is
+comment on function pubsub.claim_idempotency_keys is
     'Take the idempotency keys of messages: which message has each, and whether it is an earlier one.';
 
 /*
@@ -198,7 +198,8 @@ create function pubsub.request_fingerprint(
     p_expires_at timestamptz[],
     p_ordering_keys text[],
     p_priorities smallint[],
-    p_idempotency_keys text[]
+    p_idempotency_keys text[],
+    p_message_keys text[] default null
 )
 returns text
 language sql immutable parallel safe
@@ -216,7 +217,7 @@ begin atomic
             from unnest(p_expires_at) with ordinality as e (at, position)
             order by e.position
         )
-    )::text);
+    )::text || coalesce(to_jsonb(p_message_keys)::text, ''));
 end;
 
 comment on function pubsub.request_fingerprint is

@@ -5,7 +5,9 @@
  */
 
 /*
- * publish_once — what publish_to_topic does where idempotency keys say what is published already.
+ * publish_once — what publish_to_topic does where keys say what is published already: idempotency keys
+ * first, then, of what those leave, message keys. What is not published because its message key is taken
+ * counts as published under its idempotency key.
  *
  * Out      as publish_to_topic
  * Errors   PS404 the topic was deleted meanwhile · PS422 what publish_messages refuses
@@ -14,7 +16,7 @@ create function pubsub.publish_once(
     p_topic_key bigint, p_payloads jsonb[], p_attributes jsonb[], p_deliver_at timestamptz[],
     p_expires_at timestamptz[], p_ordering_keys text[], p_priorities smallint[],
     p_idempotency_keys text[], p_request_key text, p_request_fingerprint text,
-    p_idempotency_window_seconds int,
+    p_idempotency_window_seconds int, p_message_keys text[] default null,
     out message_ids uuid[], out duplicates boolean[], out subscription_keys bigint[]
 )
 language plpgsql volatile
@@ -28,7 +30,7 @@ begin
             p_topic_key, p_request_key, v_ids,
             coalesce(p_request_fingerprint, pubsub.request_fingerprint(
                 p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
-                p_priorities, p_idempotency_keys)),
+                p_priorities, p_idempotency_keys, p_message_keys)),
             p_idempotency_window_seconds);
         if publish_once.message_ids is not null then
             publish_once.duplicates := array_fill(true, array[cardinality(v_ids)]);
@@ -39,12 +41,30 @@ begin
     if p_idempotency_keys is not null then
         select k.message_ids, k.duplicates
         into publish_once.message_ids, publish_once.duplicates
-        from pubsub.claim_message_keys(
+        from pubsub.claim_idempotency_keys(
             p_topic_key, p_idempotency_keys, v_ids, p_idempotency_window_seconds) k;
+    end if;
+    if p_message_keys is not null then
+        select k.message_ids, k.duplicates
+        into publish_once.message_ids, publish_once.duplicates
+        from pubsub.claim_live_keys(
+            p_topic_key, p_message_keys, v_ids, publish_once.message_ids) k;
+    end if;
+    -- their rows are ours: retries get this answer
+    if p_request_key is not null and publish_once.message_ids <> v_ids then
         update pubsub_data.idempotency_keys i
         set message_ids = publish_once.message_ids
         where i.topic_key = p_topic_key and i.scope = 'request'
-            and i.idempotency_key = p_request_key and i.message_ids <> publish_once.message_ids;
+            and i.idempotency_key = p_request_key;
+    end if;
+    if p_idempotency_keys is not null and p_message_keys is not null then
+        update pubsub_data.idempotency_keys i
+        set message_ids = array[m.message_id]
+        from unnest(p_idempotency_keys, v_ids, publish_once.message_ids)
+            as m (idempotency_key, new_id, message_id)
+        where i.topic_key = p_topic_key and i.scope = 'message'
+            and i.idempotency_key = m.idempotency_key
+            and i.message_ids = array[m.new_id] and m.message_id <> m.new_id;
     end if;
     -- whoever held a key may have held it for long
     if not exists (select from pubsub_data.topics t where t.topic_key = p_topic_key) then
@@ -78,7 +98,7 @@ end
 $$;
 
 comment on function pubsub.publish_once is
-    'Publish what was not published before under its idempotency key.';
+    'Publish what was not published before under its idempotency key, and is not live under its message key.';
 
 /*
  * publish_with_extras — what publish_to_topic does where there is more than payloads.
@@ -90,7 +110,7 @@ create function pubsub.publish_with_extras(
     p_topic_key bigint, p_payloads jsonb[], p_attributes jsonb[], p_deliver_at timestamptz[],
     p_expires_at timestamptz[], p_ordering_keys text[], p_priorities smallint[],
     p_idempotency_keys text[], p_request_key text, p_request_fingerprint text,
-    p_idempotency_window_seconds int,
+    p_idempotency_window_seconds int, p_message_keys text[] default null,
     out message_ids uuid[], out duplicates boolean[], out subscription_keys bigint[]
 )
 language plpgsql volatile
@@ -103,16 +123,17 @@ begin
             ('expires_at', cardinality(p_expires_at)),
             ('ordering_key', cardinality(p_ordering_keys)),
             ('priority', cardinality(p_priorities)),
-            ('idempotency_key', cardinality(p_idempotency_keys))
+            ('idempotency_key', cardinality(p_idempotency_keys)),
+            ('message_key', cardinality(p_message_keys))
     ) as a (field, elements);
-    if p_idempotency_keys is not null or p_request_key is not null then
+    if num_nonnulls(p_idempotency_keys, p_request_key, p_message_keys) > 0 then
         select p.message_ids, p.duplicates, p.subscription_keys
         into publish_with_extras.message_ids, publish_with_extras.duplicates,
             publish_with_extras.subscription_keys
         from pubsub.publish_once(
             p_topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
             p_priorities, p_idempotency_keys, p_request_key, p_request_fingerprint,
-            p_idempotency_window_seconds
+            p_idempotency_window_seconds, p_message_keys
         ) p;
         return;
     end if;
@@ -141,7 +162,7 @@ create function pubsub.publish_to_topic(
     p_topic_key bigint, p_payloads jsonb[], p_attributes jsonb[], p_deliver_at timestamptz[],
     p_expires_at timestamptz[], p_ordering_keys text[], p_priorities smallint[],
     p_idempotency_keys text[], p_request_key text, p_request_fingerprint text,
-    p_idempotency_window_seconds int,
+    p_idempotency_window_seconds int, p_message_keys text[] default null,
     out message_ids uuid[], out duplicates boolean[], out subscription_keys bigint[]
 )
 language plpgsql volatile
@@ -158,7 +179,7 @@ begin
     -- a few are never a run
     if cardinality(p_payloads) >= pubsub.least_run()
         and num_nonnulls(p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
-            p_idempotency_keys, p_request_key) = 0
+            p_idempotency_keys, p_request_key, p_message_keys) = 0
         and exists (
             select from pubsub_data.run_sizes z
             where z.topic_key = p_topic_key and z.run_size >= pubsub.least_run()
@@ -173,7 +194,7 @@ begin
         into publish_to_topic.message_ids, publish_to_topic.subscription_keys, v_to_note
         from pubsub.publish_in_runs(p_topic_key, p_payloads, p_attributes, v_now, v_prefix) p;
     elsif num_nonnulls(p_attributes, p_deliver_at, p_expires_at, p_ordering_keys, p_priorities,
-        p_idempotency_keys, p_request_key) > 0
+        p_idempotency_keys, p_request_key, p_message_keys) > 0
     then
         select p.message_ids, p.duplicates, p.subscription_keys
         into publish_to_topic.message_ids, publish_to_topic.duplicates,
@@ -181,7 +202,7 @@ begin
         from pubsub.publish_with_extras(
             p_topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
             p_priorities, p_idempotency_keys, p_request_key, p_request_fingerprint,
-            p_idempotency_window_seconds
+            p_idempotency_window_seconds, p_message_keys
         ) p;
         return;
     else
@@ -238,9 +259,10 @@ comment on function pubsub.publish_to_topic is
  *
  * In       the arrays: null, or one element per payload, which may be null · p_request_key: an
  *          idempotency key for the whole request; p_request_fingerprint: what tells another request
- *          under it, by default all that is published
+ *          under it, by default all that is published · p_message_keys: what is live under one in the
+ *          topic is not published again
  * Out      message ids, in the order of p_payloads; a duplicate has the id of the first message of its
- *          idempotency key
+ *          idempotency key, or of the live one of its message key
  * Errors   PS404 unknown topic · PS422 (the name of an array's element) an array's length, or a value,
  *          whose position is the path
  * Effects  rolls back with the caller's transaction
@@ -256,7 +278,8 @@ create function pubsub.publish_messages(
     p_idempotency_keys text[] default null,
     p_request_key text default null,
     p_request_fingerprint text default null,
-    p_idempotency_window_seconds int default 86400
+    p_idempotency_window_seconds int default 86400,
+    p_message_keys text[] default null
 )
 returns table (message_id uuid, duplicate boolean)
 language plpgsql volatile rows 100
@@ -273,7 +296,7 @@ begin
     v_published := pubsub.publish_to_topic(
         v_topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
         p_priorities, p_idempotency_keys, p_request_key, p_request_fingerprint,
-        p_idempotency_window_seconds);
+        p_idempotency_window_seconds, p_message_keys);
     -- in the order of the arrays, without a sort
     return query
         select i.message_id, coalesce(i.duplicate, false)
@@ -304,6 +327,7 @@ create function pubsub.publish_messages_for(
     p_request_fingerprint text default null,
     p_idempotency_window_seconds int default 86400,
     p_tell_subscriptions boolean default true,
+    p_message_keys text[] default null,
     out message_ids uuid[],
     out duplicates boolean[],
     out subscription_ids text[]
@@ -322,7 +346,7 @@ begin
     v_published := pubsub.publish_to_topic(
         v_topic_key, p_payloads, p_attributes, p_deliver_at, p_expires_at, p_ordering_keys,
         p_priorities, p_idempotency_keys, p_request_key, p_request_fingerprint,
-        p_idempotency_window_seconds);
+        p_idempotency_window_seconds, p_message_keys);
     publish_messages_for.duplicates := v_published.duplicates;
     publish_messages_for.message_ids := v_published.message_ids;
     if p_tell_subscriptions then

@@ -199,7 +199,8 @@ create function pubsub.apply_transaction(
     p_ordering_keys text[] default null,
     p_priorities smallint[] default null,
     p_idempotency_keys text[] default null,
-    p_idempotency_window_seconds int default 86400
+    p_idempotency_window_seconds int default 86400,
+    p_message_keys text[] default null
 )
 returns table (message_id uuid, duplicate boolean)
 language plpgsql volatile rows 100
@@ -217,7 +218,7 @@ begin
     perform pubsub.check_transaction(p_ack_subscription_ids, p_ack_message_ids, p_ack_leases,
         p_topic_ids, v_messages, array[cardinality(p_attributes), cardinality(p_deliver_at),
             cardinality(p_expires_at), cardinality(p_ordering_keys), cardinality(p_priorities),
-            cardinality(p_idempotency_keys)]);
+            cardinality(p_idempotency_keys), cardinality(p_message_keys)]);
     select array_agg(t.topic_key order by i.position) into v_topic_keys
     from unnest(p_topic_ids) with ordinality as i (topic_id, position)
     left join pubsub_data.topics t on t.topic_id = i.topic_id;
@@ -245,23 +246,20 @@ begin
 
     for v_topic in
         select i.topic_key, array_agg(i.payload order by i.position) as payloads,
-            case when p_attributes is not null then
-                array_agg(i.attributes order by i.position) end as attributes,
-            case when p_deliver_at is not null then
-                array_agg(i.deliver_at order by i.position) end as deliver_at,
-            case when p_expires_at is not null then
-                array_agg(i.expires_at order by i.position) end as expires_at,
+            case when p_attributes is not null then array_agg(i.attributes order by i.position) end as attributes,
+            case when p_deliver_at is not null then array_agg(i.deliver_at order by i.position) end as deliver_at,
+            case when p_expires_at is not null then array_agg(i.expires_at order by i.position) end as expires_at,
             case when p_ordering_keys is not null then
                 array_agg(i.ordering_key order by i.position) end as ordering_keys,
-            case when p_priorities is not null then
-                array_agg(i.priority order by i.position) end as priorities,
+            case when p_priorities is not null then array_agg(i.priority order by i.position) end as priorities,
             case when p_idempotency_keys is not null then
                 array_agg(i.idempotency_key order by i.position) end as idempotency_keys,
+            case when p_message_keys is not null then array_agg(i.message_key order by i.position) end as message_keys,
             array_agg(i.position order by i.position) as positions
         from unnest(v_topic_keys, p_payloads, p_attributes, p_deliver_at, p_expires_at,
-                p_ordering_keys, p_priorities, p_idempotency_keys) with ordinality
+                p_ordering_keys, p_priorities, p_idempotency_keys, p_message_keys) with ordinality
             as i (topic_key, payload, attributes, deliver_at, expires_at, ordering_key, priority,
-                idempotency_key, position)
+                idempotency_key, message_key, position)
         group by i.topic_key
         order by i.topic_key
     loop
@@ -270,7 +268,8 @@ begin
             from pubsub.publish_to_topic(
                 v_topic.topic_key, v_topic.payloads, v_topic.attributes, v_topic.deliver_at,
                 v_topic.expires_at, v_topic.ordering_keys, v_topic.priorities,
-                v_topic.idempotency_keys, null, null, p_idempotency_window_seconds
+                v_topic.idempotency_keys, null, null, p_idempotency_window_seconds,
+                v_topic.message_keys
             ) b
             cross join lateral unnest(b.message_ids, b.duplicates)
                 with ordinality as p (message_id, duplicate, position)

@@ -171,9 +171,73 @@ comment on function pubsub.messages_are_needed is
     'Whether a delivery refers to a message id in a range.';
 
 /*
+ * has_message_keys — whether a message key is that of an id in [p_from, p_until).
+ */
+create function pubsub.has_message_keys(p_from uuid, p_until uuid)
+returns boolean
+language sql stable parallel safe
+begin atomic
+    select exists (
+        select from pubsub_data.message_keys k
+        where k.message_id >= p_from and k.message_id < p_until
+    );
+end;
+
+comment on function pubsub.has_message_keys is 'Whether a message key is that of an id in a range.';
+
+/*
+ * cleanup_message_keys — forget the message keys of partitions that are to be dropped, the oldest first.
+ *
+ * In       p_before: as in drop_message_partitions
+ * Out      how many were forgotten, at most p_limit: call it again until it returns 0
+ * Errors   PS422 (limit 1 to 1000000)
+ * Locks    skips what others hold
+ */
+create function pubsub.cleanup_message_keys(p_before timestamptz, p_limit int default 10000)
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_partition record;
+    v_forgotten bigint;
+    v_removed bigint := 0;
+begin
+    if p_limit is null or p_limit not between 1 and 1000000 then
+        perform pubsub.fail_validation('limit', 'limit must be 1 to 1000000');
+    end if;
+    for v_partition in
+        select pubsub.id_at(p.from_at) as from_id, pubsub.id_at(p.until_at) as until_id
+        from pubsub_data.partitions p
+        where p.parent = 'messages' and p.until_at <= p_before
+        order by p.from_at
+    loop
+        continue when not pubsub.has_message_keys(v_partition.from_id, v_partition.until_id)
+            or pubsub.messages_are_needed(v_partition.from_id, v_partition.until_id);
+        delete from pubsub_data.message_keys k
+        where k.ctid = any(array(
+            select x.ctid
+            from pubsub_data.message_keys x
+            where x.message_id >= v_partition.from_id and x.message_id < v_partition.until_id
+            order by x.message_id
+            limit p_limit - v_removed
+            for update skip locked
+        ));
+        get diagnostics v_forgotten = row_count;
+        v_removed := v_removed + v_forgotten;
+        exit when v_removed >= p_limit;
+    end loop;
+    return v_removed;
+end
+$$;
+
+comment on function pubsub.cleanup_message_keys is
+    'Forget the message keys of partitions that are to be dropped, a batch a call; returns how many.';
+
+/*
  * drop_message_partitions — drop partitions of messages that nothing refers to any more.
  *
- * In       p_before: only partitions that ended before it
+ * In       p_before: only partitions that ended before it, and of which cleanup_message_keys has left none
  * Out      how many were dropped
  * Locks    the partition, first, so that no publish into it is under way when it is looked at
  */
@@ -187,17 +251,18 @@ declare
     v_dropped int := 0;
 begin
     for v_partition in
-        select p.name, p.from_at, p.until_at
+        select p.name, p.from_at, pubsub.id_at(p.from_at) as from_id,
+            pubsub.id_at(p.until_at) as until_id
         from pubsub_data.partitions p
         where p.parent = 'messages' and p.until_at <= p_before
         order by p.from_at
         for update skip locked
     loop
-        continue when pubsub.messages_are_needed(
-            pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
+        continue when pubsub.messages_are_needed(v_partition.from_id, v_partition.until_id)
+            or pubsub.has_message_keys(v_partition.from_id, v_partition.until_id);
         execute format('lock table pubsub_data.%I in access exclusive mode', v_partition.name);
-        continue when pubsub.messages_are_needed(
-            pubsub.id_at(v_partition.from_at), pubsub.id_at(v_partition.until_at));
+        continue when pubsub.messages_are_needed(v_partition.from_id, v_partition.until_id)
+            or pubsub.has_message_keys(v_partition.from_id, v_partition.until_id);
         execute format('drop table pubsub_data.%I', v_partition.name);
         delete from pubsub_data.partitions p
         where p.parent = 'messages' and p.from_at = v_partition.from_at;
@@ -217,6 +282,7 @@ comment on function pubsub.drop_message_partitions is
  *          that
  * Out      how many were deleted
  * Locks    the messages, first, so that no reprocess of them is under way when they are looked at
+ * Effects  forgets their message keys first; a message stays while somebody holds its key
  */
 create function pubsub.cleanup_default_messages(p_before timestamptz, p_limit int default 10000)
 returns bigint
@@ -264,7 +330,15 @@ begin
     into v_topic_keys, v_message_ids
     from old o;
 
-    -- a reprocess that committed since the statement above began has made deliveries
+    delete from pubsub_data.message_keys k
+    where k.ctid = any(array(
+        select x.ctid
+        from unnest(v_topic_keys, v_message_ids) as o (topic_key, message_id)
+        join pubsub_data.message_keys x
+            on x.message_id = o.message_id and x.topic_key = o.topic_key
+        for update of x skip locked
+    ));
+    -- a reprocess that committed since the first statement began has made deliveries
     delete from pubsub_data.messages_default m
     using unnest(v_topic_keys, v_message_ids) as o (topic_key, message_id)
     where m.topic_key = o.topic_key
@@ -282,6 +356,10 @@ begin
             from pubsub_data.subscriptions s
             where s.topic_key = m.topic_key
                 and pubsub.is_in_run(s.topic_key, s.subscription_key, m.message_id)
+        )
+        and not exists (
+            select from pubsub_data.message_keys k
+            where k.message_id = m.message_id and k.topic_key = m.topic_key
         );
     get diagnostics v_deleted = row_count;
     return v_deleted;

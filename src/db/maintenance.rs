@@ -1,5 +1,5 @@
 //! Maintenance: `cleanup_acked_messages`, `cleanup_failures`, `cleanup_idempotency_keys`,
-//! `cleanup_stuck_messages`, `cleanup_handed_out`, `cleanup_fair_lanes`,
+//! `cleanup_message_keys`, `cleanup_stuck_messages`, `cleanup_handed_out`, `cleanup_fair_lanes`,
 //! `dead_letter_spent_messages`, `fold_counters`, `purge_deleted_subscriptions`, `notice_clock`,
 //! partitions and leadership.
 
@@ -173,12 +173,32 @@ pub async fn cleanup_idempotency_keys(
     }
 }
 
+/// Forget the message keys of partitions that are to be dropped, batch by batch.
+async fn cleanup_message_keys(
+    database: &Database,
+    retention_seconds: i32,
+) -> Result<(), sqlx::Error> {
+    loop {
+        let removed: i64 = sqlx::query_scalar(
+            "select pubsub.cleanup_message_keys(\
+             clock_timestamp() - make_interval(secs => pubsub.longest_retention($1)))",
+        )
+        .bind(retention_seconds)
+        .fetch_one(database)
+        .await?;
+        if removed == 0 {
+            return Ok(());
+        }
+    }
+}
+
 /// Make the partitions that are due, drop those that nothing needs, and clear what deleted
 /// subscriptions left. A step whose table is in use is left to the next call.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn rotate(database: &Database, retention_seconds: i32) -> Result<(), sqlx::Error> {
+    cleanup_message_keys(database, retention_seconds).await?;
     for step in [
         "select pubsub.make_partitions('messages', pubsub.longest_retention($1))",
         "select pubsub.make_partitions('acked', $1)",

@@ -27,6 +27,7 @@ pub mod health;
 pub mod jobs;
 pub mod json;
 pub mod maintenance;
+pub mod message_keys;
 pub mod messages;
 mod owners;
 pub mod pooler;

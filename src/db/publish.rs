@@ -27,6 +27,8 @@ pub struct Extras {
     pub ttl_seconds: Option<i32>,
     /// Under which it is published once.
     pub idempotency_key: Option<String>,
+    /// Under which it is not published while another one is live.
+    pub message_key: Option<String>,
 }
 
 impl Extras {
@@ -44,6 +46,7 @@ impl Extras {
                 expires_at: None,
                 ttl_seconds: None,
                 idempotency_key: None,
+                message_key: None,
             }
         )
     }
@@ -70,12 +73,12 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Whether a message must not be published twice.
+    /// Whether a message may be one that was published already.
     #[must_use]
-    pub fn has_idempotency_keys(&self) -> bool {
+    pub fn has_keys(&self) -> bool {
         self.extras
             .iter()
-            .any(|extras| extras.idempotency_key.is_some())
+            .any(|extras| extras.idempotency_key.is_some() || extras.message_key.is_some())
     }
 
     /// Each message's extras, if it has any.
@@ -154,7 +157,7 @@ pub(crate) async fn publish(
          from pubsub.message_times($4, $5) d (times), \
              pubsub.message_times($6, $7, d.times) e (times), \
              pubsub.publish_messages_for($1, $2, $3, d.times, e.times, $8, $9, $10, $11, $12, \
-                 $13, $14) p",
+                 $13, $14, $15) p",
     );
     let request = once.and_then(|once| once.request.as_ref());
     Ok(query
@@ -176,6 +179,7 @@ pub(crate) async fn publish(
         .bind(request.map(|request| &request.fingerprint))
         .bind(once.map(|once| once.window_seconds))
         .bind(tells_subscriptions)
+        .bind(column(publications, |extras| extras.message_key.as_deref()))
         .fetch_one(database)
         .await?)
 }

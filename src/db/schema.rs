@@ -36,7 +36,7 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     base { reset, faults, ids, allowed, sequences }
     filters { operators, filters, sets, trials }
     catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients }
-    publish { lanes, limits, idempotency, deliveries, in_runs, publish, edits }
+    publish { lanes, limits, idempotency, message_keys, deliveries, in_runs, publish, edits }
     claim {
         hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,
         priorities, by_id, fairness, leases, flow, fresh, claims, consume, waiting,

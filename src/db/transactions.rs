@@ -57,7 +57,7 @@ pub(crate) async fn apply(
          from pubsub.message_times($7, $8) d (times), \
              pubsub.message_times($9, $10, d.times) e (times), \
              pubsub.apply_transaction($1, $2, $3, $4, $5, $6, d.times, e.times, $11, $12, $13, \
-                 $14) t",
+                 $14, $15) t",
     );
     Ok(query
         .bind(&acks.subscription_ids)
@@ -78,6 +78,7 @@ pub(crate) async fn apply(
             extras.idempotency_key.as_deref()
         }))
         .bind(idempotency_window_seconds)
+        .bind(column(publications, |extras| extras.message_key.as_deref()))
         .fetch_all(database)
         .await?)
 }

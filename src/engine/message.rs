@@ -17,6 +17,8 @@ pub const ATTRIBUTE_MAX_LENGTH: usize = 1024;
 pub const ORDERING_KEY_MAX_LENGTH: usize = 1024;
 /// Most characters of an idempotency key.
 pub const IDEMPOTENCY_KEY_MAX_LENGTH: usize = 256;
+/// Most characters of a message key.
+pub const MESSAGE_KEY_MAX_LENGTH: usize = 256;
 /// The highest priority.
 pub const MAX_PRIORITY: i32 = 9;
 

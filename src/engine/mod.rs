@@ -92,8 +92,8 @@ impl Engine {
         }
     }
 
-    /// Publish all messages, or none; those whose idempotency key was used before are not published
-    /// again, nor is a whole request under its key.
+    /// Publish all messages, or none; those whose idempotency key was used before, or whose message key
+    /// a live one has, are not published again, nor is a whole request under its key.
     ///
     /// # Errors
     /// 404 for an unknown topic; 413 and 422 for what a message must not be, or when the key of the
@@ -105,7 +105,7 @@ impl Engine {
         request: Option<RequestKey>,
     ) -> Result<Published, Error> {
         self.limits.check(&publication)?;
-        if request.is_none() && !publication.has_idempotency_keys() {
+        if request.is_none() && !publication.has_keys() {
             return self.merged.publishes.request(topic_id, publication).await;
         }
         // alone, because it may wait for another call with the same keys

@@ -41,7 +41,7 @@ impl Publisher {
         Ok(answer)
     }
 
-    /// Publish what was not published before under its idempotency keys.
+    /// Publish what was not published before under its keys.
     pub(super) async fn publish_once(
         &self,
         topic_id: &str,

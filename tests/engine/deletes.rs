@@ -147,6 +147,7 @@ async fn a_publish_that_waits_for_its_key_is_refused_when_its_topic_is_deleted()
     for keys in [
         "p_idempotency_keys => array['k']",
         "p_request_key => 'k', p_request_fingerprint => 'f'",
+        "p_message_keys => array['k']",
     ] {
         let (database, mut connection) = database().await;
         let meanwhile = "select pubsub.delete_topic('t'); select pubsub.create_topic('t'); \

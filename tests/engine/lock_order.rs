@@ -26,6 +26,9 @@ const CALLS: &[&str] = &[
     "select pubsub.publish_messages('t', array_fill('{}'::jsonb, array[5]), \
         p_ordering_keys => array['a', 'b', 'c', null, null], \
         p_idempotency_keys => array['#', '2', '1', '0', null])",
+    "select pubsub.publish_messages('t', array_fill('{}'::jsonb, array[4]), \
+        p_idempotency_keys => array['1', null, '#', null], \
+        p_message_keys => array['2', '#', '1', '0'])",
     "select pubsub.publish_messages('t', array_fill('{}'::jsonb, array[3]), \
         p_priorities => array[0, 5, 9]::smallint[])",
     "select pubsub.settle_messages('$', array_agg(c.message_id), array_agg(c.lease), \

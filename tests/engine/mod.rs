@@ -10,6 +10,7 @@ mod flow;
 mod idempotency;
 mod lanes;
 mod lock_order;
+mod message_keys;
 mod model;
 mod ordering;
 mod plans;

@@ -270,9 +270,9 @@ begin
     perform pg_temp.stock('claims');
     select t.topic_key into v_topic_key from pubsub_data.topics t where t.topic_id = 'claims';
 
-    v_claimed := pubsub.claim_message_keys(v_topic_key, '{a,null}', v_ids, 60);
+    v_claimed := pubsub.claim_idempotency_keys(v_topic_key, '{a,null}', v_ids, 60);
     assert v_claimed.message_ids = v_ids and v_claimed.duplicates = '{f,f}', c_proves;
-    v_claimed := pubsub.claim_message_keys(v_topic_key, '{null,a}', v_others, 60);
+    v_claimed := pubsub.claim_idempotency_keys(v_topic_key, '{null,a}', v_others, 60);
     assert v_claimed.message_ids = array[v_others[1], v_ids[1]], c_proves;
     assert v_claimed.duplicates = '{f,t}', c_proves;
 

@@ -149,6 +149,69 @@ $$;
 
 do $$
 declare
+    c_proves constant text :=
+        'a partition of messages goes after their keys, which are forgotten batch by batch once nothing needs it';
+    v_later constant timestamptz := clock_timestamp() + interval '90 days';
+    v_ids uuid[];
+begin
+    delete from pubsub_data.deliveries;
+    delete from pubsub_data.messages;
+    perform pubsub.make_partitions('messages', 4 * 2592000);
+    perform pg_temp.come_of_age('messages');
+    perform pg_temp.stock('keys');
+    v_ids := array(select p.message_id from pubsub.publish_messages('keys',
+        array_fill('{}'::jsonb, array[5]), p_message_keys => '{a,b,c,d,e}') p);
+    perform pg_temp.claim('keys');
+    perform pubsub.ack_messages('keys', v_ids[1:4]);
+
+    assert pubsub.has_message_keys(v_ids[5], pubsub.id_at(v_later)), c_proves;
+    assert not pubsub.has_message_keys(pubsub.id_at(v_later), null), c_proves;
+    assert not pubsub.has_message_keys('00000000-0000-0000-0000-000000000000', v_ids[1]), c_proves;
+    assert pubsub.cleanup_message_keys(v_later) = 0, c_proves || ': unacked';
+    perform pubsub.ack_messages('keys', v_ids);
+    assert pubsub.cleanup_message_keys(clock_timestamp()) = 0, c_proves || ': not over yet';
+    -- the next one is empty
+    assert pubsub.drop_message_partitions(v_later) = 1, c_proves || ': next';
+    assert pubsub.drop_message_partitions(v_later) = 0, c_proves || ': keys';
+    assert pubsub.cleanup_message_keys(v_later, 3) = 3, c_proves || ': a batch';
+    assert pubsub.drop_message_partitions(v_later) = 0, c_proves || ': keys are left';
+    assert pubsub.cleanup_message_keys(v_later, 3) = 2, c_proves || ': the rest';
+    assert pubsub.cleanup_message_keys(v_later, 3) = 0, c_proves;
+    assert pubsub.drop_message_partitions(v_later) = 1, c_proves;
+    assert pg_temp.refusal('select pubsub.cleanup_message_keys(now(), 0)')
+        = 'PS422(limit) limit must be 1 to 1000000', c_proves;
+    assert not (
+        select p.duplicate from pubsub.publish_messages('keys', array['{}']::jsonb[], p_message_keys => '{a}') p
+    ), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'messages in the default partition take their keys along';
+    v_later constant timestamptz := clock_timestamp() + interval '1 day';
+begin
+    delete from pubsub_data.deliveries;
+    delete from pubsub_data.messages;
+    delete from pubsub_data.message_keys;
+    perform pg_temp.stock('default-keys');
+    perform pubsub.publish_messages('default-keys', array_fill('{}'::jsonb, array[3]),
+        p_message_keys => '{a,b,null}');
+    perform pubsub.ack_messages('default-keys', pg_temp.claim('default-keys', 1));
+    perform pg_temp.stock('default-deleted');
+    perform pubsub.publish_messages('default-deleted', array['{}']::jsonb[], p_message_keys => '{a}');
+    perform pubsub.delete_topic('default-deleted');
+
+    assert pubsub.cleanup_default_messages(v_later) = 2, c_proves;
+    assert array(select k.message_key from pubsub_data.message_keys k) = '{b}', c_proves;
+    perform pubsub.ack_messages('default-keys', pg_temp.claim('default-keys'));
+    assert pubsub.cleanup_default_messages(v_later) = 2, c_proves;
+    assert not exists (select from pubsub_data.message_keys), c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'cleanup_default_messages deletes what nothing needs, batch by batch';
     v_later constant timestamptz := clock_timestamp() + interval '1 day';
     v_ids uuid[];

@@ -19,14 +19,14 @@ use crate::doors::native::times;
 use crate::doors::tree::{self, List};
 use crate::engine::message::{
     ATTRIBUTE_MAX_LENGTH, ATTRIBUTE_NAME_MAX_LENGTH, IDEMPOTENCY_KEY_MAX_LENGTH, MAX_ATTRIBUTES,
-    MAX_PRIORITY, MAX_SECONDS, ORDERING_KEY_MAX_LENGTH,
+    MAX_PRIORITY, MAX_SECONDS, MESSAGE_KEY_MAX_LENGTH, ORDERING_KEY_MAX_LENGTH,
 };
 use crate::error::{Count, Error, Fault, Form, MAX_FAULTS, Rule, Step};
 
 /// Most messages of one request.
 pub const MAX_MESSAGES: usize = 1000;
 /// The fields of a message.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "payload",
     "attributes",
     "ordering_key",
@@ -36,6 +36,7 @@ const FIELDS: [&str; 9] = [
     "ttl_seconds",
     "expires_at",
     "idempotency_key",
+    "message_key",
 ];
 
 /// A message to publish.
@@ -67,6 +68,9 @@ pub struct OutgoingMessage {
     /// A message under a key that was used in this topic lately is not published again.
     #[schema(min_length = 1, max_length = 256)]
     idempotency_key: Option<String>,
+    /// It is not published while another message under the key is queued, or in hands, in this topic.
+    #[schema(min_length = 1, max_length = 256)]
+    message_key: Option<String>,
 }
 
 /// The messages in `list`, a part of `body` that was found at `path`.
@@ -168,6 +172,7 @@ fn extras(body: &Bytes, texts: &HashMap<String, &RawValue>) -> Result<Extras, Er
         expires_at: times::optional(&mut fields, "expires_at"),
         ttl_seconds: integer(&mut fields, "ttl_seconds", 1, MAX_SECONDS),
         idempotency_key: text(&mut fields, "idempotency_key", IDEMPOTENCY_KEY_MAX_LENGTH),
+        message_key: text(&mut fields, "message_key", MESSAGE_KEY_MAX_LENGTH),
         attributes: None,
     };
     for (one, other) in [

@@ -40,14 +40,16 @@ pub struct PublishMessages {
 pub struct PublishedMessages {
     /// The ids of the messages, in order.
     message_ids: Vec<Uuid>,
-    /// The positions of those that were published before under their idempotency key.
+    /// The positions of those that were published before under their idempotency key, or are live under
+    /// their message key.
     duplicates: Vec<usize>,
 }
 
 /// Publish messages with attributes, keys, priorities and times, all or none
 ///
 /// A message whose `idempotency_key` was used in this topic within the window is not published again:
-/// its id is that of the first one. So is a whole request under a header `Idempotency-Key`.
+/// its id is that of the first one. So is a whole request under a header `Idempotency-Key`. A message is not
+/// published either while another one is live under its `message_key`; its id is that of the live one.
 #[utoipa::path(post, path = "/topics/{id}/publish", tag = "messages",
     operation_id = "publish_messages",
     params(("id" = String, Path),

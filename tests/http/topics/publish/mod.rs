@@ -1,5 +1,6 @@
 //! `POST /topics/{id}/publish`.
 
+mod message_keys;
 mod once;
 mod once_elsewhere;
 mod refusals;

@@ -16,6 +16,7 @@ async fn a_publish_wakes_who_waits_for_it_on_this_server() {
         json!({"payload": {}}),
         json!({"payload": {}, "priority": 1}),
         json!({"payload": {}, "idempotency_key": "a"}),
+        json!({"payload": {}, "message_key": "a"}),
     ] {
         let app = app().await;
         let pool = app.pool();
