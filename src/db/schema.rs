@@ -39,9 +39,9 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     publish { lanes, limits, idempotency, deliveries, in_runs, publish }
     claim {
         hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,
-        priorities, by_id, fairness, leases, flow, fresh, claims, consume, waiting,
+        priorities, by_id, fairness, leases, flow, fresh, unseen, claims, consume, several, waiting,
     }
-    settle { ack_runs, settle, extend, settlements, transactions }
+    settle { ack_runs, settle, take, extend, settlements, transactions }
     replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots }
     observe { states, metrics, filter_previews, timeline, views, health }
     upkeep { partitions, cleanup, clock, leadership, search_path, grants }
