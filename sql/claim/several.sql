@@ -8,7 +8,7 @@
  */
 create function pubsub.claim_order(p_subscription_ids text[])
 returns text[]
-language plpgsql volatile
+language plpgsql volatile parallel safe
 as $$
 begin
     if (cardinality(p_subscription_ids) between 1 and 1000) is not true then

@@ -13,7 +13,8 @@
  */
 
 /*
- * has_seen — whether a message was delivered to a consumer since its attempts began.
+ * has_seen — whether a message was delivered to a consumer since its attempts began. Where many are looked at, the
+ * same stands in the statement: the call costs three times as much.
  *
  * In       p_attempts, p_holder: attempts and consumer_id of the delivery
  */
@@ -24,7 +25,6 @@ create function pubsub.has_seen(
 returns boolean
 language sql stable parallel safe
 begin atomic
-    -- without a from clause, which would keep Postgres from inlining it
     select p_attempts > 0 and (p_holder is not distinct from p_consumer_id or exists (
         select
         from (
@@ -80,9 +80,20 @@ begin
             and d.ctid <> all(p_taken)
             and case
                 when d.attempts >= p_claim.max_attempts or d.expires_at <= p_claim.now then p_ends
-                when p_only = 'new' then d.attempts = 0
-                else not pubsub.has_seen(p_claim.topic_key, p_claim.subscription_key, d.message_id,
-                    d.attempts, d.consumer_id, p_consumer_id)
+                when p_only = 'new' or d.attempts = 0 then d.attempts = 0
+                else not (d.consumer_id is not distinct from p_consumer_id or exists (
+                    select
+                    from (
+                        select f.consumer_id
+                        from pubsub_data.failures f
+                        where f.topic_key = p_claim.topic_key
+                            and f.subscription_key = p_claim.subscription_key
+                            and f.message_id = d.message_id
+                        order by (f.ended_at, f.attempt) desc
+                        limit d.attempts
+                    ) f
+                    where f.consumer_id = p_consumer_id
+                ))
             end
         order by d.message_id
         limit p_limit
@@ -123,9 +134,20 @@ begin
                 and (x.expires_at is null or x.expires_at > p_claim.now)
                 and x.ctid <> all(p_taken)
                 and case
-                    when p_only = 'new' then x.attempts = 0
-                    else not pubsub.has_seen(p_claim.topic_key, p_claim.subscription_key,
-                        x.message_id, x.attempts, x.consumer_id, p_consumer_id)
+                    when p_only = 'new' or x.attempts = 0 then x.attempts = 0
+                    else not (x.consumer_id is not distinct from p_consumer_id or exists (
+                        select
+                        from (
+                            select f.consumer_id
+                            from pubsub_data.failures f
+                            where f.topic_key = p_claim.topic_key
+                                and f.subscription_key = p_claim.subscription_key
+                                and f.message_id = x.message_id
+                            order by (f.ended_at, f.attempt) desc
+                            limit x.attempts
+                        ) f
+                        where f.consumer_id = p_consumer_id
+                    ))
                 end
             order by x.message_id
             limit p_limit
@@ -247,8 +269,9 @@ begin
                 where x.ctid = p.place
                 limit 1
             ) d
-            where not pubsub.has_seen(p_claim.topic_key, p_claim.subscription_key, d.message_id,
-                d.attempts, d.consumer_id, p_consumer_id)
+            where d.attempts = 0
+                or not pubsub.has_seen(p_claim.topic_key, p_claim.subscription_key, d.message_id,
+                    d.attempts, d.consumer_id, p_consumer_id)
             order by p.position
         );
     end if;
