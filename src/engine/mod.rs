@@ -213,7 +213,8 @@ impl Engine {
     where
         A: Future<Output = Result<(), Error>>,
     {
-        if wait.is_zero() {
+        // of none there is nothing to wait for, which the claim refuses
+        if wait.is_zero() || subscription_ids.is_empty() {
             return self.consume_from(subscription_ids, claim).await;
         }
         let wanted = Wanted::new(&subscription_ids, &claim, wait);
