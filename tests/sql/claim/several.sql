@@ -84,6 +84,12 @@ begin
         assert pg_temp.refusal(format('select pubsub.consume_messages_from(%s)', v_case.arguments))
             = v_case.refusal, c_proves || ': ' || v_case.arguments;
     end loop;
+    -- also where it would not be come to
+    for v_n in 1 .. 20 loop
+        assert pg_temp.refusal($q$
+            select pubsub.consume_messages_from(array['known', 'unknown'], 'me', 1)
+        $q$) is not null, c_proves;
+    end loop;
     assert cardinality(pg_temp.claim('known')) = 1, c_proves;
 end
 $$;
