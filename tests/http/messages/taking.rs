@@ -316,7 +316,7 @@ async fn whoever_is_gone_leaves_no_lease_behind() {
 async fn claims_that_pass_over_something_are_not_merged_with_others() {
     let app = of_two().await;
     let engine = engine(&app);
-    publish(&app, numbered(0..8)).await;
+    publish(&app, numbered(0..12)).await;
     let seen = engine
         .consume("s".to_owned(), claim("ann", 4))
         .await
