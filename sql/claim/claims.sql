@@ -239,7 +239,7 @@ comment on function pubsub.claim_thoroughly is
 create function pubsub.claim_messages(
     p_subscription_id text, p_consumer_ids text[], p_batch_sizes int[],
     p_ack_deadline_seconds int, p_default_ack_deadline_seconds int,
-    p_head uuid, p_rewinds int, p_max_bytes bigint,
+    p_head uuid, p_rewinds int, p_max_bytes bigint, p_only text,
     out topic_key bigint, out message_ids uuid[], out attempts int[], out consumers int[],
     out lease bigint, out ack_deadline timestamptz, out head uuid, out rewinds int,
     out is_cut boolean
@@ -255,6 +255,15 @@ declare
     v_head uuid;
     v_found record;
 begin
+    if p_only is not null then
+        select u.topic_key, u.message_ids, u.attempts, u.consumers, u.lease, u.ack_deadline, u.is_cut
+        into claim_messages.topic_key, claim_messages.message_ids, claim_messages.attempts,
+            claim_messages.consumers, claim_messages.lease, claim_messages.ack_deadline,
+            claim_messages.is_cut
+        from pubsub.claim_unseen(p_subscription_id, p_consumer_ids, p_batch_sizes,
+            p_ack_deadline_seconds, p_default_ack_deadline_seconds, p_max_bytes, p_only) u;
+        return;
+    end if;
     if (p_consumer_ids[1] is not null and v_wanted between 1 and 1000 and coalesce(p_max_bytes, 1) > 0
         and cardinality(p_consumer_ids) = 1 and cardinality(p_batch_sizes) = 1) is not true
     then

@@ -13,12 +13,13 @@
  *          p_head and p_rewinds: those of an earlier call on another connection, which spares this
  *          one reading what that one has read;
  *          p_max_bytes: the messages have no more as JSON text, and 1000 bytes each for what comes with
- *          them, though the first one is returned whatever its size; null: no bound
+ *          them, though the first one is returned whatever its size; null: no bound;
+ *          p_only: as in consume_messages
  * Out      by consumer (1 is the first), then in publish order, higher priorities first; no rows when
  *          nothing is ready. is_cut: the bound ended it, so those after the last consumer that is named
  *          were not served
  * Errors   PS404 · PS422 (consumer_id null, batch_size 1 to 1000 each,
- *          ack_deadline_seconds 1 to 43200, max_bytes below 1)
+ *          ack_deadline_seconds 1 to 43200, max_bytes below 1, only)
  * Locks    only rows it returns; skips locked ones, never waits, but for other claims where the
  *          subscription has a limit (flow.sql)
  */
@@ -30,7 +31,8 @@ create function pubsub.consume_messages_for(
     p_default_ack_deadline_seconds int default 60,
     p_head uuid default null,
     p_rewinds int default null,
-    p_max_bytes bigint default null
+    p_max_bytes bigint default null,
+    p_only text default null
 )
 returns table (
     consumer int, message_id uuid, payload jsonb, attributes jsonb, ordering_key text,
@@ -58,7 +60,8 @@ begin
     into v_topic_key, v_ids, v_attempts, v_consumers, v_lease, v_ack_deadline, v_head,
         v_rewinds, v_is_cut
     from pubsub.claim_messages(p_subscription_id, p_consumer_ids, p_batch_sizes,
-        p_ack_deadline_seconds, p_default_ack_deadline_seconds, p_head, p_rewinds, p_max_bytes) c;
+        p_ack_deadline_seconds, p_default_ack_deadline_seconds, p_head, p_rewinds, p_max_bytes,
+        p_only) c;
     if cardinality(v_ids) = 1 then
         return query
             select v_consumers[1], m.message_id, m.payload, m.attributes, m.ordering_key,
@@ -89,11 +92,12 @@ comment on function pubsub.consume_messages_for is
  * consume_messages — lease up to p_batch_size ready messages of a subscription to a consumer.
  *
  * In       p_ack_deadline_seconds for this claim, else the subscription's, else the default;
- *          p_max_bytes: what is returned has no more, unless one message alone has; null: no bound
+ *          p_max_bytes: what is returned has no more, unless one message alone has; null: no bound;
+ *          p_only: new: what was never delivered; unseen: nor to this consumer; null: whatever is ready
  * Out      in publish order, higher priorities first; no rows when nothing is ready. lease is the
  *          fence for ack and nack
  * Errors   PS404 · PS422 (batch_size 1 to 1000, ack_deadline_seconds 1 to 43200, consumer_id null,
- *          max_bytes below 1)
+ *          max_bytes below 1, only: another word, or the subscription orders or shares)
  * Locks    only rows it returns; skips locked ones, never waits
  */
 create function pubsub.consume_messages(
@@ -102,7 +106,8 @@ create function pubsub.consume_messages(
     p_batch_size int default 10,
     p_ack_deadline_seconds int default null,
     p_default_ack_deadline_seconds int default 60,
-    p_max_bytes bigint default null
+    p_max_bytes bigint default null,
+    p_only text default null
 )
 returns table (
     message_id uuid, payload jsonb, attributes jsonb, ordering_key text, priority smallint,
@@ -123,7 +128,7 @@ begin
     select c.topic_key, c.message_ids, c.attempts, c.lease, c.ack_deadline
     into v_topic_key, v_ids, v_attempts, v_lease, v_ack_deadline
     from pubsub.claim_messages(p_subscription_id, array[p_consumer_id], array[p_batch_size],
-        p_ack_deadline_seconds, p_default_ack_deadline_seconds, null, null, p_max_bytes) c;
+        p_ack_deadline_seconds, p_default_ack_deadline_seconds, null, null, p_max_bytes, p_only) c;
     if cardinality(v_ids) = 1 then
         return query
             select m.message_id, m.payload, m.attributes, m.ordering_key, m.priority,

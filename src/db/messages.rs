@@ -1,4 +1,5 @@
-//! Messages: `consume_messages_for`, `ack_messages`, `nack_messages`.
+//! Messages: `consume_messages_for`, `take_messages_for`, both of several subscriptions, `ack_messages`,
+//! `nack_messages`.
 
 use super::database::Database;
 use sqlx::{FromRow, Row};
@@ -22,8 +23,12 @@ pub struct Delivery {
     pub attempts: i32,
     /// When it was published.
     pub published_at: Timestamp,
-    /// The lease that fences this delivery.
+    /// The lease that fences this delivery; none of one that is settled.
+    #[sqlx(default)]
     pub lease: Option<i64>,
+    /// The subscription, where several were asked.
+    #[sqlx(default)]
+    pub subscription_id: Option<String>,
     /// Its attributes, if it has any.
     #[sqlx(default)]
     pub attributes: Option<JsonText>,
@@ -33,7 +38,7 @@ pub struct Delivery {
     /// Its priority, if it has one.
     #[sqlx(default)]
     pub priority: Option<i16>,
-    /// When the lease ends; never for a dead letter.
+    /// When the lease ends; never for what is settled or a dead letter.
     #[sqlx(default)]
     pub ack_deadline: Option<Timestamp>,
 }
@@ -44,6 +49,12 @@ impl Delivery {
         let attributes = self.attributes.as_ref().map_or(0, JsonText::size);
         let key = self.ordering_key.as_ref().map_or(0, String::len);
         self.payload.size() + attributes + key + OTHER_BYTES
+    }
+
+    /// Whether it is of a subscription that was asked.
+    pub(crate) fn is_of(&self, subscription_id: &str) -> bool {
+        let named = self.subscription_id.as_deref();
+        named.is_none_or(|named| named == subscription_id)
     }
 }
 
@@ -56,6 +67,24 @@ pub struct Handle {
     pub lease: Option<i64>,
 }
 
+/// What a claim passes over: what was delivered before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Only {
+    /// To anybody.
+    New,
+    /// To the consumer.
+    Unseen,
+}
+
+impl Only {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
 /// Who wants how many messages.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -65,6 +94,10 @@ pub struct Claim {
     pub batch_size: i32,
     /// For how long; none: as long as the subscription says.
     pub ack_deadline_seconds: Option<i32>,
+    /// None: whatever is ready.
+    pub only: Option<Only>,
+    /// Settle them in the same commit: they are handed out at most once, without a lease.
+    pub auto_ack: bool,
 }
 
 /// What holds for all claims.
@@ -93,11 +126,11 @@ pub(crate) struct Consumed {
     pub(crate) head: Option<Head>,
 }
 
-/// Lease ready messages to consumers, the oldest to the first, for as long as the first one asks;
-/// `head` is that of an earlier call.
+/// Lease ready messages to consumers, or take them, the oldest to the first, as the first one asks; `head`
+/// is that of an earlier call.
 ///
 /// # Errors
-/// 404 for an unknown subscription.
+/// 404 for an unknown subscription; 422 where the subscription has no `only`.
 pub(crate) async fn consume(
     database: &Database,
     subscription_id: &str,
@@ -109,22 +142,32 @@ pub(crate) async fn consume(
         .iter()
         .map(|claim| (claim.consumer_id.as_str(), claim.batch_size))
         .unzip();
-    // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
-    let query = sqlx::query(
-        "select c.* from (select set_config('synchronous_commit', 'off', true)) fast, \
-         pubsub.consume_messages_for($1, $2, $3, $4, $5, $6, $7, $8) c",
-    );
-    let rows = query
+    let first = claims.first();
+    let query = if first.is_some_and(|claim| claim.auto_ack) {
+        // what is gone must be so after a crash, too: this commit waits for the disk
+        sqlx::query("select t.* from pubsub.take_messages_for($1, $2, $3, $4, $5, $6, $7) t")
+    } else {
+        // a claim that a crash undoes is only a redelivery, so its commit need not wait for the disk
+        sqlx::query(
+            "select c.* from (select set_config('synchronous_commit', 'off', true)) fast, \
+             pubsub.consume_messages_for($1, $2, $3, $8, $9, $4, $5, $6, $7) c",
+        )
+    };
+    let query = query
         .bind(subscription_id)
         .bind(consumer_ids)
         .bind(batch_sizes)
-        .bind(claims.first().and_then(|claim| claim.ack_deadline_seconds))
-        .bind(terms.default_ack_deadline_seconds)
         .bind(head.map(|head| head.message_id))
         .bind(head.map(|head| head.rewinds))
         .bind(terms.max_bytes)
-        .fetch_all(database)
-        .await?;
+        .bind(first.and_then(|claim| claim.only).map(Only::as_str));
+    let query = match first {
+        Some(claim) if !claim.auto_ack => query
+            .bind(claim.ack_deadline_seconds)
+            .bind(terms.default_ack_deadline_seconds),
+        _ => query,
+    };
+    let rows = query.fetch_all(database).await?;
     let head = match rows.first() {
         Some(row) => row
             .try_get::<Option<_>, _>("head")?
@@ -150,6 +193,41 @@ pub(crate) async fn consume(
     }
     deliveries.truncate(served);
     Ok(Consumed { deliveries, head })
+}
+
+/// Lease ready messages of several subscriptions, or take them: of one after the other, in random order,
+/// until there are enough.
+///
+/// # Errors
+/// 404 for an unknown subscription; 422 where any of them has no `only`.
+pub(crate) async fn consume_from(
+    database: &Database,
+    subscription_ids: &[String],
+    claim: &Claim,
+    terms: Terms,
+) -> Result<Vec<Delivery>, Error> {
+    let query = if claim.auto_ack {
+        sqlx::query_as("select t.* from pubsub.take_messages_from($1, $2, $3, $4, $5) t")
+    } else {
+        sqlx::query_as(
+            "select c.* from (select set_config('synchronous_commit', 'off', true)) fast, \
+             pubsub.consume_messages_from($1, $2, $3, $6, $7, $4, $5) c",
+        )
+    };
+    let query = query
+        .bind(subscription_ids)
+        .bind(&claim.consumer_id)
+        .bind(claim.batch_size)
+        .bind(terms.max_bytes)
+        .bind(claim.only.map(Only::as_str));
+    let query = if claim.auto_ack {
+        query
+    } else {
+        query
+            .bind(claim.ack_deadline_seconds)
+            .bind(terms.default_ack_deadline_seconds)
+    };
+    Ok(query.fetch_all(database).await?)
 }
 
 /// Settle deliveries for good; returns how many were.

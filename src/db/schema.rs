@@ -39,9 +39,9 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     publish { lanes, limits, idempotency, message_keys, deliveries, in_runs, publish, edits }
     claim {
         hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,
-        priorities, by_id, fairness, leases, flow, fresh, claims, consume, waiting,
+        priorities, by_id, fairness, leases, flow, fresh, unseen, claims, consume, several, waiting,
     }
-    settle { ack_runs, settle, extend, settlements, transactions, deletions }
+    settle { ack_runs, settle, take, extend, settlements, transactions, deletions }
     replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots, purge, queues }
     observe { states, browse, metrics, filter_previews, timeline, views, health }
     upkeep { partitions, cleanup, clock, leadership, search_path, grants }

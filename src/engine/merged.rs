@@ -8,9 +8,10 @@ use moka::future::Cache;
 
 use super::group::{Calls, Group};
 use super::publisher::Publisher;
+use super::several::ClaimsFrom;
 use super::waiting::Waiting;
 use crate::db::database::Database;
-use crate::db::messages::{self, Claim, Delivery, Handle, Head, Terms};
+use crate::db::messages::{self, Claim, Delivery, Handle, Head, Only, Terms};
 use crate::db::publish::{Publication, Published};
 use crate::db::settlements::{self, Settled, Settlement};
 use crate::error::Error;
@@ -27,6 +28,7 @@ pub(super) const HINT_KEPT_FOR: Duration = Duration::from_secs(60);
 pub(super) struct Merged {
     pub(super) publishes: Arc<Group<Publishes>>,
     pub(super) claims: Arc<Group<Claims>>,
+    pub(super) claims_from: Arc<Group<ClaimsFrom>>,
     pub(super) acks: Arc<Group<Acks>>,
     pub(super) settlements: Arc<Group<Settlements>>,
 }
@@ -48,10 +50,16 @@ impl Merged {
             terms,
             heads: hints(),
         };
+        let claims_from = ClaimsFrom {
+            database: database(),
+            waiting: waiting.clone(),
+            terms,
+        };
         let publisher = publisher.clone();
         Self {
             publishes: Group::new(Publishes { publisher }, most_running),
             claims: Group::new(claims, most_running),
+            claims_from: Group::new(claims_from, most_running),
             acks: Group::new(
                 Acks {
                     database: database(),
@@ -76,11 +84,24 @@ pub(super) fn hints<T: Clone + Send + Sync + 'static>() -> Cache<String, T> {
         .build()
 }
 
-/// Claims are merged where they ask for one and the same ack deadline.
+/// Claims are merged where they ask for one and the same, but for who they are and how much they want.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct ClaimKey {
-    pub(super) subscription_id: String,
+pub(super) struct ClaimKey<S = String> {
+    pub(super) source: S,
     pub(super) ack_deadline_seconds: Option<i32>,
+    pub(super) only: Option<Only>,
+    pub(super) auto_ack: bool,
+}
+
+impl<S> ClaimKey<S> {
+    pub(super) fn new(source: S, claim: &Claim) -> Self {
+        Self {
+            source,
+            ack_deadline_seconds: claim.ack_deadline_seconds,
+            only: claim.only,
+            auto_ack: claim.auto_ack,
+        }
+    }
 }
 
 pub(super) struct Publishes {
@@ -136,27 +157,48 @@ impl Calls for Claims {
     }
 
     async fn call(&self, key: &ClaimKey, claims: &[Claim]) -> Result<Vec<Vec<Delivery>>, Error> {
-        let subscription_id = &key.subscription_id;
+        let subscription_id = &key.source;
         let head = self.heads.get(subscription_id).await;
         let claimed =
             messages::consume(&self.database, subscription_id, claims, self.terms, head).await?;
+        if key.auto_ack {
+            let acked = claimed.deliveries.iter().map(Vec::len).sum();
+            self.waiting.announce_room(subscription_id, acked);
+        }
         if let Some(head) = claimed.head {
             self.heads.insert(subscription_id.clone(), head).await;
         }
         Ok(claimed.deliveries)
     }
 
-    /// The messages go to the next one who asks, not only after their ack deadline.
     async fn undelivered(&self, key: &ClaimKey, deliveries: Vec<Delivery>) {
-        if deliveries.is_empty() {
-            return;
-        }
-        let subscription_id = &key.subscription_id;
-        match settlements::release(&self.database, subscription_id, &deliveries).await {
-            Ok(_) => self.waiting.announce(subscription_id, deliveries.len()),
-            Err(error) => {
-                tracing::warn!(error = %error, "a lease that nobody saw stays until its deadline");
-            }
+        give_back(&self.database, &self.waiting, &key.source, &deliveries).await;
+    }
+}
+
+/// The messages go to the next one who asks, not only after their ack deadline; but those that were acked
+/// already are gone.
+pub(super) async fn give_back(
+    database: &Database,
+    waiting: &Waiting,
+    subscription_id: &str,
+    deliveries: &[Delivery],
+) {
+    if deliveries.is_empty() {
+        return;
+    }
+    if deliveries.iter().any(|delivery| delivery.lease.is_none()) {
+        tracing::warn!(
+            subscription.id = %subscription_id,
+            messages = deliveries.len(),
+            "messages were acked for a client that is gone"
+        );
+        return;
+    }
+    match settlements::release(database, subscription_id, deliveries).await {
+        Ok(_) => waiting.announce(subscription_id, deliveries.len()),
+        Err(error) => {
+            tracing::warn!(error = %error, "a lease that nobody saw stays until its deadline");
         }
     }
 }

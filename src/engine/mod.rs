@@ -6,6 +6,7 @@ mod group;
 mod merged;
 pub mod message;
 mod publisher;
+mod several;
 pub mod upkeep;
 mod waiting;
 
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::budget::{Budget, Share};
@@ -32,7 +32,7 @@ use crate::db::transactions::{self, Acks, Publishes};
 use crate::error::Error;
 use merged::{ClaimKey, Merged};
 use publisher::Publisher;
-use waiting::Waiting;
+use waiting::{Waiting, Wanted};
 
 /// Of a delivery whose subscription has shown none yet, in bytes.
 const FIRST_EXPECTED: usize = 1024 * 1024;
@@ -115,30 +115,58 @@ impl Engine {
             .await
     }
 
-    /// Lease ready messages to a consumer, once there is room for about as many bytes as they will have.
+    /// Lease ready messages to a consumer, or take them, once there is room for about as many bytes as they
+    /// will have.
     ///
     /// # Errors
     /// 404 for an unknown subscription, 503 when there is no room.
     pub async fn consume(&self, subscription_id: String, claim: Claim) -> Result<Claimed, Error> {
-        let known = self.sizes.get(&subscription_id).await;
-        let batch_size = usize::try_from(claim.batch_size).unwrap_or(1);
+        let source = subscription_id.clone();
+        let batch_size = claim.batch_size;
+        let key = ClaimKey::new(subscription_id, &claim);
+        let request = self.merged.claims.request(key, claim);
+        self.with_room(source, batch_size, request).await
+    }
+
+    /// Lease ready messages of several subscriptions to a consumer, or take them: of one after the other, in
+    /// random order, until there are enough. Each delivery names its subscription.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription, 503 when there is no room.
+    pub async fn consume_from(
+        &self,
+        subscription_ids: Vec<String>,
+        claim: Claim,
+    ) -> Result<Claimed, Error> {
+        let source = subscription_ids.join(" ");
+        let batch_size = claim.batch_size;
+        let key = ClaimKey::new(subscription_ids, &claim);
+        let request = self.merged.claims_from.request(key, claim);
+        self.with_room(source, batch_size, request).await
+    }
+
+    /// Make a claim once there is room for what it will bring, by what the same source brought lately.
+    async fn with_room(
+        &self,
+        source: String,
+        batch_size: i32,
+        request: impl Future<Output = Result<Vec<Delivery>, Error>>,
+    ) -> Result<Claimed, Error> {
+        let known = self.sizes.get(&source).await;
+        let batch_size = usize::try_from(batch_size).unwrap_or(1);
         let expected = batch_size.saturating_mul(known.unwrap_or(FIRST_EXPECTED));
         let mut share = self
             .budget
             .answer(expected.min(self.max_answer_bytes))
             .await?;
-        let key = ClaimKey {
-            subscription_id,
-            ack_deadline_seconds: claim.ack_deadline_seconds,
-        };
-        let deliveries = self.merged.claims.request(key.clone(), claim).await?;
+        let deliveries = request.await?;
         let bytes = deliveries.iter().map(Delivery::size).sum();
         share.fit(bytes);
         if let Some(largest) = deliveries.iter().map(Delivery::size).max() {
             // what was larger lately is forgotten little by little
             let size = largest.max(known.map_or(0, |known| known - known / 8));
             if known != Some(size) {
-                self.sizes.insert(key.subscription_id, size).await;
+                self.sizes.insert(source, size).await;
             }
         }
         Ok(Claimed {
@@ -148,8 +176,8 @@ impl Engine {
         })
     }
 
-    /// Lease ready messages to a consumer, as soon as there are any, within some time, and as long as
-    /// `allowed` says that it still may.
+    /// Lease ready messages to a consumer, or take them, as soon as there are any, within some time, and as
+    /// long as `allowed` says that it still may.
     ///
     /// # Errors
     /// 404 for an unknown subscription; what `allowed` says.
@@ -166,19 +194,54 @@ impl Engine {
         if wait.is_zero() {
             return self.consume(subscription_id, claim).await;
         }
-        let batch_size = usize::try_from(claim.batch_size).unwrap_or(1);
+        let ids = [subscription_id.clone()];
+        let wanted = Wanted::new(&ids, &claim, wait);
+        let attempt = || self.consume(subscription_id.clone(), claim.clone());
+        self.wait_for(wanted, attempt, allowed).await
+    }
+
+    /// [`Self::pull`] of several subscriptions, as [`Self::consume_from`] claims of them: the first that has
+    /// something ends the wait.
+    ///
+    /// # Errors
+    /// 404 for an unknown subscription; what `allowed` says.
+    pub async fn pull_from<A>(
+        &self,
+        subscription_ids: Vec<String>,
+        claim: Claim,
+        wait: Duration,
+        allowed: impl Fn() -> A,
+    ) -> Result<Claimed, Error>
+    where
+        A: Future<Output = Result<(), Error>>,
+    {
+        // of none there is nothing to wait for, which the claim refuses
+        if wait.is_zero() || subscription_ids.is_empty() {
+            return self.consume_from(subscription_ids, claim).await;
+        }
+        let wanted = Wanted::new(&subscription_ids, &claim, wait);
+        let attempt = || self.consume_from(subscription_ids.clone(), claim.clone());
+        self.wait_for(wanted, attempt, allowed).await
+    }
+
+    async fn wait_for<F, A>(
+        &self,
+        wanted: Wanted<'_>,
+        attempt: impl Fn() -> F,
+        allowed: impl Fn() -> A,
+    ) -> Result<Claimed, Error>
+    where
+        F: Future<Output = Result<Claimed, Error>>,
+        A: Future<Output = Result<(), Error>>,
+    {
         let last = Mutex::new(Claimed::default());
-        let attempt = || async {
-            let mut claimed = self.consume(subscription_id.clone(), claim.clone()).await?;
+        let claim = || async {
+            let mut claimed = attempt().await?;
             let deliveries = std::mem::take(&mut claimed.deliveries);
             *last.lock().unwrap_or_else(PoisonError::into_inner) = claimed;
             Ok(deliveries)
         };
-        let until = Instant::now() + wait;
-        let deliveries = self
-            .waiting
-            .claim(&subscription_id, batch_size, until, attempt, allowed)
-            .await?;
+        let deliveries = self.waiting.claim(wanted, claim, allowed).await?;
         Ok(Claimed {
             deliveries,
             ..last.into_inner().unwrap_or_else(PoisonError::into_inner)

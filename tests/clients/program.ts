@@ -25,7 +25,7 @@ export async function work(): Promise<string> {
     const key: string | null = message.ordering_key;
     const settled = await api.POST("/subscriptions/{id}/settle", {
       params,
-      body: { acks: [message.receipt] },
+      body: { acks: [message.receipt!] },
     });
     console.log(country, region, key, settled.data?.results[0]?.status);
   }

@@ -21,6 +21,7 @@ mod replay;
 mod run_locks;
 mod runs;
 mod stragglers;
+mod taking;
 mod transactions;
 
 use serde_json::Value;

@@ -8,14 +8,18 @@
 mod places;
 mod watch;
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::future::select_all;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::database::Database;
-use crate::db::messages::Delivery;
+use crate::db::messages::{Claim, Delivery};
 use crate::error::Error;
 use places::Places;
 
@@ -82,13 +86,11 @@ impl Waiting {
         self.0.places().ring_for_room(subscription_id, messages);
     }
 
-    /// Claim as soon as there is something, for at most so long; empty when there was nothing. Whoever
-    /// has waited is `allowed` to claim, or not any more.
+    /// Claim as soon as there is something; empty when there was nothing in time. Whoever has waited is
+    /// `allowed` to claim, or not any more.
     pub(super) async fn claim<F, A>(
         &self,
-        subscription_id: &str,
-        batch_size: usize,
-        until: Instant,
+        wanted: Wanted<'_>,
         claim: impl Fn() -> F,
         allowed: impl Fn() -> A,
     ) -> Result<Vec<Delivery>, Error>
@@ -96,25 +98,27 @@ impl Waiting {
         F: Future<Output = Result<Vec<Delivery>, Error>>,
         A: Future<Output = Result<(), Error>>,
     {
-        let waiter = self.enter(subscription_id);
-        let mut nothing_new = waiter.nothing_new();
+        let ids = wanted.subscription_ids.iter();
+        let waiters: Vec<_> = ids.map(|id| self.enter(id, wanted.is_choosy)).collect();
+        let mut nothing_new = waiters.iter().all(Waiter::nothing_new);
         let mut has_waited = false;
         loop {
             // before the claim: a message that comes after it is heard of
-            let mut rung = std::pin::pin!(waiter.bell.notified());
-            rung.as_mut().enable();
+            let mut rung: Vec<_> = waiters.iter().map(Waiter::listen).collect();
             let mut recheck = std::pin::pin!(self.0.recheck.notified());
             recheck.as_mut().enable();
             if has_waited && nothing_new {
                 allowed().await?;
             }
             if !nothing_new {
-                let attempt = waiter.attempt();
+                let attempts: Vec<_> = waiters.iter().map(Waiter::attempt).collect();
                 if has_waited {
                     allowed().await?;
                 }
                 let claimed = claim().await;
-                attempt.end(&claimed, batch_size);
+                for attempt in attempts {
+                    attempt.end(&claimed, &wanted);
+                }
                 let deliveries = claimed?;
                 if !deliveries.is_empty() {
                     return Ok(deliveries);
@@ -123,9 +127,9 @@ impl Waiting {
             has_waited = true;
             nothing_new = tokio::select! {
                 biased;
-                () = rung => false,
+                _ = select_all(rung.iter_mut()) => false,
                 () = recheck => true,
-                () = tokio::time::sleep_until(until) => break,
+                () = tokio::time::sleep_until(wanted.until) => break,
                 () = self.0.closing.cancelled() => return Ok(Vec::new()),
             };
         }
@@ -133,8 +137,8 @@ impl Waiting {
         Ok(Vec::new())
     }
 
-    fn enter(&self, subscription_id: &str) -> Waiter {
-        let entered = self.0.places().enter(subscription_id);
+    fn enter(&self, subscription_id: &str, is_choosy: bool) -> Waiter {
+        let entered = self.0.places().enter(subscription_id, is_choosy);
         if entered.is_new {
             self.0.arrived.notify_one();
         }
@@ -145,20 +149,52 @@ impl Waiting {
             shared: Arc::clone(&self.0),
             subscription_id: subscription_id.to_owned(),
             bell: entered.bell,
+            is_choosy,
         }
     }
 }
 
-/// One who waits.
+/// What somebody waits for.
+pub(super) struct Wanted<'a> {
+    /// Of which subscriptions.
+    subscription_ids: &'a [String],
+    /// How many messages, at most.
+    batch_size: usize,
+    /// Not whatever is ready.
+    is_choosy: bool,
+    /// Until when.
+    until: Instant,
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn new(subscription_ids: &'a [String], claim: &Claim, wait: Duration) -> Self {
+        Self {
+            subscription_ids,
+            batch_size: usize::try_from(claim.batch_size).unwrap_or(1),
+            is_choosy: claim.only.is_some(),
+            until: Instant::now() + wait,
+        }
+    }
+}
+
+/// One who waits for a subscription.
 struct Waiter {
     shared: Arc<Shared>,
     subscription_id: String,
     bell: Arc<Notify>,
+    is_choosy: bool,
 }
 
 impl Waiter {
     fn nothing_new(&self) -> bool {
         self.shared.places().nothing_new(&self.subscription_id)
+    }
+
+    /// Hear the bell from now on.
+    fn listen(&self) -> Pin<Box<Notified<'_>>> {
+        let mut rung = Box::pin(self.bell.notified());
+        rung.as_mut().enable();
+        rung
     }
 
     fn attempt(&self) -> Attempt<'_> {
@@ -172,7 +208,8 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.shared.places().leave(&self.subscription_id);
+        let mut places = self.shared.places();
+        places.leave(&self.subscription_id, self.is_choosy);
     }
 }
 
@@ -185,15 +222,19 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn end(mut self, claimed: &Result<Vec<Delivery>, Error>, batch_size: usize) {
+    fn end(mut self, claimed: &Result<Vec<Delivery>, Error>, wanted: &Wanted<'_>) {
         self.ended = true;
         let id = &self.waiter.subscription_id;
         let mut places = self.waiter.shared.places();
         match claimed {
-            Ok(deliveries) if deliveries.is_empty() => places.found_nothing(id, self.news),
-            // there may be more
-            Ok(deliveries) if deliveries.len() >= batch_size => places.ring(id, 1),
-            Ok(_) => places.found(id),
+            // there may be more, also where the others left nothing to ask it for
+            Ok(deliveries) if !deliveries.is_empty() && deliveries.len() >= wanted.batch_size => {
+                places.ring(id, 1);
+            }
+            Ok(deliveries) if deliveries.iter().any(|delivery| delivery.is_of(id)) => {
+                places.found(id);
+            }
+            Ok(_) => places.found_nothing(id, self.news, self.waiter.is_choosy),
             // such as of a deleted subscription: the others are to know it, too
             Err(Error::Refused { .. }) => places.ring(id, 1),
             Err(_) => places.try_later(id),

@@ -26,6 +26,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 struct Place {
     bell: Arc<Notify>,
     waiting: usize,
+    /// Of those who wait, how many do not want whatever is ready.
+    choosy: usize,
     /// Since when nobody waits.
     left_at: Instant,
     /// Counts what happened.
@@ -52,8 +54,8 @@ impl Place {
     fn ring(&mut self, messages: usize) {
         self.news += 1;
         self.quiet_until = None;
-        if self.by_consumer {
-            // what the first is refused, the last may get
+        if self.by_consumer || self.choosy > 0 {
+            // what the first is refused or passes over, the last may get
             self.bell.notify_waiters();
             return;
         }
@@ -84,10 +86,11 @@ impl Places {
         self.places.is_empty()
     }
 
-    pub(super) fn enter(&mut self, subscription_id: &str) -> Entered {
+    pub(super) fn enter(&mut self, subscription_id: &str, is_choosy: bool) -> Entered {
         let starts_watch = !std::mem::replace(&mut self.watched, true);
         if let Some(place) = self.places.get_mut(subscription_id) {
             place.waiting += 1;
+            place.choosy += usize::from(is_choosy);
             return Entered {
                 bell: Arc::clone(&place.bell),
                 is_new: false,
@@ -98,6 +101,7 @@ impl Places {
         let place = Place {
             bell: Arc::clone(&bell),
             waiting: 1,
+            choosy: usize::from(is_choosy),
             left_at: Instant::now(),
             news: 0,
             quiet_until: None,
@@ -121,9 +125,10 @@ impl Places {
         }
     }
 
-    pub(super) fn leave(&mut self, subscription_id: &str) {
+    pub(super) fn leave(&mut self, subscription_id: &str, is_choosy: bool) {
         if let Some(place) = self.places.get_mut(subscription_id) {
             place.waiting -= 1;
+            place.choosy -= usize::from(is_choosy);
             place.left_at = Instant::now();
         }
     }
@@ -174,8 +179,8 @@ impl Places {
         }
     }
 
-    /// A claim that began with these news.
-    pub(super) fn found_nothing(&mut self, subscription_id: &str, news: u64) {
+    /// A claim that began with these news. One that is choosy says nothing of what others would find.
+    pub(super) fn found_nothing(&mut self, subscription_id: &str, news: u64, is_choosy: bool) {
         let Some(place) = self.places.get_mut(subscription_id) else {
             return;
         };
@@ -183,7 +188,9 @@ impl Places {
             return;
         }
         let now = Instant::now();
-        place.quiet_until = Some(now + QUIET_FOR);
+        if !is_choosy {
+            place.quiet_until = Some(now + QUIET_FOR);
+        }
         if std::mem::take(&mut place.looked_ready) {
             place.held_until = Some(now + place.retry);
             place.look_at = place.held_until;

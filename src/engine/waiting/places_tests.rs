@@ -27,9 +27,9 @@ macro_rules! heard {
 #[test]
 fn as_many_as_there_are_messages_hear_it_the_first_ones_first() {
     let mut places = Places::default();
-    let bell = places.enter("s").bell;
+    let bell = places.enter("s", false).bell;
     for _ in 0..2 {
-        assert!(!places.enter("s").is_new);
+        assert!(!places.enter("s", false).is_new);
     }
     let (mut a, mut b, mut c) = (
         pin!(bell.notified()),
@@ -48,9 +48,9 @@ fn as_many_as_there_are_messages_hear_it_the_first_ones_first() {
 #[test]
 fn a_topic_rings_for_its_subscriptions_and_for_those_it_does_not_know_yet() {
     let mut places = Places::default();
-    let of_topic = places.enter("a").bell;
-    let of_other = places.enter("b").bell;
-    let unknown = places.enter("c").bell;
+    let of_topic = places.enter("a", false).bell;
+    let of_other = places.enter("b", false).bell;
+    let unknown = places.enter("c", false).bell;
     let other = Look {
         topic_id: Some("other".to_owned()),
         ..look("b", false, 1)
@@ -71,30 +71,30 @@ fn a_topic_rings_for_its_subscriptions_and_for_those_it_does_not_know_yet() {
 #[test]
 fn nobody_claims_while_there_is_nothing_new() {
     let mut places = Places::default();
-    places.enter("s");
+    places.enter("s", false);
     assert!(!places.nothing_new("s"));
 
     let news = places.news("s");
-    places.found_nothing("s", news);
+    places.found_nothing("s", news, false);
     assert!(places.nothing_new("s"));
 
     let news = places.news("s");
     places.ring("s", 1);
     assert!(!places.nothing_new("s"));
-    places.found_nothing("s", news);
+    places.found_nothing("s", news, false);
     assert!(!places.nothing_new("s"), "the news came while it claimed");
 }
 
 #[test]
 fn what_nobody_gets_is_not_tried_at_each_look_but_something_else_is() {
     let mut places = Places::default();
-    let bell = places.enter("s").bell;
+    let bell = places.enter("s", false).bell;
     let mut waits = pin!(bell.notified());
     assert_eq!(heard!(waits), 0);
     places.update(vec![look("s", true, 1)]);
     assert_eq!(heard!(waits), 1);
     let news = places.news("s");
-    places.found_nothing("s", news);
+    places.found_nothing("s", news, false);
 
     let mut again = pin!(bell.notified());
     assert_eq!(heard!(again), 0);
@@ -110,8 +110,8 @@ fn what_nobody_gets_is_not_tried_at_each_look_but_something_else_is() {
 #[test]
 fn what_one_consumer_is_refused_is_offered_to_all() {
     let mut places = Places::default();
-    let bell = places.enter("s").bell;
-    places.enter("s");
+    let bell = places.enter("s", false).bell;
+    places.enter("s", false);
     let limited = Look {
         by_consumer: true,
         frees: true,
@@ -135,18 +135,44 @@ fn what_one_consumer_is_refused_is_offered_to_all() {
 #[test]
 fn one_watch_runs_until_nobody_has_waited_for_a_while() {
     let mut places = Places::default();
-    assert!(places.enter("s").starts_watch);
-    assert!(!places.enter("t").starts_watch);
-    places.leave("s");
-    places.leave("t");
+    assert!(places.enter("s", false).starts_watch);
+    assert!(!places.enter("t", false).starts_watch);
+    places.leave("s", false);
+    places.leave("t", false);
     assert!(places.watched().is_some(), "most come back at once");
-    assert!(!places.enter("s").starts_watch);
-    places.leave("s");
+    assert!(!places.enter("s", false).starts_watch);
+    places.leave("s", false);
 
     for place in places.places.values_mut() {
         place.left_at -= KEPT_FOR;
     }
 
     assert!(places.watched().is_none());
-    assert!(places.enter("s").starts_watch);
+    assert!(places.enter("s", false).starts_watch);
+}
+
+#[test]
+fn what_one_who_is_choosy_passes_over_is_offered_to_all_and_not_taken_for_nothing() {
+    let mut places = Places::default();
+    let bell = places.enter("s", false).bell;
+    places.enter("s", true);
+    let (mut a, mut b) = (pin!(bell.notified()), pin!(bell.notified()));
+    assert_eq!(heard!(a, b), 0);
+
+    places.update(vec![look("s", true, 1)]);
+    assert_eq!(heard!(a, b), 2);
+
+    let news = places.news("s");
+    places.found_nothing("s", news, true);
+    assert!(!places.nothing_new("s"), "others may find something");
+    let mut again = pin!(bell.notified());
+    assert_eq!(heard!(again), 0);
+    places.update(vec![look("s", true, 1)]);
+    assert_eq!(heard!(again), 0, "it is not tried at each look");
+
+    places.leave("s", true);
+    let mut last = pin!(bell.notified());
+    assert_eq!(heard!(last), 0);
+    places.ring("s", 1);
+    assert_eq!(heard!(again, last), 1, "one for each, as before");
 }

@@ -12,6 +12,7 @@ mod publish;
 mod settle;
 mod settle_and_pull;
 mod settlements;
+mod taking;
 mod timeline;
 mod transactions;
 mod upkeep;

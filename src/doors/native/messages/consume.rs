@@ -88,6 +88,8 @@ pub async fn consume_messages(
         consumer_id,
         batch_size,
         ack_deadline_seconds: None,
+        only: None,
+        auto_ack: false,
     };
     let claimed = app.engine.consume(id.clone(), claim).await?;
     let room = (claimed.bytes, claimed.share);

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::auth::scopes::SubscriptionsConsume;
 use crate::db::Timestamp;
 use crate::db::json::JsonText;
-use crate::db::messages::{Claim, Delivery};
+use crate::db::messages::{Claim, Delivery, Only};
 use crate::doors::answers;
 use crate::doors::body;
 use crate::doors::caller::{Caller, Presented};
@@ -22,7 +22,7 @@ use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::native::messages::settle::{self, SettleRequest, SettleResult};
 use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
 use crate::doors::receipts::receipt;
-use crate::error::Error;
+use crate::error::{Error, Rule};
 
 /// How to pull.
 #[derive(Deserialize, ToSchema)]
@@ -41,6 +41,12 @@ pub struct PullRequest {
     /// For how long to lease the messages, in seconds; by default as the subscription says.
     #[schema(minimum = 1, maximum = 43200)]
     ack_deadline_seconds: Option<i32>,
+    /// Ack the messages in the commit that hands them out: at most once, and gone if the answer is lost.
+    #[schema(nullable = false, default = false)]
+    auto_ack: Option<bool>,
+    /// `new`: only what was never delivered; `unseen`: nor to this consumer.
+    #[schema(nullable = false, pattern = "^(new|unseen)$")]
+    only: Option<String>,
     /// What to settle first, as `/settle` takes it: a consumer that works through a backlog needs one
     /// request a batch.
     settle: Option<SettleRequest>,
@@ -61,8 +67,10 @@ pub struct PulledMessage {
     /// When it was published.
     created_at: Timestamp,
     /// Names this very delivery: once the message is delivered again, it fits nothing. It stays the
-    /// same when the lease is extended.
-    receipt: String,
+    /// same when the lease is extended. Absent of what is acked already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    receipt: Option<String>,
     /// Its attributes, each a string.
     #[schema(value_type = HashMap<String, String>)]
     attributes: Attributes,
@@ -71,8 +79,9 @@ pub struct PulledMessage {
     ordering_key: Option<String>,
     /// Its priority, 0 to 9.
     priority: i16,
-    /// When the lease ends, unless it is extended.
-    #[schema(required = true)]
+    /// When the lease ends, unless it is extended. Absent of what is acked already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     ack_deadline: Option<Timestamp>,
 }
 
@@ -117,7 +126,15 @@ pub async fn pull_messages(
         ack_deadline_seconds: fields
             .optional("ack_deadline_seconds")
             .map(|_| fields.int("ack_deadline_seconds", 1, 1, 43200)),
+        only: only(&mut fields),
+        auto_ack: fields.boolean("auto_ack").unwrap_or_default(),
     };
+    if claim.auto_ack && claim.ack_deadline_seconds.is_some() {
+        fields.refuse_as(
+            "ack_deadline_seconds",
+            "cannot be used with auto_ack: there is no lease",
+        );
+    }
     let wait = fields.int("wait_seconds", 0, 0, 30);
     let settlements = fields.inside("settle", settle::parse)?;
     fields.finish()?;
@@ -137,6 +154,17 @@ pub async fn pull_messages(
     })
 }
 
+fn only(fields: &mut Fields<'_>) -> Option<Only> {
+    match fields.optional("only")?.as_str() {
+        Some("new") => Some(Only::New),
+        Some("unseen") => Some(Only::Unseen),
+        _ => {
+            fields.refuse("only", Rule::OneOf("'new' or 'unseen'"));
+            None
+        }
+    }
+}
+
 fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {
     PulledMessage {
         id: delivery.message_id,
@@ -144,7 +172,9 @@ fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {
         payload: delivery.payload,
         delivery_attempts: delivery.attempts,
         created_at: delivery.published_at,
-        receipt: receipt(delivery.message_id, delivery.lease.unwrap_or_default()),
+        receipt: delivery
+            .lease
+            .map(|lease| receipt(delivery.message_id, lease)),
         attributes: Attributes(delivery.attributes),
         ordering_key: delivery.ordering_key,
         priority: delivery.priority.unwrap_or_default(),
