@@ -263,6 +263,9 @@ begin
     v_claim := pubsub.claim_terms_of(
         p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
     if v_claim.is_limited then
+        if v_claim.mode = 'paused' then
+            return;
+        end if;
         v_sizes := pubsub.claim_allowances(
             v_claim.topic_key, v_claim.subscription_key, p_consumer_ids, p_batch_sizes);
         v_wanted := (select sum(z.size) from unnest(v_sizes) as z (size));
@@ -272,6 +275,9 @@ begin
         -- claims before it may have kept it waiting
         v_claim := pubsub.claim_terms_of(
             p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
+        if v_claim.mode = 'paused' then
+            return;
+        end if;
     end if;
 
     v_setting := pubsub.hint_name('claim', v_claim.subscription_key);
