@@ -33,6 +33,9 @@ returns text
 language plpgsql immutable parallel safe
 as $$
 declare
+    c_dot constant text := $r$\.$r$;
+    c_words_before constant text := $r$(?:[^.]+\.)*$r$;
+    c_words_after constant text := $r$(?:\.[^.]+)*$r$;
     v_word text;
     v_regex text;
     -- a "#" is to come: after all "*" next to it, which says the same and needs no second one
@@ -42,15 +45,15 @@ begin
         if v_word = '#' then
             v_any := true;
         elsif v_word = '*' then
-            v_regex := coalesce(v_regex || '\.', '') || '[^.]+';
+            v_regex := coalesce(v_regex || c_dot, '') || '[^.]+';
         else
-            v_regex := case when v_any then coalesce(v_regex || '(?:\.[^.]+)*\.', '(?:[^.]+\.)*')
-                    else coalesce(v_regex || '\.', '') end
+            v_regex := case when v_any then coalesce(v_regex || c_words_after || c_dot, c_words_before)
+                    else coalesce(v_regex || c_dot, '') end
                 || regexp_replace(v_word, $r$([].*+?^$(){}|\\[])$r$, $r$\\\1$r$, 'g');
             v_any := false;
         end if;
     end loop;
-    return '^' || v_regex || case when v_any then '(?:\.[^.]+)*' else '' end || '$';
+    return '^' || v_regex || case when v_any then c_words_after else '' end || '$';
 end
 $$;
 
@@ -89,11 +92,11 @@ begin
         else
             v_first := least(array_position(v_words, '*'), array_position(v_words, '#'));
     end case;
-    return format('exists(%s ? (%s@ like_regex %s flag "s"))', p_subject,
-        -- most keys that do not match differ in the first words: no regular expression is needed for those
-        case when v_first > 1 then format('@ starts with %s && ',
-            to_jsonb(array_to_string(v_words[: v_first - 1], '.'))) else '' end,
-        to_jsonb(pubsub.routing_key_regex(v_words)));
+    -- most keys that do not match differ in the first words: no regular expression is needed for those
+    return case when v_first > 1 then format('%s starts with %s && ', p_subject,
+            to_jsonb(array_to_string(v_words[: v_first - 1], '.'))) else '' end
+        || format('%s like_regex %s flag "s"', p_subject,
+            to_jsonb(pubsub.routing_key_regex(v_words)));
 end
 $$;
 
