@@ -170,7 +170,10 @@ begin
             ('"a..b"', 'a word of routing-key must not be empty'),
             ('".a"', 'a word of routing-key must not be empty'),
             ('"#."', 'a word of routing-key must not be empty'),
-            ('"."', 'a word of routing-key must not be empty')
+            ('"."', 'a word of routing-key must not be empty'),
+            ((select to_json(string_agg(chr(20000 + n) || '.*', '.'))::text from generate_series(1, 100) n),
+                'routing-key is too complex: the number of "*" times that of its different characters '
+                'must be at most 10000')
         ) c (wanted, fault)
     loop
         assert pg_temp.filter_fault(format('{"f": [{"routing-key": %s}]}', v_case.wanted))
@@ -208,11 +211,16 @@ begin
     foreach v_wanted in array array[
         rtrim(repeat('#.', 512), '.') || '.', 'a' || repeat('.#.a', 255), '#' || repeat('.a.#', 255),
         '#' || repeat('.a.*.#', 170), repeat('*.', 511) || 'a', '#.' || repeat('*.', 500) || '#',
-        '#' || repeat('.a.#.#.*', 127), repeat('a', 500) || '.#.' || repeat('a', 500) || '.#'
+        '#' || repeat('.a.#.#.*', 127),
+        (select '#.' || string_agg(chr(20000 + n) || '.#', '.') from generate_series(1, 255) n),
+        (select '#.' || string_agg(chr(20000 + n) || '.*.#', '.') from generate_series(1, 98) n),
+        (select string_agg(chr(65 + n % 20) || chr(96 + n % 26) || '.*', '.')
+            from generate_series(1, 200) n), repeat('a', 500) || '.#.' || repeat('a', 500) || '.#'
     ] loop
         v_path := pubsub.compile_filter(pg_temp.filter_on(rtrim(v_wanted, '.')));
         foreach v_key in array array[
             rtrim(repeat('a.', 512), '.'), rtrim(repeat('a.', 511), '.') || '..', repeat('a', 1024),
+            (select string_agg(chr(20000 + n) || '.b', '.') from generate_series(1, 255) n),
             repeat('a.b.', 255) || 'b', repeat('aa.', 341) || 'b', repeat('.', 1024)
         ] loop
             v_best := null;
