@@ -57,7 +57,8 @@ pub struct CreateSubscription {
     topic_id: String,
     /// Fields that a message must have (AND), each with the values it may have (OR), or an object of
     /// the fields inside it. A list holds strings, numbers, booleans and operators: prefix, suffix,
-    /// anything-but, exists, numeric, routing-key. At most 1000 values in all; null and {} let every message pass.
+    /// anything-but, exists, numeric, routing-key. At most 1000 values in all; null and {} let every
+    /// message pass.
     #[schema(value_type = Option<Object>,
         example = json!({"country": ["BR", "US"], "price": [{"numeric": [">=", 10]}]}))]
     filter: Option<Value>,
@@ -70,7 +71,8 @@ pub struct CreateSubscription {
     /// Longest wait before a retry, at least `backoff_min_seconds`; default: the server's.
     #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
     backoff_max_seconds: Option<i32>,
-    /// How the wait grows from retry to retry: `exponential` (default), doubling with every attempt, `linear` or `fixed`.
+    /// How the wait grows from retry to retry: `exponential` (default), which doubles it, `linear` or
+    /// `fixed`.
     #[schema(pattern = "^(fixed|linear|exponential)$")]
     backoff_strategy: Option<String>,
     /// How long a delivery is leased before it is available again; default: the server's.
