@@ -71,10 +71,11 @@ $$;
 do $$
 declare
     c_proves constant text := 'a new subscription may be paused, and a claim of one that is paused is checked';
+    v_ids uuid[];
 begin
     perform pubsub.create_topic('born');
     assert (select c.paused from pubsub.create_subscription('born', 'born', '{"paused": true}') c), c_proves;
-    perform pg_temp.publish('born', 3);
+    v_ids := pg_temp.publish('born', 3);
     assert pg_temp.claim('born') = '{}', c_proves;
     assert pg_temp.refusal($q$select pubsub.consume_messages('born', 'c', 0)$q$) like 'PS422(batch_size) %',
         c_proves;
@@ -86,6 +87,9 @@ begin
     assert (select s.rewinds from pubsub_data.subscriptions s where s.subscription_id = 'born') = 0,
         c_proves;
     perform pubsub.update_subscription('born', '{"paused": false, "max_rate": null}');
-    assert cardinality(pg_temp.claim('born')) = 3, c_proves;
+    assert (
+        select r.is_ready and r.rewinds = 1 from pubsub.ready_subscriptions('{born}', v_ids[3:3], '{0}') r
+    ), c_proves || ': who has seen all is woken';
+    assert pg_temp.claim('born') = v_ids, c_proves;
 end
 $$;
