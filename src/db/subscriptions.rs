@@ -120,10 +120,6 @@ pub struct NewSettings {
 }
 
 /// Whole numbers without a fraction, as they were given.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
 fn seconds<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     match seconds.to_string().parse::<i64>() {
         Ok(whole) => serializer.serialize_i64(whole),
