@@ -271,3 +271,21 @@ begin
     assert pg_temp.claim('keyed') = v_ids[2:2], c_proves || ': changed';
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a routing key compiles to as little as it asks for';
+begin
+    assert pubsub.routing_key_operator('{#}') = 'exists'
+        and pubsub.routing_key_operator('{#,#}') = 'exists'
+        and pubsub.routing_key_operator('{a,b#}') = 'equals'
+        and pubsub.routing_key_operator('{a,*}') = 'routing-key'
+        and pubsub.routing_key_operator('{#,a}') = 'routing-key', c_proves;
+    assert pubsub.routing_key_regex('{a,*}') = $r$^a\.[^.]+$r$ || '$', c_proves;
+    assert pubsub.routing_key_regex('{#,#,*,#}') = pubsub.routing_key_regex('{*,#}'), c_proves;
+    assert pubsub.compile_routing_key('$."f"', '"#.#"', '[]') = 'exists($."f")', c_proves;
+    assert pubsub.compile_routing_key('$."f"', '"a.b"', '[]') = '$."f" == "a.b"', c_proves;
+    assert pubsub.compile_routing_key('$."f"', '"a.b.*"', '[]')
+        like '$."f" starts with "a.b" && $."f" like\_regex "^a%', c_proves;
+end
+$$;
