@@ -227,8 +227,10 @@ as $$
         attribute_filter_path = pubsub.compile_attribute_filter(p_filter::jsonb),
         filter_values = pubsub.count_filter_values(p_filter::jsonb),
         max_delivery_attempts = n.max_delivery_attempts,
-        backoff_min_seconds = n.backoff_min_seconds,
-        backoff_max_seconds = n.backoff_max_seconds,
+        backoff_min_seconds = ceil(n.backoff_min_seconds),
+        backoff_max_seconds = ceil(n.backoff_max_seconds),
+        exact_backoff_min_seconds = nullif(n.backoff_min_seconds, ceil(n.backoff_min_seconds)),
+        exact_backoff_max_seconds = nullif(n.backoff_max_seconds, ceil(n.backoff_max_seconds)),
         backoff_strategy = n.backoff_strategy,
         ack_deadline_seconds = n.ack_deadline_seconds,
         enable_ordering = n.enable_ordering,
@@ -243,8 +245,8 @@ as $$
         paused = n.paused
     -- numeric: 10.0 is a whole number, too
     from jsonb_to_record(p_settings) as n (
-        max_delivery_attempts numeric, backoff_min_seconds numeric, backoff_max_seconds numeric,
-        backoff_strategy text, ack_deadline_seconds numeric, enable_ordering boolean,
+        max_delivery_attempts numeric, backoff_min_seconds double precision,
+        backoff_max_seconds double precision, backoff_strategy text, ack_deadline_seconds numeric, enable_ordering boolean,
         ordering_failure text, fairness_key text, max_in_flight numeric,
         max_in_flight_per_consumer numeric, max_rate numeric, message_ttl_seconds numeric,
         dead_letter_expired boolean, paused boolean)

@@ -5,7 +5,7 @@
  * created, new_subscriptions.sql says: it may begin in the past, which replays.
  *
  * backoff_min_seconds and backoff_max_seconds may have fractions. Where subscriptions are returned these two
- * are whole numbers, rounded up, as servers of before V12 read them; exact_... are what was set.
+ * are whole numbers, rounded up, as servers of before read them; exact_... are what was set.
  */
 
 /*
@@ -107,10 +107,12 @@ returns table (
 language sql stable parallel safe
 as $$
     select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
-        ceil(s.backoff_min_seconds)::int, ceil(s.backoff_max_seconds)::int, s.ack_deadline_seconds,
-        s.created_at, s.enable_ordering, s.ordering_failure, s.fairness_key, s.max_in_flight,
+        s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
+        s.enable_ordering, s.ordering_failure, s.fairness_key, s.max_in_flight,
         s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds, s.dead_letter_expired,
-        l.topic_id, s.backoff_strategy, s.backoff_min_seconds, s.backoff_max_seconds, s.paused
+        l.topic_id, s.backoff_strategy,
+        coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
     left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
@@ -143,11 +145,12 @@ as $$
 begin
     return query
         select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
-            ceil(s.backoff_min_seconds)::int, ceil(s.backoff_max_seconds)::int,
-            s.ack_deadline_seconds, s.created_at, s.enable_ordering, s.ordering_failure,
-            s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
-            s.message_ttl_seconds, s.dead_letter_expired, l.topic_id, s.backoff_strategy,
-            s.backoff_min_seconds, s.backoff_max_seconds, s.paused
+            s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
+            s.enable_ordering, s.ordering_failure, s.fairness_key, s.max_in_flight,
+            s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds,
+            s.dead_letter_expired, l.topic_id, s.backoff_strategy,
+            coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
+            coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
         from pubsub_data.subscriptions s
         join pubsub_data.topics t on t.topic_key = s.topic_key
         left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key

@@ -390,15 +390,17 @@ as $$
 declare
     v_subscription record;
 begin
-    select s.* into v_subscription
+    select s.*, coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds) as backoff_min,
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds) as backoff_max
+    into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
     return pubsub.nack_deliveries(
         v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, p_leases,
-        v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
-        v_subscription.backoff_max_seconds, v_subscription.backoff_strategy, coalesce(
+        v_subscription.max_delivery_attempts, v_subscription.backoff_min,
+        v_subscription.backoff_max, v_subscription.backoff_strategy, coalesce(
             v_subscription.max_in_flight, v_subscription.max_in_flight_per_consumer) is not null);
 end
 $$;

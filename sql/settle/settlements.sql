@@ -258,7 +258,9 @@ declare
     v_left int[];
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
-    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
+    select s.*, coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds) as backoff_min,
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds) as backoff_max,
+        coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
     into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
@@ -278,7 +280,7 @@ begin
             from pubsub.settle_deliveries(v_subscription.topic_key,
                 v_subscription.subscription_key, p_message_ids, p_leases, p_actions, p_seconds,
                 p_reasons, v_subscription.max_delivery_attempts,
-                v_subscription.backoff_min_seconds, v_subscription.backoff_max_seconds,
+                v_subscription.backoff_min, v_subscription.backoff_max,
                 v_subscription.backoff_strategy, v_subscription.enable_ordering,
                 v_subscription.per_consumer) s;
     elsif v_left = '{}' then
@@ -298,8 +300,8 @@ begin
                 cross join lateral pubsub.settle_deliveries(v_subscription.topic_key,
                     v_subscription.subscription_key, r.ids, r.leases,
                     array_fill('ack'::text, array[cardinality(v_left)]), null, null,
-                    v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
-                    v_subscription.backoff_max_seconds, v_subscription.backoff_strategy,
+                    v_subscription.max_delivery_attempts, v_subscription.backoff_min,
+                    v_subscription.backoff_max, v_subscription.backoff_strategy,
                     v_subscription.enable_ordering, v_subscription.per_consumer) s
             )
             select i.position::int, coalesce(s.status, 'acked'), s.ack_deadline

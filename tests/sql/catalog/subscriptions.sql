@@ -257,6 +257,11 @@ begin
     assert (select v.backoff_min_seconds from pubsub.subscriptions v
         where v.subscription_id = 'fraction') = 0.25, c_proves;
 
+    -- a fraction that is too small to be kept is none
+    perform pubsub.update_subscription('fraction',
+        '{"backoff_min_seconds": 4, "backoff_max_seconds": 4.00000000000000000001}');
+    assert (select g.exact_backoff_max_seconds = 4 and g.backoff_max_seconds = 4
+        from pubsub.get_subscription('fraction') g), c_proves;
     perform pubsub.update_subscription('fraction',
         '{"backoff_min_seconds": 2147483647, "backoff_max_seconds": 2147483647.0}');
     assert (select g.backoff_max_seconds from pubsub.get_subscription('fraction') g) = 2147483647,
