@@ -34,12 +34,10 @@ pub struct Subscription {
     // the column of that name is a whole number, for servers of before
     #[sqlx(rename = "exact_backoff_min_seconds")]
     #[serde(serialize_with = "seconds")]
-    #[schema(example = 5)]
     pub backoff_min_seconds: f64,
     /// Longest wait before a retry.
     #[sqlx(rename = "exact_backoff_max_seconds")]
     #[serde(serialize_with = "seconds")]
-    #[schema(example = 300)]
     pub backoff_max_seconds: f64,
     /// How the wait grows from retry to retry: `fixed` or `linear`; absent for `exponential`.
     #[serde(skip_serializing_if = "is_exponential")]
