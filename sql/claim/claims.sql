@@ -263,6 +263,7 @@ begin
     v_claim := pubsub.claim_terms_of(
         p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
     if v_claim.is_limited then
+        -- without waiting for others, as who asks for allowances does
         if v_claim.mode = 'paused' then
             return;
         end if;
@@ -275,9 +276,6 @@ begin
         -- claims before it may have kept it waiting
         v_claim := pubsub.claim_terms_of(
             p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
-        if v_claim.mode = 'paused' then
-            return;
-        end if;
     end if;
 
     v_setting := pubsub.hint_name('claim', v_claim.subscription_key);

@@ -29,6 +29,10 @@ begin
         assert not exists (
             select from pubsub.consume_messages_for(v_name, '{a,b}', '{1,100}')), c_proves;
         assert pg_temp.reread(v_name) = '{}', c_proves;
+        assert (
+            select pubsub.claim_allowances(k.topic_key, k.subscription_key, '{a,b}', '{1,5}') = '{0,0}'
+            from pubsub.subscription_keys(v_name) k
+        ), c_proves || ': a claim that waited for those before it';
         select * into strict v_look
         from pubsub.ready_subscriptions(array[v_name], array[v_ids[1]], '{0}');
         assert not v_look.is_ready and v_look.due_at is null, c_proves || ': who waits goes on waiting';
