@@ -217,3 +217,96 @@ async fn a_schema_after_an_upgrade_equals_a_fresh_one() {
     );
     assert_eq!(after, expected);
 }
+
+/// A subscription, as servers of before read one.
+#[derive(sqlx::FromRow)]
+struct Before {
+    id: String,
+    backoff_min_seconds: i32,
+    backoff_max_seconds: i32,
+}
+
+#[tokio::test]
+async fn servers_of_before_go_on_with_todays_functions() {
+    let database = TestDatabase::create().await;
+    let mut connection = database.connect().await;
+    run(&mut connection, "select pubsub.create_topic('t')").await;
+
+    let create = "select * from pubsub.create_subscription($1, $2, $3::json, $4)";
+    let settings =
+        r#"{"max_delivery_attempts": 3, "backoff_min_seconds": 5, "backoff_max_seconds": 60}"#;
+    let created: Before = sqlx::query_as(create)
+        .bind("s")
+        .bind("t")
+        .bind(settings)
+        .bind(None::<chrono::DateTime<chrono::Utc>>)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(
+        (created.id.as_str(), created.backoff_max_seconds),
+        ("s", 60)
+    );
+    for (changes, shortest, longest) in [
+        (r#"{"max_delivery_attempts": 4}"#, 5, 60),
+        (r#"{"backoff_min_seconds": 0.25}"#, 1, 60),
+        (r#"{"backoff_max_seconds": 2147483647}"#, 1, i32::MAX),
+    ] {
+        let update = "select * from pubsub.update_subscription($1, $2::json)";
+        let mut read: Vec<Before> = sqlx::query_as(update)
+            .bind("s")
+            .bind(changes)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        for sql in [
+            "select * from pubsub.get_subscription('s')",
+            "select * from pubsub.list_subscriptions()",
+        ] {
+            read.extend(
+                sqlx::query_as(sql)
+                    .fetch_all(&mut connection)
+                    .await
+                    .unwrap(),
+            );
+        }
+        assert_eq!(read.len(), 3);
+        for one in read {
+            let shown = (one.backoff_min_seconds, one.backoff_max_seconds);
+            assert_eq!(shown, (shortest, longest), "{changes}");
+        }
+    }
+
+    let seconds = vec![Some(0i32), None];
+    let published: Vec<Uuid> = sqlx::query_scalar(
+        "select unnest(p.message_ids) \
+         from pubsub.message_times($1, $2) d (times), pubsub.message_times($3, $4, d.times) e (times), \
+             pubsub.publish_messages_for('t', array['{}', '{}']::jsonb[], null, d.times, e.times) p",
+    )
+    .bind(None::<Vec<chrono::DateTime<chrono::Utc>>>)
+    .bind(&seconds)
+    .bind(None::<Vec<chrono::DateTime<chrono::Utc>>>)
+    .bind(vec![Some(60i32), None])
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(published.len(), 2);
+    let leases: Vec<i64> =
+        sqlx::query_scalar("select lease from pubsub.consume_messages('s', 'c')")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    let statuses: Vec<String> = sqlx::query_scalar(
+        "select s.status from pubsub.settle_messages($1, $2, $3, $4, $5, $6) s order by s.position",
+    )
+    .bind("s")
+    .bind(&published)
+    .bind(&leases)
+    .bind(vec!["extend", "nack"])
+    .bind(vec![Some(30i32), None])
+    .bind(vec![None::<&str>, None])
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(statuses, ["extended", "nacked"]);
+}

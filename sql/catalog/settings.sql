@@ -4,7 +4,7 @@
  * A change holds from its commit on, for what happens from then on. What a publish decided stays as it
  * is for messages that were routed already: whether the subscription has them (filter), when they
  * expire (message_ttl_seconds) and in which queue they stand (enable_ordering, fairness_key). Attempts,
- * backoff, deadlines, limits and what happens to spent messages are read at each claim and nack.
+ * backoff, deadlines, limits, a pause and what happens to spent messages are read at each claim and nack.
  */
 
 /*
@@ -18,6 +18,7 @@ begin atomic
         "max_delivery_attempts": 5,
         "backoff_min_seconds": 5,
         "backoff_max_seconds": 300,
+        "backoff_strategy": "exponential",
         "ack_deadline_seconds": null,
         "enable_ordering": false,
         "ordering_failure": "dead_letter",
@@ -27,7 +28,8 @@ begin atomic
         "max_rate": null,
         "message_ttl_seconds": null,
         "dead_letter_expired": false,
-        "dead_letter_topic_id": null
+        "dead_letter_topic_id": null,
+        "paused": false
     }'::jsonb;
 end;
 
@@ -74,13 +76,13 @@ as $$
 declare
     v_fault record;
 begin
-    -- whole numbers: their ranges, and whether they may be null
+    -- numbers: their ranges, and whether they may be null. Those from 1 on are whole ones
     select r.field, r.highest, r.lowest into v_fault
     from (
         values
         (1, 'max_delivery_attempts', 1, 2147483647, false),
-        (2, 'backoff_min_seconds', 1, 2147483647, false),
-        (3, 'backoff_max_seconds', 1, 2147483647, false),
+        (2, 'backoff_min_seconds', 0.001, 2147483647, false),
+        (3, 'backoff_max_seconds', 0.001, 2147483647, false),
         (4, 'ack_deadline_seconds', 1, 43200, true),
         (5, 'max_in_flight', 1, 1000000, true),
         (6, 'max_in_flight_per_consumer', 1, 1000000, true),
@@ -89,7 +91,8 @@ begin
     ) r (position, field, lowest, highest, nullable)
     where not case jsonb_typeof(p_settings -> r.field)
         when 'number' then (p_settings ->> r.field)::numeric between r.lowest and r.highest
-            and (p_settings ->> r.field)::numeric = trunc((p_settings ->> r.field)::numeric)
+            and (r.lowest < 1
+                or (p_settings ->> r.field)::numeric = trunc((p_settings ->> r.field)::numeric))
         else r.nullable and coalesce(jsonb_typeof(p_settings -> r.field), 'null') = 'null'
     end
     order by r.position
@@ -106,11 +109,17 @@ begin
     end if;
 
     select b.field into v_fault
-    from unnest(array['enable_ordering', 'dead_letter_expired']) as b (field)
+    from unnest(array['enable_ordering', 'dead_letter_expired', 'paused']) as b (field)
     where jsonb_typeof(p_settings -> b.field) is distinct from 'boolean';
     if found then
         perform pubsub.fail_validation(v_fault.field,
             format('%s must be true or false', v_fault.field));
+    end if;
+    if p_settings -> 'backoff_strategy' not in ('"fixed"', '"linear"', '"exponential"')
+        or p_settings ->> 'backoff_strategy' is null
+    then
+        perform pubsub.fail_validation('backoff_strategy',
+            'backoff_strategy must be fixed, linear or exponential');
     end if;
     if p_settings -> 'ordering_failure' not in ('"dead_letter"', '"park"', '"skip"')
         or p_settings ->> 'ordering_failure' is null
@@ -218,8 +227,11 @@ as $$
         attribute_filter_path = pubsub.compile_attribute_filter(p_filter::jsonb),
         filter_values = pubsub.count_filter_values(p_filter::jsonb),
         max_delivery_attempts = n.max_delivery_attempts,
-        backoff_min_seconds = n.backoff_min_seconds,
-        backoff_max_seconds = n.backoff_max_seconds,
+        backoff_min_seconds = ceil(n.backoff_min_seconds),
+        backoff_max_seconds = ceil(n.backoff_max_seconds),
+        exact_backoff_min_seconds = nullif(n.backoff_min_seconds, ceil(n.backoff_min_seconds)),
+        exact_backoff_max_seconds = nullif(n.backoff_max_seconds, ceil(n.backoff_max_seconds)),
+        backoff_strategy = n.backoff_strategy,
         ack_deadline_seconds = n.ack_deadline_seconds,
         enable_ordering = n.enable_ordering,
         ordering_failure = n.ordering_failure,
@@ -229,13 +241,15 @@ as $$
         max_rate = n.max_rate,
         message_ttl_seconds = n.message_ttl_seconds,
         dead_letter_expired = n.dead_letter_expired,
-        dead_letter_topic_key = p_dead_letter_topic_key
+        dead_letter_topic_key = p_dead_letter_topic_key,
+        paused = n.paused
     -- numeric: 10.0 is a whole number, too
     from jsonb_to_record(p_settings) as n (
-        max_delivery_attempts numeric, backoff_min_seconds numeric, backoff_max_seconds numeric,
-        ack_deadline_seconds numeric, enable_ordering boolean, ordering_failure text,
-        fairness_key text, max_in_flight numeric, max_in_flight_per_consumer numeric,
-        max_rate numeric, message_ttl_seconds numeric, dead_letter_expired boolean)
+        max_delivery_attempts numeric, backoff_min_seconds double precision,
+        backoff_max_seconds double precision, backoff_strategy text, ack_deadline_seconds numeric, enable_ordering boolean,
+        ordering_failure text, fairness_key text, max_in_flight numeric,
+        max_in_flight_per_consumer numeric, max_rate numeric, message_ttl_seconds numeric,
+        dead_letter_expired boolean, paused boolean)
     where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
 $$;
 

@@ -3,6 +3,9 @@
  * matches its filter. It carries the retry policy: attempts, backoff, ack deadline; and how its
  * messages are handed out: order, fairness, limits. What settings may be, settings.sql decides. How one is
  * created, new_subscriptions.sql says: it may begin in the past, which replays.
+ *
+ * backoff_min_seconds and backoff_max_seconds may have fractions. Where subscriptions are returned these two
+ * are whole numbers, rounded up, as servers of before read them; exact_... are what was set.
  */
 
 /*
@@ -20,7 +23,9 @@ returns table (
     backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
     enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
-    dead_letter_expired boolean, dead_letter_topic_id text
+    dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
+    exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
+    paused boolean
 )
 language plpgsql volatile
 as $$
@@ -39,7 +44,10 @@ begin
     perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     -- a statement after the lock sees what the one who held it has changed
     select s.topic_key, s.subscription_key, s.filter, s.dead_letter_topic_key,
-        to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at'] as settings,
+        to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at', 'exact_backoff_min_seconds',
+            'exact_backoff_max_seconds'] || jsonb_build_object(
+            'backoff_min_seconds', g.exact_backoff_min_seconds,
+            'backoff_max_seconds', g.exact_backoff_max_seconds) as settings,
         pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as counts_by_consumer
     into v_old
     from pubsub.get_subscription(p_subscription_id) g
@@ -65,6 +73,10 @@ begin
     then
         perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key,
             pubsub.oldest_unsettled(v_old.topic_key, v_old.subscription_key));
+    -- those who wait have passed what came meanwhile
+    elsif (v_old.settings ->> 'paused')::boolean and not (v_new ->> 'paused')::boolean then
+        perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key,
+            pubsub.oldest_unsettled(v_old.topic_key, v_old.subscription_key));
     end if;
     return query select g.* from pubsub.get_subscription(p_subscription_id) g;
 end
@@ -88,14 +100,19 @@ returns table (
     backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
     enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
-    dead_letter_expired boolean, dead_letter_topic_id text
+    dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
+    exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
+    paused boolean
 )
 language sql stable parallel safe
 as $$
-    select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
-        s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at, s.enable_ordering,
-        s.ordering_failure, s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer,
-        s.max_rate, s.message_ttl_seconds, s.dead_letter_expired, l.topic_id
+    select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
+        s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
+        s.enable_ordering, s.ordering_failure, s.fairness_key, s.max_in_flight,
+        s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds, s.dead_letter_expired,
+        l.topic_id, s.backoff_strategy,
+        coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
     left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
@@ -119,7 +136,9 @@ returns table (
     backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
     enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
-    dead_letter_expired boolean, dead_letter_topic_id text
+    dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
+    exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
+    paused boolean
 )
 language plpgsql stable parallel safe
 as $$
@@ -129,7 +148,9 @@ begin
             s.backoff_min_seconds, s.backoff_max_seconds, s.ack_deadline_seconds, s.created_at,
             s.enable_ordering, s.ordering_failure, s.fairness_key, s.max_in_flight,
             s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds,
-            s.dead_letter_expired, l.topic_id
+            s.dead_letter_expired, l.topic_id, s.backoff_strategy,
+            coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
+            coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
         from pubsub_data.subscriptions s
         join pubsub_data.topics t on t.topic_key = s.topic_key
         left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key

@@ -272,6 +272,10 @@ begin
     v_claim := pubsub.claim_terms_of(
         p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
     if v_claim.is_limited then
+        -- without waiting for others, as who asks for allowances does
+        if v_claim.mode = 'paused' then
+            return;
+        end if;
         v_sizes := pubsub.claim_allowances(
             v_claim.topic_key, v_claim.subscription_key, p_consumer_ids, p_batch_sizes);
         v_wanted := (select sum(z.size) from unnest(v_sizes) as z (size));

@@ -63,7 +63,8 @@ comment on function pubsub.fold_held is
  * claim_allowances — how much of what consumers want the limits of a subscription let them have now.
  *
  * In       p_batch_sizes: what each wants
- * Out      one element per consumer, from 0 to what it wants: one after the other gets all it may have
+ * Out      one element per consumer, from 0 to what it wants: one after the other gets all it may have. While
+ *          the subscription is paused, that is nothing
  * Locks    the subscription's limits, until the transaction ends. Needs read committed: an older
  *          snapshot would not show what the claim before took
  */
@@ -86,9 +87,12 @@ declare
 begin
     perform pg_advisory_xact_lock(c_lock_class, (p_subscription_key % 2147483648)::int);
     v_now := clock_timestamp();
-    select s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate into v_limits
+    select s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate, s.paused into v_limits
     from pubsub_data.subscriptions s
     where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+    if v_limits.paused then
+        return array_fill(0, array[cardinality(p_batch_sizes)]);
+    end if;
     -- what a consumer may have is what all before it and it may, less what all before it may
     with held as materialized (
         select c.consumer_id, sum(c.leased) as messages, count(*) as counters

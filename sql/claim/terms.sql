@@ -6,7 +6,7 @@
 create type pubsub.claim_terms as (
     topic_key bigint,
     subscription_key bigint,
-    -- plain · priorities · ordered · fair: how what is ready is chosen
+    -- plain · priorities · ordered · fair: how what is ready is chosen; paused: nothing is
     mode text,
     max_attempts int,
     rewinds int,
@@ -96,13 +96,14 @@ declare
 begin
     select s.topic_key, s.subscription_key,
         case
+            when s.paused then 'paused'
             when s.enable_ordering then 'ordered'
             when s.fairness_key is not null then 'fair'
             when s.has_priorities then 'priorities'
             else 'plain'
         end,
         s.max_delivery_attempts, s.rewinds, s.rewound_to,
-        num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
+        s.paused or num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
         s.max_rate, num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer) > 0,
         v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
         v_now + make_interval(secs => coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,

@@ -45,7 +45,7 @@ comment on procedure pubsub.wait_for_commit is
  * Out      one row each, in any order. is_ready: a claim is worth while, or the subscription is gone.
  *          next_after: p_after of the next look, when this one found nothing. newest: its highest
  *          message. due_at and due_in_seconds: the first retry, delay or lease that ends, or the end of
- *          what a limit forbids now; null: none will. frees: an ack may make other messages available. by_consumer: what one consumer is
+ *          what a limit forbids now; null: none will, or the subscription is paused. frees: an ack may make other messages available. by_consumer: what one consumer is
  *          refused, another may get
  */
 create function pubsub.ready_subscriptions(
@@ -61,7 +61,8 @@ set enable_bitmapscan = off
 as $$
     select w.subscription_id, t.topic_id,
         s.subscription_id is null
-            or coalesce(h.until <= clock_timestamp(), true)
+            or not s.paused
+            and coalesce(h.until <= clock_timestamp(), true)
             and (coalesce(n.due_at <= clock_timestamp(), false) or f.message_id is not null),
         -- whoever is still publishing may commit below what is there now, but not below its own start
         least(l.message_id, o.started, pubsub.id_at(c.now - interval '2 seconds')),
@@ -140,6 +141,7 @@ as $$
     ) f on true
     cross join lateral (
         select case
+            when s.paused then null
             when h.until is null then n.due_at
             when f.message_id is not null then h.until
             when n.due_at is not null then greatest(n.due_at, h.until)

@@ -3,7 +3,7 @@
  * any of which may match (OR), or an object of the fields inside it: {"country": ["BR", "US"],
  * "price": {"net": [{"numeric": [">=", 10]}]}}. A value is a string, number or boolean, compared by
  * JSON equality (1 equals 1.0 but not "1"), or an operator: prefix, suffix, anything-but, exists,
- * numeric.
+ * numeric, routing-key.
  *
  * A payload array matches if any of its elements does; arrays in it are not looked into. A payload
  * that lacks a field matches nothing but {"exists": false}. An empty list matches nothing, an empty
@@ -121,6 +121,21 @@ comment on function pubsub.count_filter_values is
     'How many values a filter has, operands and empty lists included.';
 
 /*
+ * count_wildcard_keys — how many routing keys with wildcards a filter has.
+ */
+create function pubsub.count_wildcard_keys(p_filter jsonb)
+returns int
+language sql immutable parallel safe
+begin atomic
+    select jsonb_array_length(jsonb_path_query_array(p_filter, 'strict $.** ?
+        (@.type() == "object" && exists(@."routing-key"))."routing-key" ?
+        (@.type() == "string" && @ like_regex "[*#]")'));
+end;
+
+comment on function pubsub.count_wildcard_keys is
+    'How many routing keys with wildcards a filter has.';
+
+/*
  * compile_filter — what a filter says of the payload, as a jsonpath predicate over it.
  *
  * Out      null when every payload matches
@@ -133,6 +148,8 @@ as $$
 declare
     -- Postgres evaluates a predicate by recursion and would fail every publish at some ten thousand
     c_max_values constant int := 1000;
+    -- a session of Postgres keeps so many regular expressions compiled
+    c_max_wildcard_keys constant int := 32;
 begin
     if p_filter is null or p_filter = '{}' then
         return null;
@@ -143,6 +160,10 @@ begin
     if pubsub.count_filter_values(p_filter) > c_max_values then
         perform pubsub.fail_validation('filter',
             format('filter must have at most %s values', c_max_values));
+    end if;
+    if pubsub.count_wildcard_keys(p_filter) > c_max_wildcard_keys then
+        perform pubsub.fail_validation('filter', format(
+            'filter must have at most %s routing keys with wildcards', c_max_wildcard_keys));
     end if;
     if jsonb_typeof(p_filter -> 'attributes') = 'object' then
         perform pubsub.compile_attribute_filter(p_filter);

@@ -143,7 +143,8 @@ language plpgsql immutable parallel safe
 as $$
 declare
     c_form constant text :=
-        'an operator is an object with one of prefix, suffix, anything-but, exists, numeric';
+        'an operator is an object with one of prefix, suffix, anything-but, exists, numeric, '
+        'routing-key';
     v_name text;
     v_operand jsonb;
     v_path jsonb;
@@ -165,6 +166,8 @@ begin
             return pubsub.compile_anything_but(p_subject, v_operand, v_path);
         when 'numeric' then
             return pubsub.compile_numeric(p_subject, v_operand, v_path);
+        when 'routing-key' then
+            return pubsub.compile_routing_key(p_subject, v_operand, v_path);
         when 'exists' then
             if jsonb_typeof(v_operand) <> 'boolean' then
                 perform pubsub.fail_validation('filter', 'exists must be true or false', v_path);

@@ -52,13 +52,14 @@ comment on function pubsub.number_ranges is
  *
  * Out      there, missing: {"exists": true}, {"exists": false} is listed · strings, prefixes, suffixes:
  *          objects whose keys are the texts, for these are found by binary search; their
- *          lengths ascend · others: whether null, objects, arrays and all strings but but_strings are
+ *          lengths ascend · routing_keys: those with wildcards, as regular expressions, which are few ·
+ *          others: whether null, objects, arrays and all strings but but_strings are
  */
 create function pubsub.list_sets(p_fields jsonb)
 returns table (
     field text, there boolean, missing boolean, strings jsonb, prefixes jsonb, prefix_lengths int[],
-    suffixes jsonb, suffix_lengths int[], numbers nummultirange, accepts_true boolean,
-    accepts_false boolean, others boolean, but_strings jsonb
+    suffixes jsonb, suffix_lengths int[], routing_keys text[], numbers nummultirange,
+    accepts_true boolean, accepts_false boolean, others boolean, but_strings jsonb
 )
 language plpgsql immutable parallel safe
 set enable_nestloop = off
@@ -74,7 +75,9 @@ as $$
 begin
     return query
         with listed as materialized (
-            select f.key as field, v.position, o.name, o.operand, o.operand #>> '{}' as text
+            select f.key as field, v.position, k.name,
+                case when k.name = 'exists' and o.name <> 'exists' then 'true' else o.operand
+                end as operand, o.operand #>> '{}' as text
             from jsonb_each(p_fields) f
             cross join lateral jsonb_array_elements(
                 case jsonb_typeof(f.value) when 'array' then f.value else '[]' end
@@ -82,6 +85,10 @@ begin
             cross join lateral jsonb_each(case jsonb_typeof(v.value)
                 when 'object' then v.value else jsonb_build_object('equals', v.value) end
             ) o (name, operand)
+            cross join lateral (
+                select case o.name when 'routing-key' then pubsub.routing_key_operator(
+                    string_to_array(o.operand #>> '{}', '.')) else o.name end
+            ) k (name)
         ), ranges as (
             select l.field, range_agg(r.numbers) as numbers
             from listed l
@@ -117,6 +124,8 @@ begin
                 array_agg(distinct length(l.text)) filter (where l.name = 'prefix'),
                 jsonb_object_agg(l.text, null) filter (where l.name = 'suffix'),
                 array_agg(distinct length(l.text)) filter (where l.name = 'suffix'),
+                array_agg(pubsub.routing_key_regex(string_to_array(l.text, '.')))
+                    filter (where l.name = 'routing-key'),
                 (select r.numbers from ranges r where r.field = l.field),
                 bool_or(l.name = 'equals' and l.operand = 'true'
                     or l.name = 'anything-but' and not l.operand @> 'true'),
@@ -185,6 +194,8 @@ begin
                         select from unnest(s.suffix_lengths[
                             :width_bucket(length(t.text), s.suffix_lengths)]) n
                         where s.suffixes ? right(t.text, n))
+                    or s.routing_keys is not null and exists (
+                        select from unnest(s.routing_keys) k (regex) where t.text ~ k.regex)
                 else s.others
             end)
             from jsonb_array_elements(h.elements) e

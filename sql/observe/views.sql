@@ -30,10 +30,13 @@ comment on view pubsub.topics is
     'Topics with their retention, publish rate over the last minute and the age of their newest kept message.';
 
 create view pubsub.subscriptions as
-select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backoff_min_seconds,
-    s.backoff_max_seconds, s.ack_deadline_seconds, s.enable_ordering, s.ordering_failure,
-    s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
-    s.message_ttl_seconds, s.dead_letter_expired, d.topic_id as dead_letter_topic_id, s.created_at,
+select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
+    coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds) as backoff_min_seconds,
+    coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds) as backoff_max_seconds,
+    s.backoff_strategy, s.ack_deadline_seconds, s.enable_ordering,
+    s.ordering_failure, s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
+    s.message_ttl_seconds, s.dead_letter_expired, d.topic_id as dead_letter_topic_id, s.paused,
+    s.created_at,
     m.available + m.delivered + m.scheduled + m.parked as backlog, m.available,
     m.delivered as in_flight, m.scheduled, m.parked, m.acked, m.dlq, m.expired,
     clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age

@@ -171,18 +171,20 @@ comment on function pubsub.check_cardinality is
  * message_times — times that were given as such, or in seconds from now or from other times.
  *
  * In       p_at, p_seconds: null, or by position one of them; p_after: the seconds count from there
- *          where it lies ahead
+ *          where it lies ahead. More seconds than three centuries have are taken for these
  * Out      null when both are
  */
 create function pubsub.message_times(
-    p_at timestamptz[], p_seconds int[], p_after timestamptz[] default null
+    p_at timestamptz[], p_seconds double precision[], p_after timestamptz[] default null
 )
 returns timestamptz[]
 language sql stable parallel safe
 begin atomic
     select case when num_nonnulls(p_at, p_seconds) > 0 then array(
         select coalesce(m.at,
-            greatest(clock_timestamp(), m.after) + make_interval(secs => m.seconds))
+            greatest(clock_timestamp(), m.after)
+                + make_interval(secs => case when m.seconds is not null
+                    then greatest(-1e10, least(1e10, m.seconds)) end))
         from unnest(p_at, p_seconds, p_after) with ordinality as m (at, seconds, after, position)
         order by m.position
     ) end;

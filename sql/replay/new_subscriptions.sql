@@ -122,7 +122,9 @@ returns table (
     backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
     enable_ordering boolean, ordering_failure text, fairness_key text, max_in_flight int,
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
-    dead_letter_expired boolean, dead_letter_topic_id text
+    dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
+    exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
+    paused boolean
 )
 language plpgsql volatile
 as $$

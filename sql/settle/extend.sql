@@ -11,8 +11,8 @@
  * Out      the new deadlines
  */
 create function pubsub.extend_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_seconds int[],
-    p_per_consumer boolean
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[],
+    p_seconds double precision[], p_per_consumer boolean
 )
 returns table (message_id uuid, ack_deadline timestamptz)
 language plpgsql volatile
@@ -68,11 +68,11 @@ comment on function pubsub.extend_deliveries is
  * after they began.
  *
  * Out      how many were extended; a lease whose deadline has passed is not
- * Errors   PS404 · PS422 (seconds 1 to 43200; leases not one per id)
+ * Errors   PS404 · PS422 (seconds 0.001 to 43200; leases not one per id)
  * Locks    the deliveries, in id order
  */
 create function pubsub.extend_messages(
-    p_subscription_id text, p_message_ids uuid[], p_leases bigint[], p_seconds int
+    p_subscription_id text, p_message_ids uuid[], p_leases bigint[], p_seconds double precision
 )
 returns bigint
 language plpgsql volatile
@@ -85,8 +85,8 @@ declare
     v_subscription record;
     v_held tid[];
 begin
-    if p_seconds is null or p_seconds not between 1 and 43200 then
-        perform pubsub.fail_validation('seconds', 'seconds must be 1 to 43200');
+    if p_seconds is null or p_seconds not between 0.001 and 43200 then
+        perform pubsub.fail_validation('seconds', 'seconds must be 0.001 to 43200');
     end if;
     select s.topic_key, s.subscription_key, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
     into v_subscription

@@ -8,14 +8,23 @@
  */
 
 /*
- * backoff_seconds — the wait before retry n (n = attempts so far): min(max, min * 2^(n-1)).
+ * backoff_seconds — the wait before retry n (n = attempts so far): min, min * n or min * 2^(n-1), at most max.
+ *
+ * In       p_strategy: fixed, linear or exponential
  */
-create function pubsub.backoff_seconds(p_attempts int, p_min_seconds int, p_max_seconds int)
-returns float8
+create function pubsub.backoff_seconds(
+    p_attempts int, p_min_seconds double precision, p_max_seconds double precision,
+    p_strategy text default 'exponential'
+)
+returns double precision
 language sql immutable parallel safe
 begin atomic
-    -- 2^31 exceeds every p_max_seconds
-    select least(p_max_seconds, p_min_seconds * power(2, least(greatest(p_attempts, 1) - 1, 31)));
+    select least(p_max_seconds, p_min_seconds * case p_strategy
+        -- 2^42 ms exceed every p_max_seconds
+        when 'exponential' then power(2, least(greatest(p_attempts, 1) - 1, 42))
+        when 'linear' then greatest(p_attempts, 1)
+        else 1
+    end);
 end;
 
 comment on function pubsub.backoff_seconds is
@@ -258,8 +267,9 @@ comment on function pubsub.ack_messages is
  * Effects  a failure per delivery
  */
 create function pubsub.retry_deliveries(
-    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_seconds int[],
-    p_reasons text[], p_backoff_min_seconds int, p_backoff_max_seconds int, p_per_consumer boolean
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_seconds double precision[],
+    p_reasons text[], p_backoff_min_seconds double precision,
+    p_backoff_max_seconds double precision, p_backoff_strategy text, p_per_consumer boolean
 )
 returns bigint
 language plpgsql volatile
@@ -278,7 +288,7 @@ begin
     ), nacked as (
         update pubsub_data.deliveries d
         set visible_at = v_now + make_interval(secs => coalesce(h.seconds, pubsub.backoff_seconds(
-                d.attempts, p_backoff_min_seconds, p_backoff_max_seconds))),
+                d.attempts, p_backoff_min_seconds, p_backoff_max_seconds, p_backoff_strategy))),
             lease = null, leased_at = null, consumer_id = null
         from held h
         where d.ctid = h.place
@@ -327,7 +337,8 @@ comment on function pubsub.retry_deliveries is
  */
 create function pubsub.nack_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
-    p_max_attempts int, p_backoff_min_seconds int, p_backoff_max_seconds int,
+    p_max_attempts int, p_backoff_min_seconds double precision,
+    p_backoff_max_seconds double precision, p_backoff_strategy text default 'exponential',
     p_per_consumer boolean default false
 )
 returns bigint
@@ -349,7 +360,7 @@ begin
     if v_retry is not null then
         v_nacked := pubsub.retry_deliveries(
             p_topic_key, p_subscription_key, v_retry, null, null, p_backoff_min_seconds,
-            p_backoff_max_seconds, p_per_consumer);
+            p_backoff_max_seconds, p_backoff_strategy, p_per_consumer);
     end if;
     if v_spent is not null then
         v_nacked := v_nacked + pubsub.dead_letter_deliveries(
@@ -379,15 +390,17 @@ as $$
 declare
     v_subscription record;
 begin
-    select s.* into v_subscription
+    select s.*, coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds) as backoff_min,
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds) as backoff_max
+    into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
     return pubsub.nack_deliveries(
         v_subscription.topic_key, v_subscription.subscription_key, p_message_ids, p_leases,
-        v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
-        v_subscription.backoff_max_seconds, coalesce(
+        v_subscription.max_delivery_attempts, v_subscription.backoff_min,
+        v_subscription.backoff_max, v_subscription.backoff_strategy, coalesce(
             v_subscription.max_in_flight, v_subscription.max_in_flight_per_consumer) is not null);
 end
 $$;

@@ -9,7 +9,8 @@
  * Errors   PS422, with the position of the first fault
  */
 create function pubsub.check_settlements(
-    p_message_ids uuid[], p_leases bigint[], p_actions text[], p_seconds int[], p_reasons text[]
+    p_message_ids uuid[], p_leases bigint[], p_actions text[], p_seconds double precision[],
+    p_reasons text[]
 )
 returns void
 language plpgsql immutable parallel safe
@@ -43,8 +44,8 @@ begin
                     then array['leases', 'a lease is required']
                 when w.action is null or w.action not in ('ack', 'nack', 'reject', 'extend')
                     then array['actions', 'an action must be ack, nack, reject or extend']
-                when w.action = 'extend' and coalesce(w.seconds, 0) not between 1 and 43200
-                    then array['seconds', 'seconds of an extend must be 1 to 43200']
+                when w.action = 'extend' and coalesce(w.seconds, 0) not between 0.001 and 43200
+                    then array['seconds', 'seconds of an extend must be 0.001 to 43200']
                 when w.action = 'nack' and w.seconds not between 0 and 43200
                     then array['seconds', 'seconds of a nack must be 0 to 43200']
                 when w.action in ('ack', 'reject') and w.seconds is not null
@@ -136,9 +137,9 @@ comment on function pubsub.told_settlements is
  */
 create function pubsub.settle_deliveries(
     p_topic_key bigint, p_subscription_key bigint, p_message_ids uuid[], p_leases bigint[],
-    p_actions text[], p_seconds int[], p_reasons text[], p_max_attempts int,
-    p_backoff_min_seconds int, p_backoff_max_seconds int, p_enable_ordering boolean,
-    p_per_consumer boolean
+    p_actions text[], p_seconds double precision[], p_reasons text[], p_max_attempts int,
+    p_backoff_min_seconds double precision, p_backoff_max_seconds double precision,
+    p_backoff_strategy text, p_enable_ordering boolean, p_per_consumer boolean
 )
 returns table ("position" int, status text, ack_deadline timestamptz)
 language plpgsql volatile
@@ -199,7 +200,7 @@ begin
     if v_held.nacked is not null then
         perform pubsub.retry_deliveries(p_topic_key, p_subscription_key,
             v_held.nacked, v_held.delays, v_held.nack_reasons, p_backoff_min_seconds,
-            p_backoff_max_seconds, p_per_consumer);
+            p_backoff_max_seconds, p_backoff_strategy, p_per_consumer);
     end if;
     if v_held.spent is not null then
         perform pubsub.dead_letter_deliveries(p_topic_key,
@@ -232,7 +233,7 @@ comment on function pubsub.settle_deliveries is 'settle_messages, of single deli
  *
  * In       one element per delivery: message and lease, p_actions: ack, nack, reject (to the dead
  *          letters at once) or extend. p_seconds: until a nacked message returns (0 to 43200; null:
- *          the backoff), or by how much to extend (1 to 43200). p_reasons: what the consumer says of
+ *          the backoff), or by how much to extend (0.001 to 43200). p_reasons: what the consumer says of
  *          a nack or reject, at most 1024 characters. Both may be null as a whole
  * Out      in the order given, by position: acked, nacked, dead_lettered (parked or skipped where the
  *          subscription orders and says so), extended with the new deadline, or lease_lost: the
@@ -243,7 +244,7 @@ comment on function pubsub.settle_deliveries is 'settle_messages, of single deli
  */
 create function pubsub.settle_messages(
     p_subscription_id text, p_message_ids uuid[], p_leases bigint[], p_actions text[],
-    p_seconds int[] default null, p_reasons text[] default null
+    p_seconds double precision[] default null, p_reasons text[] default null
 )
 returns table ("position" int, status text, ack_deadline timestamptz)
 language plpgsql volatile
@@ -257,7 +258,9 @@ declare
     v_left int[];
 begin
     perform pubsub.check_settlements(p_message_ids, p_leases, p_actions, p_seconds, p_reasons);
-    select s.*, coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
+    select s.*, coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds) as backoff_min,
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds) as backoff_max,
+        coalesce(s.max_in_flight, s.max_in_flight_per_consumer) is not null as per_consumer
     into v_subscription
     from pubsub_data.subscriptions s where s.subscription_id = p_subscription_id;
     if not found then
@@ -277,8 +280,9 @@ begin
             from pubsub.settle_deliveries(v_subscription.topic_key,
                 v_subscription.subscription_key, p_message_ids, p_leases, p_actions, p_seconds,
                 p_reasons, v_subscription.max_delivery_attempts,
-                v_subscription.backoff_min_seconds, v_subscription.backoff_max_seconds,
-                v_subscription.enable_ordering, v_subscription.per_consumer) s;
+                v_subscription.backoff_min, v_subscription.backoff_max,
+                v_subscription.backoff_strategy, v_subscription.enable_ordering,
+                v_subscription.per_consumer) s;
     elsif v_left = '{}' then
         return query
             select n, 'acked', null::timestamptz
@@ -296,9 +300,9 @@ begin
                 cross join lateral pubsub.settle_deliveries(v_subscription.topic_key,
                     v_subscription.subscription_key, r.ids, r.leases,
                     array_fill('ack'::text, array[cardinality(v_left)]), null, null,
-                    v_subscription.max_delivery_attempts, v_subscription.backoff_min_seconds,
-                    v_subscription.backoff_max_seconds, v_subscription.enable_ordering,
-                    v_subscription.per_consumer) s
+                    v_subscription.max_delivery_attempts, v_subscription.backoff_min,
+                    v_subscription.backoff_max, v_subscription.backoff_strategy,
+                    v_subscription.enable_ordering, v_subscription.per_consumer) s
             )
             select i.position::int, coalesce(s.status, 'acked'), s.ack_deadline
             from generate_series(1, cardinality(p_message_ids)) as i (position)

@@ -20,11 +20,11 @@ pub struct Extras {
     /// When it becomes available.
     pub deliver_at: Option<DateTime<Utc>>,
     /// How long until it becomes available.
-    pub delay_seconds: Option<i32>,
+    pub delay_seconds: Option<f64>,
     /// When it is over.
     pub expires_at: Option<DateTime<Utc>>,
     /// How long it is available.
-    pub ttl_seconds: Option<i32>,
+    pub ttl_seconds: Option<f64>,
     /// Under which it is published once.
     pub idempotency_key: Option<String>,
     /// Under which it is not published while another one is live.

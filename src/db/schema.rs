@@ -34,7 +34,7 @@ macro_rules! files {
 /// The files of `sql/`, in the order in which they are applied: each folder builds on those before it.
 pub const ROUTINES: &[(&str, &str)] = files! {
     base { reset, faults, ids, allowed, sequences }
-    filters { operators, filters, sets, trials }
+    filters { routing_keys, operators, filters, sets, trials }
     catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients }
     publish { lanes, limits, idempotency, message_keys, deliveries, in_runs, publish, edits }
     claim {

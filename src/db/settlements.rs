@@ -9,14 +9,14 @@ use super::messages::Delivery;
 use crate::error::Error;
 
 /// How a delivery is settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// For good.
     Ack,
     /// It returns after a delay, or after its backoff.
     Nack {
-        /// The delay.
-        seconds: Option<i32>,
+        /// The delay, in seconds.
+        seconds: Option<f64>,
         /// What the consumer says.
         reason: Option<String>,
     },
@@ -28,7 +28,7 @@ pub enum Action {
     /// Not yet: its ack deadline moves.
     Extend {
         /// To so many seconds from now.
-        seconds: i32,
+        seconds: f64,
     },
 }
 
@@ -42,7 +42,7 @@ impl Action {
         }
     }
 
-    fn seconds(&self) -> Option<i32> {
+    fn seconds(&self) -> Option<f64> {
         match self {
             Self::Nack { seconds, .. } => *seconds,
             Self::Extend { seconds } => Some(*seconds),
@@ -59,7 +59,7 @@ impl Action {
 }
 
 /// A delivery and how it is settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settlement {
     /// The message.
     pub message_id: Uuid,

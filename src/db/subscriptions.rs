@@ -3,7 +3,7 @@
 
 use super::database::Database;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sqlx::FromRow;
@@ -31,9 +31,17 @@ pub struct Subscription {
     /// Deliveries of a message before it is dead-lettered.
     pub max_delivery_attempts: i32,
     /// First wait before a retry.
-    pub backoff_min_seconds: i32,
+    // the column of that name is a whole number, for servers of before
+    #[sqlx(rename = "exact_backoff_min_seconds")]
+    #[serde(serialize_with = "seconds")]
+    pub backoff_min_seconds: f64,
     /// Longest wait before a retry.
-    pub backoff_max_seconds: i32,
+    #[sqlx(rename = "exact_backoff_max_seconds")]
+    #[serde(serialize_with = "seconds")]
+    pub backoff_max_seconds: f64,
+    /// How the wait grows from retry to retry: `fixed` or `linear`; absent for `exponential`.
+    #[serde(skip_serializing_if = "is_exponential")]
+    pub backoff_strategy: String,
     /// How long a delivery is leased; absent when the server's default applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -71,6 +79,9 @@ pub struct Subscription {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub dead_letter_topic_id: Option<String>,
+    /// Nothing is handed out; absent when it is not so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -104,6 +115,18 @@ pub struct NewSettings {
     /// The others, by name.
     #[serde(flatten)]
     pub others: Map<String, Value>,
+}
+
+/// Whole numbers without a fraction, as they were given.
+fn seconds<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    match seconds.to_string().parse::<i64>() {
+        Ok(whole) => serializer.serialize_i64(whole),
+        Err(_) => serializer.serialize_f64(*seconds),
+    }
+}
+
+fn is_exponential(strategy: &str) -> bool {
+    strategy == "exponential"
 }
 
 fn is_dead_letter(failure: &str) -> bool {

@@ -28,6 +28,7 @@ use crate::db::messages::{self, Claim, Delivery, Handle, Terms};
 use crate::db::publish::{Publication, Published, RequestKey};
 use crate::db::seek::{self, Seek};
 use crate::db::settlements::{Action, Settled, Settlement};
+use crate::db::subscriptions::{self, Subscription};
 use crate::db::transactions::{self, Acks, Publishes};
 use crate::error::Error;
 use merged::{ClaimKey, Merged};
@@ -282,13 +283,7 @@ impl Engine {
         let messages = settlements.len();
         let at_once = |settlement: &&Settlement| {
             let action = &settlement.action;
-            matches!(
-                action,
-                Action::Nack {
-                    seconds: Some(0),
-                    ..
-                }
-            )
+            matches!(action, Action::Nack { seconds: Some(seconds), .. } if *seconds <= 0.0)
         };
         let at_once = settlements.iter().filter(at_once).count();
         let settled = self
@@ -424,6 +419,23 @@ impl Engine {
         let job = seek::begin(&self.database, subscription_id, seek).await?;
         self.waiting.announce(subscription_id, usize::MAX);
         Ok(job)
+    }
+
+    /// Change settings of a subscription, given as a JSON object.
+    ///
+    /// # Errors
+    /// 404 when there is none, 422 for a bad value.
+    pub async fn update_subscription(
+        &self,
+        subscription_id: &str,
+        changes: &str,
+    ) -> Result<Subscription, Error> {
+        let updated = subscriptions::update(&self.database, subscription_id, changes).await?;
+        // a pause or a limit may have ended
+        if !updated.paused {
+            self.waiting.announce(subscription_id, usize::MAX);
+        }
+        Ok(updated)
     }
 
     fn came_back(&self, subscription_id: &str, messages: i64) {

@@ -12,6 +12,7 @@ mod mending;
 mod modes;
 mod operating;
 mod oracle;
+mod pausing;
 mod publishing;
 mod rules;
 mod settling;
@@ -146,6 +147,7 @@ impl World {
                 forget_hints(&mut self.consumers[consumer]).await;
                 self.operations += 1;
             }
+            955..960 => self.pause().await,
             _ => {
                 // counters tell tenths of a second apart
                 let seconds = f64::from(self.random.random_range(1..30));

@@ -8,6 +8,7 @@ mod large;
 mod leases;
 mod merged;
 mod parked;
+mod paused;
 mod publish;
 mod settle;
 mod settle_and_pull;

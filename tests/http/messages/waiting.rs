@@ -15,7 +15,7 @@ use crate::support::{Answer, TestApp, answer};
 /// No wait of these tests ends by itself within it.
 const SOON: Duration = Duration::from_secs(15);
 
-fn waiting(app: &TestApp, consumer: &str) -> JoinHandle<(Answer, Duration)> {
+pub(super) fn waiting(app: &TestApp, consumer: &str) -> JoinHandle<(Answer, Duration)> {
     let request = app
         .request("POST", "/subscriptions/s/pull")
         .json(&json!({"consumer_id": consumer, "max_messages": 2, "wait_seconds": 30}));
@@ -23,7 +23,7 @@ fn waiting(app: &TestApp, consumer: &str) -> JoinHandle<(Answer, Duration)> {
     tokio::spawn(async move { (answer(request).await, started.elapsed()) })
 }
 
-async fn execute(app: &TestApp, sql: &str) {
+pub(super) async fn execute(app: &TestApp, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
         .execute(&app.pool())
         .await
@@ -31,7 +31,7 @@ async fn execute(app: &TestApp, sql: &str) {
 }
 
 /// Until so many servers watch for commits: somebody waits there.
-async fn watched_by(app: &TestApp, servers: i64) {
+pub(super) async fn watched_by(app: &TestApp, servers: i64) {
     let pool = app.pool();
     let watched = async {
         loop {
@@ -52,7 +52,7 @@ async fn watched_by(app: &TestApp, servers: i64) {
         .expect("nobody waits");
 }
 
-async fn messages(waiting: JoinHandle<(Answer, Duration)>) -> Vec<Value> {
+pub(super) async fn messages(waiting: JoinHandle<(Answer, Duration)>) -> Vec<Value> {
     let (answer, after) = waiting.await.unwrap();
     assert!(after < SOON, "{after:?}");
     let pulled = answer.expect(200).json();

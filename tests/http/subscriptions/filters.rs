@@ -48,7 +48,7 @@ async fn a_filter_of_another_structure_is_refused_where_it_is_wrong() {
     let structure = "Value error, Invalid filter structure. Expected format: \
         {\"field\": [\"value\", ...]} with strings, numbers, booleans or operators as values";
     let operator = "Value error, an operator is an object with one of prefix, suffix, anything-but, \
-        exists, numeric";
+        exists, numeric, routing-key";
     let numeric = "Value error, a comparison of numeric is one of =, <, <=, >, >=";
     let longest = "Value error, suffix must have at most 1024 characters";
     let empty = "Value error, an object of fields must have at least one field";

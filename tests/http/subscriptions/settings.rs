@@ -16,7 +16,8 @@ async fn every_setting_is_taken_shown_and_listed() {
     let settings = json!({
         "enable_ordering": true, "ordering_failure": "park", "max_in_flight": 10,
         "max_in_flight_per_consumer": 5, "max_rate": 100, "message_ttl_seconds": 3600,
-        "dead_letter_expired": true, "dead_letter_topic_id": "dead",
+        "dead_letter_expired": true, "dead_letter_topic_id": "dead", "paused": true,
+        "backoff_strategy": "linear",
     });
     let mut body = settings.clone();
     body["id"] = json!("s");
@@ -65,6 +66,14 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
             json!({"filter": {"b": [{"exists": true}]}}),
             json!({"filter": {"b": [{"exists": true}]}}),
         ),
+        (
+            json!({"backoff_min_seconds": 0.25, "backoff_max_seconds": 2.0}),
+            json!({"backoff_min_seconds": 0.25, "backoff_max_seconds": 2}),
+        ),
+        (
+            json!({"backoff_strategy": "fixed"}),
+            json!({"backoff_strategy": "fixed"}),
+        ),
         (json!({}), json!({})),
     ] {
         let changed = patch(&app, "/subscriptions/s", changes.clone())
@@ -111,6 +120,12 @@ async fn a_patch_that_is_wrong_names_the_field_and_changes_nothing() {
         ("max_delivery_attempts", json!(null), "value_error"),
         ("enable_ordering", json!(1), "value_error"),
         ("ordering_failure", json!("explode"), "value_error"),
+        ("backoff_strategy", json!("random"), "value_error"),
+        ("backoff_strategy", json!(null), "value_error"),
+        ("backoff_min_seconds", json!(0.0005), "value_error"),
+        ("backoff_min_seconds", json!("1"), "value_error"),
+        ("paused", json!("yes"), "value_error"),
+        ("paused", json!(null), "value_error"),
         ("dead_letter_topic_id", json!("t"), "value_error"),
         ("dead_letter_topic_id", json!("none"), "value_error"),
     ] {
@@ -164,6 +179,10 @@ async fn new_settings_out_of_range_are_refused_at_creation() {
         ("fairness_key", json!("")),
         ("fairness_key", json!("k".repeat(257))),
         ("ordering_failure", json!("stop")),
+        ("backoff_strategy", json!("quadratic")),
+        ("backoff_min_seconds", json!(0.5)),
+        ("backoff_max_seconds", json!(300.5)),
+        ("paused", json!("perhaps")),
         ("enable_ordering", json!("perhaps")),
         ("dead_letter_expired", json!([])),
         ("dead_letter_topic_id", json!("a b")),

@@ -66,11 +66,14 @@ begin
             {"max_in_flight_per_consumer": 6}, {"max_rate": 7.0}, {"message_ttl_seconds": 60},
             {"dead_letter_expired": true}, {"dead_letter_topic_id": "change-dead"},
             {"dead_letter_topic_id": null}, {"filter": {"n": [1]}}, {"max_rate": 8},
+            {"backoff_strategy": "linear"}, {"paused": true}, {"paused": false},
             {"filter": null}, {}]') c
     loop
         select * into v_before from pubsub.get_subscription('change');
         select * into v_after from pubsub.update_subscription('change', v_change.changes::json);
-        assert to_jsonb(v_after) = to_jsonb(v_before) || v_change.changes,
+        assert to_jsonb(v_after) - '{exact_backoff_min_seconds,exact_backoff_max_seconds}'::text[]
+            = to_jsonb(v_before) - '{exact_backoff_min_seconds,exact_backoff_max_seconds}'::text[]
+            || v_change.changes,
             format('%s: %s gives %s', c_proves, v_change.changes, to_jsonb(v_after));
         assert (select g::text from pubsub.get_subscription('change') g) = v_after::text, c_proves;
     end loop;
@@ -100,6 +103,13 @@ begin
             ('max_delivery_attempts', '{"max_delivery_attempts": 1.5}'),
             ('backoff_min_seconds', '{"backoff_min_seconds": 0}'),
             ('backoff_min_seconds', '{"backoff_min_seconds": []}'),
+            ('backoff_min_seconds', '{"backoff_min_seconds": 0.0009}'),
+            ('backoff_max_seconds', '{"backoff_max_seconds": 2147483647.5}'),
+            ('backoff_max_seconds', '{"backoff_max_seconds": 4.999}'),
+            ('backoff_strategy', '{"backoff_strategy": "random"}'),
+            ('backoff_strategy', '{"backoff_strategy": null}'),
+            ('backoff_strategy', '{"backoff_strategy": ["fixed"]}'),
+            ('paused', '{"paused": null}'), ('paused', '{"paused": "yes"}'), ('paused', '{"paused": 1}'),
             -- against the stored other one
             ('backoff_max_seconds', '{"backoff_min_seconds": 301}'),
             ('backoff_max_seconds', '{"backoff_max_seconds": 4}'),
@@ -219,5 +229,42 @@ begin
     perform pubsub.update_subscription('was-ordered', '{"enable_ordering": false}');
 
     assert pg_temp.claim('was-ordered', 1) = v_ids[2:2], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'backoffs have fractions, and are shown rounded up to whoever reads whole numbers';
+    v_shown record;
+begin
+    perform pubsub.create_topic('fraction');
+    select c.* into v_shown from pubsub.create_subscription('fraction', 'fraction',
+        '{"backoff_min_seconds": 0.25, "backoff_max_seconds": 7.001}') c;
+    assert v_shown.backoff_min_seconds = 1 and v_shown.backoff_max_seconds = 8, c_proves;
+    assert v_shown.exact_backoff_min_seconds = 0.25 and v_shown.exact_backoff_max_seconds = 7.001,
+        c_proves;
+    assert pg_typeof(v_shown.backoff_min_seconds) = 'integer'::regtype, c_proves;
+
+    -- what a change does not name keeps its fraction
+    select u.* into v_shown from pubsub.update_subscription('fraction', '{"max_rate": 5}') u;
+    assert v_shown.exact_backoff_min_seconds = 0.25 and v_shown.exact_backoff_max_seconds = 7.001,
+        c_proves;
+    perform pubsub.update_subscription('fraction', '{"backoff_max_seconds": 0.25, "max_rate": null}');
+    assert (
+        select l.exact_backoff_max_seconds = 0.25 and l.backoff_max_seconds = 1
+        from pubsub.list_subscriptions(p_topic_id => 'fraction') l
+    ), c_proves;
+    assert (select v.backoff_min_seconds from pubsub.subscriptions v
+        where v.subscription_id = 'fraction') = 0.25, c_proves;
+
+    -- a fraction that is too small to be kept is none
+    perform pubsub.update_subscription('fraction',
+        '{"backoff_min_seconds": 4, "backoff_max_seconds": 4.00000000000000000001}');
+    assert (select g.exact_backoff_max_seconds = 4 and g.backoff_max_seconds = 4
+        from pubsub.get_subscription('fraction') g), c_proves;
+    perform pubsub.update_subscription('fraction',
+        '{"backoff_min_seconds": 2147483647, "backoff_max_seconds": 2147483647.0}');
+    assert (select g.backoff_max_seconds from pubsub.get_subscription('fraction') g) = 2147483647,
+        c_proves;
 end
 $$;

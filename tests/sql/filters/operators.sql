@@ -158,7 +158,7 @@ do $$
 declare
     c_proves constant text := 'an operator of another form is refused, naming the place';
     c_form constant text :=
-        'an operator is an object with one of prefix, suffix, anything-but, exists, numeric';
+        'an operator is an object with one of prefix, suffix, anything-but, exists, numeric, routing-key';
     c_list constant text :=
         'anything-but must be a list of at least one string, number or boolean';
     c_pairs constant text := 'numeric must be one or two pairs of a comparison and a number';

@@ -173,7 +173,9 @@ declare
 begin
     select array_agg(x.view || '.' || x.name) into v_missing
     from (
-        select 'subscriptions', case k.key when 'id' then 'subscription_id' else k.key end
+        select 'subscriptions', case k.key when 'id' then 'subscription_id'
+            -- here what was set has the name
+            else regexp_replace(k.key, '^exact_', '') end
         from pubsub.get_subscription('where') g, jsonb_object_keys(to_jsonb(g)) k (key)
         union
         select 'subscriptions', case k.key when 'delivered' then 'in_flight' else k.key end

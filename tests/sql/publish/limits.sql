@@ -179,6 +179,11 @@ begin
     assert v_times[1] = c_at and v_times[3] is null, c_proves;
     assert v_times[2] - interval '60 s' between v_from and clock_timestamp(), c_proves;
     assert v_times[4] = c_at + interval '60 s', c_proves;
+    -- to the millisecond, as a number of any kind, and beyond what an interval can hold
+    v_times := pubsub.message_times(null, array[0.001, 1.5, 1e300, 'NaN'], array[c_at, c_at, c_at, c_at]);
+    assert v_times[1] = c_at + interval '1 ms' and v_times[2] = c_at + interval '1500 ms'
+        and v_times[3] > c_at + interval '300 years' and v_times[4] = v_times[3], c_proves;
+    assert pubsub.message_times(null, '{60}'::int[], array[c_at]) = array[c_at + interval '60 s'], c_proves;
     v_times := pubsub.message_times(null, '{60}', array['2001-01-01'::timestamptz]);
     assert v_times[1] - interval '60 s' between v_from and clock_timestamp(), c_proves;
 end

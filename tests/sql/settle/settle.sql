@@ -128,7 +128,7 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'backoff n is min(max, min * 2^(n-1)), however large n is';
+    c_proves constant text := 'backoff n is min, min * n or min * 2^(n-1), at most max, however large n is';
     v_case record;
 begin
     for v_case in
@@ -141,6 +141,22 @@ begin
     loop
         assert pubsub.backoff_seconds(v_case.attempts, v_case.lowest, v_case.highest)
             = v_case.seconds, c_proves || ': ' || v_case;
+    end loop;
+    for v_case in
+        select c.* from (values
+            ('fixed', 1, 0.5, 60, 0.5), ('fixed', 9, 0.5, 60, 0.5), ('fixed', 0, 5, 5, 5),
+            ('fixed', 2147483647, 2147483647, 2147483647, 2147483647),
+            ('linear', 1, 0.5, 60, 0.5), ('linear', 2, 0.5, 60, 1), ('linear', 3, 0.5, 60, 1.5),
+            ('linear', 0, 5, 60, 5), ('linear', 12, 5, 60, 60), ('linear', 13, 5, 60, 60),
+            ('linear', 2147483647, 0.001, 2147483647, 2147483.647),
+            ('linear', 2147483647, 2147483647, 2147483647, 2147483647),
+            ('exponential', 1, 0.25, 3600, 0.25), ('exponential', 4, 0.25, 3600, 2),
+            ('exponential', 20, 0.25, 3600, 3600), ('exponential', 5, 0.001, 300, 0.016),
+            ('exponential', 42, 0.001, 2147483647, 2147483647)
+        ) c (strategy, attempts, lowest, highest, seconds)
+    loop
+        assert abs(pubsub.backoff_seconds(v_case.attempts, v_case.lowest, v_case.highest,
+            v_case.strategy) - v_case.seconds) < 0.000001, c_proves || ': ' || v_case;
     end loop;
 end
 $$;
@@ -188,13 +204,13 @@ $$;
 do $$
 declare
     c_proves constant text := 'seconds out of range and unknown subscriptions are refused';
-    v_seconds int;
+    v_seconds double precision;
 begin
     perform pg_temp.stock('refused');
-    foreach v_seconds in array array[0, -1, 43201, null] loop
+    foreach v_seconds in array array[0, -1, 43201, null, 0.0009, 43200.001, 'NaN', 'infinity'] loop
         assert pg_temp.refusal(format(
             $q$select pubsub.extend_messages('refused', '{}', '{}', %L)$q$, v_seconds))
-            = 'PS422(seconds) seconds must be 1 to 43200', format('%s: %s', c_proves, v_seconds);
+            = 'PS422(seconds) seconds must be 0.001 to 43200', format('%s: %s', c_proves, v_seconds);
     end loop;
     assert pg_temp.refusal($q$select pubsub.extend_messages('none', '{}', '{}', 1)$q$)
         = 'PS404 Subscription not found', c_proves;
@@ -316,7 +332,7 @@ begin
     assert pubsub.retry_deliveries(v_keys.topic_key, v_keys.subscription_key, array(
         select d.ctid from pubsub_data.deliveries d
         where d.message_id = any(v_ids) order by d.message_id
-    ), array[0, 100, null], array['a', null, 'c'], 20, 20, false) = 3, c_proves;
+    ), array[0, 100, null], array['a', null, 'c'], 20, 20, 'fixed', false) = 3, c_proves;
 
     assert array(
         select round(extract(epoch from d.visible_at - clock_timestamp()))::int
@@ -328,5 +344,51 @@ begin
     ) = array['a', null, 'c'], c_proves;
     assert pg_temp.claim('delays') = v_ids[1:1], c_proves || ': no delay is none';
     assert pubsub.recount_messages('delays') = 0, c_proves || ': counted';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a subscription waits by its strategy before each retry, to the millisecond';
+    v_ids uuid[];
+    v_leases bigint[];
+    v_waits numeric[];
+    v_case record;
+begin
+    for v_case in
+        select *
+        from (values ('fixed', array[0.125, 0.125, 0.125, 0.125]),
+            ('linear', array[0.125, 0.25, 0.375, 0.4]),
+            ('exponential', array[0.125, 0.25, 0.4, 0.4])) c (strategy, waits)
+    loop
+        perform pubsub.create_topic('wait-' || v_case.strategy);
+        perform pubsub.create_subscription('wait-' || v_case.strategy, 'wait-' || v_case.strategy,
+            json_build_object('backoff_strategy', v_case.strategy, 'backoff_min_seconds', 0.125,
+                'backoff_max_seconds', 0.4));
+        v_ids := pg_temp.publish('wait-' || v_case.strategy, 2);
+        v_waits := '{}';
+        for v_attempt in 1 .. 4 loop
+            v_leases := array(
+                select c.lease from pubsub.consume_messages('wait-' || v_case.strategy, 'consumer') c);
+            -- either way to nack
+            assert pubsub.nack_messages('wait-' || v_case.strategy, v_ids[1:1], v_leases[1:1]) = 1, c_proves;
+            assert (select s.status = 'nacked' from pubsub.settle_messages('wait-' || v_case.strategy,
+                v_ids[2:2], v_leases[2:2], '{nack}') s), c_proves;
+            -- the nack of each is in failures, at the time from which it waits
+            v_waits := v_waits || (
+                select case when count(distinct round(w.seconds, 3)) = 1 then min(round(w.seconds, 3)) end
+                from (
+                    select extract(epoch from d.visible_at - max(f.ended_at))::numeric as seconds
+                    from pubsub_data.deliveries d
+                    join pubsub_data.failures f using (topic_key, subscription_key, message_id)
+                    where d.message_id = any(v_ids)
+                    group by d.message_id, d.visible_at
+                ) w
+            );
+            perform pg_temp.later('wait-' || v_case.strategy, '1 second');
+        end loop;
+        assert v_waits = v_case.waits, format('%s: %s %s', c_proves, v_case.strategy, v_waits);
+        assert pubsub.recount_messages('wait-' || v_case.strategy) = 0, c_proves;
+    end loop;
 end
 $$;

@@ -167,10 +167,10 @@ begin
             ('{1,2}', '{ack,null}', null, null,
                 'actions) an action must be ack, nack, reject or extend'),
             ('{1,2}', '{ack,extend}', '{null,0}', null,
-                'seconds) seconds of an extend must be 1 to 43200'),
-            ('{1,2}', '{ack,extend}', null, null, 'seconds) seconds of an extend must be 1 to 43200'),
+                'seconds) seconds of an extend must be 0.001 to 43200'),
+            ('{1,2}', '{ack,extend}', null, null, 'seconds) seconds of an extend must be 0.001 to 43200'),
             ('{1,2}', '{ack,extend}', '{null,43201}', null,
-                'seconds) seconds of an extend must be 1 to 43200'),
+                'seconds) seconds of an extend must be 0.001 to 43200'),
             ('{1,2}', '{ack,nack}', '{null,-1}', null,
                 'seconds) seconds of a nack must be 0 to 43200'),
             ('{1,2}', '{ack,nack}', '{null,43201}', null,
@@ -218,5 +218,40 @@ begin
         from pubsub.told_settlements(0, 0, false, c_ids, array[3, 1], array['ack', 'reject'],
             array[1, 1], array[null, null], now()) t
     ) = array['1 dead_lettered', '2 lease_lost', '3 acked'], c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'delays and extensions have fractions of a second, or are whole numbers of any type';
+    v_ids uuid[] := pg_temp.stock('fractions', 3);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('fractions', 'consumer') c);
+    assert array(
+        select s.status
+        from pubsub.settle_messages('fractions', v_ids, v_leases, '{nack,extend,extend}',
+            array[0.25, 0.001, 7.5]) s
+    ) = '{nacked,extended,extended}', c_proves;
+    assert (
+        select extract(epoch from d.visible_at - f.ended_at) = 0.25
+        from pubsub_data.deliveries d
+        join pubsub_data.failures f using (topic_key, subscription_key, message_id)
+        where d.message_id = v_ids[1]
+    ), c_proves;
+    assert array(
+        select extract(epoch from d.visible_at - d.extended_at)::numeric
+        from pubsub_data.deliveries d
+        where d.message_id = any(v_ids[2:3])
+        order by d.message_id
+    ) = array[0.001, 7.5], c_proves;
+    -- as servers of before V12 call
+    assert (
+        select s.status
+        from pubsub.settle_messages('fractions', v_ids[3:3], v_leases[3:3], '{extend}', '{30}'::int[],
+            null::text[]) s
+    ) = 'extended', c_proves;
+    assert pubsub.extend_messages('fractions', v_ids[3:3], v_leases[3:3], 0.5) = 1, c_proves;
+    assert pubsub.recount_messages('fractions') = 0, c_proves;
 end
 $$;

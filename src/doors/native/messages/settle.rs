@@ -245,7 +245,7 @@ fn fields_of(list: &str, item: &Value) -> Result<Action, Error> {
         "nacks" => Action::Nack {
             seconds: fields
                 .optional("delay_seconds")
-                .map(|_| fields.int("delay_seconds", 0, 0, 43200)),
+                .map(|_| fields.int("delay_seconds", 0, 0, 43200).into()),
             reason: reason(&mut fields),
         },
         "rejects" => Action::Reject {
@@ -254,7 +254,7 @@ fn fields_of(list: &str, item: &Value) -> Result<Action, Error> {
         _ => {
             fields.required("seconds");
             Action::Extend {
-                seconds: fields.int("seconds", 1, 1, 43200),
+                seconds: fields.int("seconds", 1, 1, 43200).into(),
             }
         }
     };

@@ -57,19 +57,24 @@ pub struct CreateSubscription {
     topic_id: String,
     /// Fields that a message must have (AND), each with the values it may have (OR), or an object of
     /// the fields inside it. A list holds strings, numbers, booleans and operators: prefix, suffix,
-    /// anything-but, exists, numeric. At most 1000 values in all; null and {} let every message pass.
+    /// anything-but, exists, numeric, routing-key. At most 1000 values in all; null and {} let every
+    /// message pass.
     #[schema(value_type = Option<Object>,
         example = json!({"country": ["BR", "US"], "price": [{"numeric": [">=", 10]}]}))]
     filter: Option<Value>,
     /// Deliveries of a message before it is dead-lettered; default: the server's.
     #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
     max_delivery_attempts: Option<i32>,
-    /// First wait before a retry; doubles with every attempt; default: the server's.
+    /// First wait before a retry; default: the server's.
     #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
     backoff_min_seconds: Option<i32>,
     /// Longest wait before a retry, at least `backoff_min_seconds`; default: the server's.
     #[schema(nullable = false, minimum = 1, maximum = 2_147_483_647)]
     backoff_max_seconds: Option<i32>,
+    /// How the wait grows from retry to retry: `exponential` (default), which doubles it, `linear` or
+    /// `fixed`.
+    #[schema(pattern = "^(fixed|linear|exponential)$")]
+    backoff_strategy: Option<String>,
     /// How long a delivery is leased before it is available again; default: the server's.
     #[schema(minimum = 1, maximum = 43200)]
     ack_deadline_seconds: Option<i32>,
@@ -98,6 +103,8 @@ pub struct CreateSubscription {
     /// Publish spent messages to this topic instead of keeping them as dead letters.
     #[schema(max_length = 128, pattern = "^[a-zA-Z0-9-._]+$")]
     dead_letter_topic_id: Option<String>,
+    /// Hand nothing out until it is set to false; default: false.
+    paused: Option<bool>,
     /// Also receive the retained messages that were published at or after this time.
     #[schema(format = DateTime)]
     start_from: Option<String>,

@@ -51,11 +51,14 @@ pub struct UpdateSubscription {
     #[schema(minimum = 1, maximum = 2_147_483_647, nullable = false)]
     max_delivery_attempts: Option<i32>,
     /// First wait before a retry.
-    #[schema(minimum = 1, maximum = 2_147_483_647, nullable = false)]
-    backoff_min_seconds: Option<i32>,
+    #[schema(minimum = 0.001, maximum = 2_147_483_647, nullable = false)]
+    backoff_min_seconds: Option<f64>,
     /// Longest wait before a retry, at least `backoff_min_seconds`.
-    #[schema(minimum = 1, maximum = 2_147_483_647, nullable = false)]
-    backoff_max_seconds: Option<i32>,
+    #[schema(minimum = 0.001, maximum = 2_147_483_647, nullable = false)]
+    backoff_max_seconds: Option<f64>,
+    /// How the wait grows from retry to retry: `fixed`, `linear` or `exponential`.
+    #[schema(pattern = "^(fixed|linear|exponential)$", nullable = false)]
+    backoff_strategy: Option<String>,
     /// How long a delivery is leased; null: the server's default.
     #[schema(minimum = 1, maximum = 43200)]
     ack_deadline_seconds: Option<i32>,
@@ -85,6 +88,9 @@ pub struct UpdateSubscription {
     dead_letter_expired: Option<bool>,
     /// Spent messages are published there, not kept as dead letters; null: they are kept.
     dead_letter_topic_id: Option<String>,
+    /// Hand nothing out; publishes go on arriving, and what is out can be settled.
+    #[schema(nullable = false)]
+    paused: Option<bool>,
 }
 
 /// How a setting is read from the body of a new subscription.
@@ -98,7 +104,8 @@ enum Kind {
 }
 
 /// The settings of a subscription that it need not have, beside its filter.
-const OPTIONAL: [(&str, Kind); 10] = [
+const OPTIONAL: [(&str, Kind); 12] = [
+    ("backoff_strategy", Kind::Text(0, 1024)),
     ("ack_deadline_seconds", Kind::UpTo(43200)),
     ("enable_ordering", Kind::Flag),
     ("ordering_failure", Kind::Text(0, 1024)),
@@ -109,6 +116,7 @@ const OPTIONAL: [(&str, Kind); 10] = [
     ("message_ttl_seconds", Kind::UpTo(YEAR_SECONDS)),
     ("dead_letter_expired", Kind::Flag),
     ("dead_letter_topic_id", Kind::TopicId),
+    ("paused", Kind::Flag),
 ];
 
 /// The settings of a subscription that it always has; a new one has the server's.
@@ -175,7 +183,7 @@ pub async fn update_subscription(
     let optional = OPTIONAL.iter().map(|(name, _)| *name);
     let known: Vec<_> = optional.chain(RETRY_POLICY).chain(["filter"]).collect();
     let changes = changes(&body, &values, &known)?;
-    let updated = db::subscriptions::update(&app.database, &id, changes).await;
+    let updated = app.engine.update_subscription(&id, changes).await;
     Ok(Json(
         updated.map_err(|error| given::in_body(error, &values))?,
     ))

@@ -168,9 +168,9 @@ fn extras(body: &Bytes, texts: &HashMap<String, &RawValue>) -> Result<Extras, Er
         priority: integer(&mut fields, "priority", 0, MAX_PRIORITY)
             .and_then(|priority| i16::try_from(priority).ok()),
         deliver_at: times::optional(&mut fields, "deliver_at"),
-        delay_seconds: integer(&mut fields, "delay_seconds", 0, MAX_SECONDS),
+        delay_seconds: integer(&mut fields, "delay_seconds", 0, MAX_SECONDS).map(f64::from),
         expires_at: times::optional(&mut fields, "expires_at"),
-        ttl_seconds: integer(&mut fields, "ttl_seconds", 1, MAX_SECONDS),
+        ttl_seconds: integer(&mut fields, "ttl_seconds", 1, MAX_SECONDS).map(f64::from),
         idempotency_key: text(&mut fields, "idempotency_key", IDEMPOTENCY_KEY_MAX_LENGTH),
         message_key: text(&mut fields, "message_key", MESSAGE_KEY_MAX_LENGTH),
         attributes: None,
