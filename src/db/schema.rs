@@ -35,7 +35,7 @@ macro_rules! files {
 pub const ROUTINES: &[(&str, &str)] = files! {
     base { reset, faults, ids, allowed, sequences }
     filters { operators, filters, sets, trials }
-    catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients }
+    catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients, api_keys }
     publish { lanes, limits, idempotency, deliveries, in_runs, publish }
     claim {
         hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,
