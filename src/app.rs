@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::auth::tokens::Tokens;
+use crate::auth::api_keys::ApiKeys;
+use crate::auth::tokens::{Identity, Tokens};
 use crate::budget::Budget;
 use crate::config::Settings;
 use crate::db::database::Database;
 use crate::engine::Engine;
+use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 
 /// The state of the service; cheap to clone, which every layer of a router does for every request.
@@ -28,6 +30,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Issues and verifies tokens, where there is a key.
     pub tokens: Option<Tokens>,
+    /// Finds out who has an API key.
+    pub api_keys: ApiKeys,
     /// What `/metrics` shows.
     pub metrics: Metrics,
 }
@@ -48,16 +52,33 @@ impl App {
             budget,
             engine,
             tokens,
+            api_keys: ApiKeys::default(),
             metrics,
         }))
     }
 
-    /// A client was updated to this version, or deleted: its older tokens end now.
+    /// A client was updated to this version, or deleted: its older tokens end now, and its API keys are
+    /// looked up again.
     pub async fn revoke_tokens(&self, client_id: Uuid, version: Option<i32>) {
         if let Some(tokens) = &self.tokens {
             tokens.revoke(client_id, version).await;
-            self.engine.recheck_waits();
         }
+        self.recheck_api_keys(client_id).await;
+    }
+
+    /// The API keys of a client are others now.
+    pub async fn recheck_api_keys(&self, client_id: Uuid) {
+        self.api_keys.recheck(client_id).await;
+        self.engine.recheck_waits();
+    }
+
+    /// Who has an API key, and what he may do. For any door: whether authentication is on is its affair.
+    ///
+    /// # Errors
+    /// 401 when nobody has it or his client is off, 429 when too many unknown keys are waiting, 503 when
+    /// it cannot be found out.
+    pub async fn identify_api_key(&self, key: &str) -> Result<Identity, Error> {
+        self.api_keys.identify(&self.database, key).await
     }
 }
 

@@ -3,18 +3,21 @@
  * every token that is issued to a client; a change of the client raises it, which revokes them.
  */
 
-/* create_client — p_secret_hash is the hash, the secret itself is never stored. */
+/* create_client — p_secret_hash and p_api_key_hash are hashes, what they are of is never stored. */
 create function pubsub.create_client(
-    p_client_id uuid, p_name text, p_scopes text, p_is_active boolean, p_secret_hash text
+    p_client_id uuid, p_name text, p_scopes text, p_is_active boolean, p_secret_hash text,
+    p_api_key_hash text default null
 )
 returns void
 language sql volatile
 as $$
-    insert into pubsub_data.clients (client_id, name, scopes, is_active, secret_hash)
-    values (p_client_id, p_name, p_scopes, p_is_active, p_secret_hash)
+    insert into pubsub_data.clients (
+        client_id, name, scopes, is_active, secret_hash, api_key_hash
+    )
+    values (p_client_id, p_name, p_scopes, p_is_active, p_secret_hash, p_api_key_hash)
 $$;
 
-comment on function pubsub.create_client is 'Create a client with the hash of its secret.';
+comment on function pubsub.create_client is 'Create a client with the hash of its secret, and perhaps of an API key.';
 
 /*
  * get_client

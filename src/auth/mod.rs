@@ -1,5 +1,6 @@
-//! Who may do what: scopes, client secrets, access tokens.
+//! Who may do what: scopes, client secrets, access tokens, API keys.
 
+pub mod api_keys;
 pub mod scopes;
 pub mod secrets;
 pub mod slow_logins;

@@ -62,12 +62,12 @@ enum ClientState {
     },
 }
 
-/// The client a valid token was issued to, and what it may do.
+/// The client that a valid token was issued to, or that has an API key, and what it may do.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The client.
     pub client_id: Uuid,
-    /// What the token allows.
+    /// What the token allows, or the client's where it is a key.
     pub scopes: String,
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::auth::{scopes, secrets};
+use crate::auth::{api_keys, scopes, secrets};
 use crate::config::{Settings, boolean};
 use crate::db;
 use crate::db::clients::ClientSettings;
@@ -84,6 +84,9 @@ enum Command {
         /// Whether it can get tokens
         #[arg(default_value = "true", value_parser = boolean, action = ArgAction::Set)]
         is_active: bool,
+        /// Make an API key too, and print it: it is shown this once
+        #[arg(long)]
+        with_api_key: bool,
     },
     /// Print a new random key for FASTPUBSUB_AUTH_SECRET_KEY
     #[command(name = "generate_secret_key")]
@@ -192,13 +195,14 @@ async fn run(cli: Cli) -> Result<(), Failed> {
             name,
             scopes,
             is_active,
+            with_api_key,
         } => {
             let client = ClientSettings {
                 name,
                 scopes,
                 is_active: Some(is_active),
             };
-            create_client(&settings, client).await
+            create_client(&settings, client, with_api_key).await
         }
         Command::GenerateSecretKey => print(&format!("new_secret={}", secrets::generate(32))),
     }
@@ -232,7 +236,11 @@ async fn cleanup_stuck_messages(settings: &Settings) -> Result<(), Failed> {
     print(&format!("released={}", released.await?))
 }
 
-async fn create_client(settings: &Settings, client: ClientSettings) -> Result<(), Failed> {
+async fn create_client(
+    settings: &Settings,
+    client: ClientSettings,
+    with_api_key: bool,
+) -> Result<(), Failed> {
     let client = ClientSettings {
         name: client.name.trim().to_owned(),
         scopes: client.scopes.trim().to_owned(),
@@ -244,9 +252,13 @@ async fn create_client(settings: &Settings, client: ClientSettings) -> Result<()
     scopes::validate(&client.scopes).map_err(Failed::new)?;
     let (id, secret) = (Uuid::now_v7(), secrets::generate(16));
     let hash = secrets::hash(&secret);
+    let api_key = with_api_key.then(api_keys::generate);
+    let key_hash = api_key.as_deref().map(secrets::hash);
     with_schema(settings, async |database| {
-        Ok(db::clients::create(database, id, &client, &hash).await?)
+        let key_hash = key_hash.as_deref();
+        Ok(db::clients::create(database, id, &client, &hash, key_hash).await?)
     })
     .await?;
-    print(&format!("client_id={id}\nclient_secret={secret}"))
+    let key_line = api_key.map_or_else(String::new, |key| format!("\napi_key={key}"));
+    print(&format!("client_id={id}\nclient_secret={secret}{key_line}"))
 }

@@ -1,5 +1,6 @@
 //! Clients: `create_client`, `get_client`, `list_clients`, `update_client`, `delete_client`,
-//! `client_credentials`, `renew_secret_hash`, `slow_hashes_exist`.
+//! `client_credentials`, `renew_secret_hash`, `slow_hashes_exist`, `api_key_credentials`,
+//! `rotate_api_key`.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor};
@@ -56,7 +57,20 @@ pub struct Credentials {
     pub created_at: Timestamp,
 }
 
-/// Create a client.
+/// Whom an API key belongs to.
+#[derive(Clone, Debug, FromRow)]
+pub struct KeyHolder {
+    /// Tagged hash of the key.
+    pub api_key_hash: String,
+    /// The client.
+    pub client_id: Uuid,
+    /// What the client may do.
+    pub scopes: String,
+    /// Whether its keys are taken.
+    pub is_active: bool,
+}
+
+/// Create a client, with an API key if there is a hash of one.
 ///
 /// # Errors
 /// When the database fails.
@@ -65,13 +79,15 @@ pub async fn create(
     id: Uuid,
     client: &ClientSettings,
     secret_hash: &str,
+    api_key_hash: Option<&str>,
 ) -> Result<(), Error> {
-    sqlx::query("select pubsub.create_client($1, $2, $3, $4, $5)")
+    sqlx::query("select pubsub.create_client($1, $2, $3, $4, $5, $6)")
         .bind(id)
         .bind(&client.name)
         .bind(&client.scopes)
         .bind(client.is_active.unwrap_or(true))
         .bind(secret_hash)
+        .bind(api_key_hash)
         .execute(executor)
         .await?;
     Ok(())
@@ -176,4 +192,35 @@ pub async fn has_slow_hashes(database: &Database) -> Result<bool, Error> {
 pub async fn credentials(database: &Database, id: Uuid) -> Result<Option<Credentials>, Error> {
     let query = sqlx::query_as("select * from pubsub.client_credentials($1)");
     Ok(query.bind(id).fetch_optional(database).await?)
+}
+
+/// Whom API keys belong to, by their hashes; nothing for those that nobody has.
+///
+/// # Errors
+/// When the database fails.
+pub async fn key_holders(database: &Database, hashes: &[String]) -> Result<Vec<KeyHolder>, Error> {
+    let query = sqlx::query_as("select * from pubsub.api_key_credentials($1)");
+    Ok(query.bind(hashes).fetch_all(database).await?)
+}
+
+/// Give a client another API key, if it is still of this version. Until when the one it has stays good;
+/// none when it has none, or it ends now.
+///
+/// # Errors
+/// 404 when there is none, 409 when it was changed meanwhile.
+pub async fn rotate_api_key(
+    database: &Database,
+    id: Uuid,
+    hash: &str,
+    overlap_seconds: i32,
+    version: Option<i32>,
+) -> Result<Option<Timestamp>, Error> {
+    let query = sqlx::query_scalar("select pubsub.rotate_api_key($1, $2, $3, $4)");
+    Ok(query
+        .bind(id)
+        .bind(hash)
+        .bind(overlap_seconds)
+        .bind(version)
+        .fetch_one(database)
+        .await?)
 }

@@ -10,12 +10,15 @@ use axum::http::request::Parts;
 
 use super::requests::ClientId;
 use crate::app::App;
+use crate::auth::api_keys;
 use crate::auth::scopes::{self, Scope};
 use crate::auth::tokens::Identity;
 use crate::error::Error;
 
 /// Longest token that is looked at; ours are shorter than a quarter of it.
 const TOKEN_MAX_LENGTH: usize = 16 * 1024;
+/// Where an API key may stand instead of a token.
+const API_KEY: &str = "x-api-key";
 
 /// What is wrong with a request apart from its body: told once the caller is known to have the scope,
 /// and before anything is done.
@@ -151,15 +154,14 @@ impl FromRequestParts<App> for Grants {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        let Some(tokens) = app.tokens.as_ref().filter(|_| app.settings.auth_enabled) else {
+        if !app.settings.auth_enabled {
             return Ok(Self(None));
-        };
+        }
         // a handler may ask more than once
         if let Some(known) = parts.extensions.get::<Self>() {
             return Ok(known.clone());
         }
-        let token = bearer_token(parts)?;
-        let Identity { client_id, scopes } = tokens.verify(&app.database, token).await?;
+        let Identity { client_id, scopes } = Credential::of(parts)?.identify(app).await?;
         if let Some(known) = parts.extensions.get::<ClientId>() {
             known.set(client_id);
         }
@@ -169,9 +171,55 @@ impl FromRequestParts<App> for Grants {
     }
 }
 
-/// The token that a request came with; none where authentication is off.
-#[derive(Debug)]
-pub struct Presented(Option<String>);
+/// What a request shows of who sends it.
+enum Credential<T> {
+    Token(T),
+    ApiKey(T),
+}
+
+impl<'a> Credential<&'a str> {
+    /// One that a proxy looked at must not be another than ours: who shows two is nobody.
+    fn of(parts: &'a Parts) -> Result<Self, Error> {
+        let mut keys = parts.headers.get_all(API_KEY).iter();
+        let Some(key) = keys.next() else {
+            let token = bearer_token(parts)?;
+            return Ok(if api_keys::is_meant_as_key(token) {
+                Self::ApiKey(token)
+            } else {
+                Self::Token(token)
+            });
+        };
+        if keys.next().is_some() || parts.headers.contains_key(AUTHORIZATION) {
+            return Err(Error::InvalidToken(
+                "There must be one of Authorization and X-API-Key",
+            ));
+        }
+        // what is no text is no key
+        Ok(Self::ApiKey(key.to_str().unwrap_or_default().trim()))
+    }
+
+    fn to_owned(&self) -> Credential<String> {
+        match *self {
+            Self::Token(token) => Credential::Token(token.to_owned()),
+            Self::ApiKey(key) => Credential::ApiKey(key.to_owned()),
+        }
+    }
+}
+
+impl<T: AsRef<str>> Credential<T> {
+    async fn identify(&self, app: &App) -> Result<Identity, Error> {
+        match (self, &app.tokens) {
+            (Self::ApiKey(key), _) => app.identify_api_key(key.as_ref()).await,
+            (Self::Token(token), Some(tokens)) => {
+                tokens.verify(&app.database, token.as_ref()).await
+            }
+            (Self::Token(_), None) => Err(Error::InvalidToken("Invalid jwt token")),
+        }
+    }
+}
+
+/// The token or API key that a request came with; none where authentication is off.
+pub struct Presented(Option<Credential<String>>);
 
 impl Presented {
     /// Check that it is still good.
@@ -179,8 +227,8 @@ impl Presented {
     /// # Errors
     /// 401 when it is not, 503 when that cannot be found out.
     pub async fn check(&self, app: &App) -> Result<(), Error> {
-        if let (Some(token), Some(tokens)) = (&self.0, &app.tokens) {
-            tokens.verify(&app.database, token).await?;
+        if let Some(credential) = &self.0 {
+            credential.identify(app).await?;
         }
         Ok(())
     }
@@ -190,8 +238,9 @@ impl FromRequestParts<App> for Presented {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        let token = bearer_token(parts).ok().map(str::to_owned);
-        Ok(Self(token.filter(|_| app.settings.auth_enabled)))
+        let shown = Credential::of(parts).ok();
+        let shown = shown.filter(|_| app.settings.auth_enabled);
+        Ok(Self(shown.map(|credential| credential.to_owned())))
     }
 }
 

@@ -68,6 +68,28 @@ async fn create_client_prints_an_id_and_a_secret() {
 }
 
 #[tokio::test]
+async fn create_client_makes_an_api_key_where_one_is_asked_for() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url());
+
+    let arguments = ["create_client", "--with-api-key", "n", "topics:read"];
+    let printed = sandbox.run(&arguments).await.quietly();
+
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines.len(), 3, "{printed}");
+    let key = lines[2].strip_prefix("api_key=").unwrap();
+    assert!(fastpubsub::auth::api_keys::is_key(key), "{key}");
+    let hash = fastpubsub::auth::secrets::hash(key);
+    let scopes: String =
+        sqlx::query_scalar("select scopes from pubsub.api_key_credentials(array[$1])")
+            .bind(hash)
+            .fetch_one(&mut database.connect().await)
+            .await
+            .unwrap();
+    assert_eq!(scopes, "topics:read");
+}
+
+#[tokio::test]
 async fn create_client_takes_scopes_and_whether_it_is_active() {
     let database = TestDatabase::create().await;
     let sandbox = Sandbox::over(&database.url());

@@ -53,7 +53,7 @@ async fn tell_every_secret(
     id: &str,
     secret: &str,
     token: &str,
-) -> [String; 3] {
+) -> [String; 4] {
     let some = Some(token);
     let topic = json!({"id": "t"});
     send(server, ("POST", "/topics"), some, "1", topic).await;
@@ -66,11 +66,17 @@ async fn tell_every_secret(
         .await
         .expect(204);
     let message_id = settle_one(server, token).await;
-    let body = json!({"name": "n", "scopes": "*"});
+    let body = json!({"name": "n", "scopes": "*", "api_key": true});
     let made = send(server, ("POST", "/clients"), some, "4", body)
         .await
         .expect(201)
         .json();
+    let key = made["api_key"].as_str().unwrap().to_owned();
+    for (key, status) in [(key.clone(), 200), (format!("{key}x"), 401)] {
+        let request = server.request("GET", "/topics");
+        let answer = answer(request.header("x-api-key", key)).await;
+        answer.expect(status);
+    }
     let made = made["secret"].as_str().unwrap().to_owned();
     let path = format!("/topics?access_token={token}&client_secret={secret}");
     send(server, ("GET", &path), some, "5", Value::Null)
@@ -126,7 +132,7 @@ async fn tell_every_secret(
         .body("grant_type=client_credentials");
     answer(request).await.expect(200);
     let basic = STANDARD.encode(format!("{id}:{secret}"));
-    [basic, made, message_id]
+    [basic, made, message_id, key]
 }
 
 /// Consume and ack a message; returns its id.

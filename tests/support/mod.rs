@@ -141,7 +141,7 @@ impl TestApp {
             scopes: scopes.to_owned(),
             is_active: None,
         };
-        create(&self.pool(), id, &settings, &secrets::hash(&secret))
+        create(&self.pool(), id, &settings, &secrets::hash(&secret), None)
             .await
             .unwrap();
         (id.to_string(), secret)

@@ -1,23 +1,38 @@
-//! `/clients`: create, get, list, update, delete.
+//! `/clients`: create, get, list, update, delete, and new API keys.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::scopes::{ClientsCreate, ClientsDelete, ClientsRead, ClientsUpdate};
-use crate::auth::{scopes, secrets};
+use crate::auth::{api_keys, scopes, secrets};
 use crate::db::clients::{Client, ClientSettings};
-use crate::db::{self, Page};
+use crate::db::{self, Page, Timestamp};
 use crate::doors::caller::{Caller, CallerOnSome, Grants};
 use crate::doors::native::extract::{JsonBody, PageParams, PathUuid};
 use crate::doors::native::fields::Fields;
 use crate::doors::native::openapi::{Changed, CommonErrors, NotFound, TooLarge};
 use crate::error::Error;
+
+/// Most seconds that the API key before stays good.
+const OVERLAP_MAX_SECONDS: i32 = 7 * 24 * 3600;
+
+/// A new client.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"name": "My Application",
+    "scopes": "topics:publish:user-events subscriptions:read", "is_active": true, "api_key": true}))]
+pub struct CreateClient {
+    #[serde(flatten)]
+    settings: ClientBody,
+    /// Whether to make an API key beside its secret.
+    #[schema(nullable = false, default = false)]
+    api_key: Option<bool>,
+}
 
 /// The settings of a client.
 #[derive(Deserialize, ToSchema)]
@@ -40,13 +55,36 @@ pub struct ClientBody {
     is_active: Option<bool>,
 }
 
-/// A new client. The secret is shown this once.
+/// A new client. The secret is shown this once, and so is the key.
 #[derive(Serialize, ToSchema)]
 pub struct NewClient {
     /// Its id.
     id: Uuid,
     /// Its secret.
     secret: String,
+    /// Its API key, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    api_key: Option<String>,
+}
+
+/// How a new API key takes the place of the one before.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"overlap_seconds": 3600}))]
+pub struct NewCredentials {
+    /// How long the API key that the client has now stays good.
+    #[schema(nullable = false, default = 0, minimum = 0, maximum = 604_800)]
+    overlap_seconds: Option<i32>,
+}
+
+/// A new API key of a client. It is shown this once.
+#[derive(Serialize, ToSchema)]
+pub struct Credentials {
+    /// The key.
+    api_key: String,
+    /// Until when the one before is good; null when there was none, or it is not any more.
+    previous_valid_until: Option<Timestamp>,
 }
 
 /// A page of clients.
@@ -59,7 +97,7 @@ pub struct ClientList {
 /// Create a client
 ///
 /// Its scopes must be covered by those of the caller's token.
-#[utoipa::path(post, path = "/clients", tag = "clients", request_body = ClientBody,
+#[utoipa::path(post, path = "/clients", tag = "clients", request_body = CreateClient,
     responses((status = 201, body = NewClient), TooLarge, CommonErrors))]
 pub async fn create_client(
     _: Caller<ClientsCreate>,
@@ -67,11 +105,22 @@ pub async fn create_client(
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<NewClient>), Error> {
-    let settings = client_settings(&body)?;
+    let mut fields = Fields::of_body(&body)?;
+    let settings = client_settings(&mut fields);
+    let api_key = fields.boolean("api_key").unwrap_or_default();
+    fields.finish()?;
     may_grant(&grants, &settings.scopes)?;
     let (id, secret) = (Uuid::now_v7(), secrets::generate(16));
-    db::clients::create(&app.database, id, &settings, &secrets::hash(&secret)).await?;
-    Ok((StatusCode::CREATED, Json(NewClient { id, secret })))
+    let api_key = api_key.then(api_keys::generate);
+    let key_hash = api_key.as_deref().map(secrets::hash);
+    let hash = secrets::hash(&secret);
+    db::clients::create(&app.database, id, &settings, &hash, key_hash.as_deref()).await?;
+    let made = NewClient {
+        id,
+        secret,
+        api_key,
+    };
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 /// Get a client
@@ -111,7 +160,9 @@ pub async fn update_client(
     PathUuid(id): PathUuid,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Client>, Error> {
-    let settings = client_settings(&body)?;
+    let mut fields = Fields::of_body(&body)?;
+    let settings = client_settings(&mut fields);
+    fields.finish()?;
     may_grant(&grants, &settings.scopes)?;
     let version = manageable(&app, &grants, id).await?;
     let client = db::clients::update(&app.database, id, &settings, version).await?;
@@ -134,6 +185,36 @@ pub async fn delete_client(
     db::clients::delete(&app.database, id, version).await?;
     app.revoke_tokens(id, None).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Give a client a new API key
+///
+/// The one that it has stays good for `overlap_seconds`, and one before that ends now; its secret and its
+/// tokens stay. The client's scopes must be covered by those of the caller's token.
+#[utoipa::path(post, path = "/clients/{id}/credentials", tag = "clients",
+    params(("id" = Uuid, Path)), request_body = NewCredentials,
+    responses((status = 201, body = Credentials), NotFound, Changed, TooLarge, CommonErrors))]
+pub async fn create_credentials(
+    _: Caller<ClientsUpdate>,
+    grants: Grants,
+    State(app): State<App>,
+    PathUuid(id): PathUuid,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<Credentials>), Error> {
+    let mut fields = Fields::of_body(&body)?;
+    let overlap_seconds = fields.int("overlap_seconds", 0, 0, OVERLAP_MAX_SECONDS);
+    fields.finish()?;
+    let version = manageable(&app, &grants, id).await?;
+    let api_key = api_keys::generate();
+    let hash = secrets::hash(&api_key);
+    let previous_valid_until =
+        db::clients::rotate_api_key(&app.database, id, &hash, overlap_seconds, version).await?;
+    app.recheck_api_keys(id).await;
+    let made = Credentials {
+        api_key,
+        previous_valid_until,
+    };
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 /// A caller grants only what its own token covers.
@@ -168,18 +249,15 @@ fn beyond(message: String) -> Error {
     }
 }
 
-fn client_settings(body: &Value) -> Result<ClientSettings, Error> {
-    let mut fields = Fields::of_body(body)?;
+fn client_settings(fields: &mut Fields<'_>) -> ClientSettings {
     let name = fields.trimmed("name");
     let scopes = fields.trimmed("scopes");
     if let Err(reason) = scopes::validate(&scopes) {
         fields.refuse_as("scopes", reason.to_string());
     }
-    let is_active = fields.boolean("is_active");
-    fields.finish()?;
-    Ok(ClientSettings {
+    ClientSettings {
         name,
         scopes,
-        is_active,
-    })
+        is_active: fields.boolean("is_active"),
+    }
 }

@@ -92,7 +92,8 @@ fn security(method: &str, path: &str) -> Option<Vec<SecurityRequirement>> {
     let scope = |need: &Need| format!("{}:{}", need.resource, need.action);
     let scopes = route.needs.iter().map(scope);
     let token = SecurityRequirement::new::<_, _, String>("oauth2", scopes);
-    Some(vec![SecurityRequirement::default(), token])
+    let key = SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []);
+    Some(vec![SecurityRequirement::default(), token, key])
 }
 
 /// An object without a list of fields may have any: payloads, filters.

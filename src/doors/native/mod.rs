@@ -95,6 +95,7 @@ fn api() -> OpenApiRouter<App> {
             clients::update_client,
             clients::delete_client
         ))
+        .routes(routes!(clients::create_credentials))
         .routes(routes!(oauth::issue_token))
         .routes(routes!(monitoring::liveness))
         .routes(routes!(monitoring::readiness))

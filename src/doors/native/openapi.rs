@@ -1,7 +1,9 @@
 //! The OpenAPI document, made from the routes, and the errors that they share.
 
 use serde::Serialize;
-use utoipa::openapi::security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme,
+};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::auth::scopes;
@@ -58,7 +60,7 @@ pub enum TokenError {
 /// What any route may answer.
 #[derive(IntoResponses)]
 pub enum CommonErrors {
-    /// Missing, malformed, expired or revoked token
+    /// Missing, malformed, expired or revoked token or API key
     #[response(status = 401)]
     Unauthorized(ErrorBody),
     /// The token lacks the scope
@@ -206,9 +208,13 @@ impl Modify for TokenScheme {
              header `Authorization: Bearer TOKEN`. A scope may end in the id of one object, such as \
              `topics:publish:user-events`.",
         ));
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("oauth2", scheme);
+        let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            "X-API-Key",
+            "An API key of a client instead of a token, with all scopes of the client. \
+             `Authorization: Bearer KEY` is the same.",
+        )));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("oauth2", scheme);
+        components.add_security_scheme("api_key", key);
     }
 }

@@ -124,6 +124,7 @@ pub const ROUTES: &[Route] = routes! {
     GET "/clients/{id}" clients:read(Path).
     PUT "/clients/{id}" clients:update(Path).
     DELETE "/clients/{id}" clients:delete(Path).
+    POST "/clients/{id}/credentials" clients:update(Path).
 };
 
 /// The table as Markdown, for people.

@@ -1,5 +1,6 @@
 //! `/clients`.
 
+mod api_keys;
 mod bodies;
 mod grants;
 
