@@ -167,7 +167,7 @@ comment on function pubsub.update_topic is 'Change settings of a topic; returns 
  * delete_topic — with its subscriptions and everything in them.
  *
  * Errors   PS404
- * Locks    the topic, then its subscriptions and those whose dead letter topic it is, in key order
+ * Locks    the topic, then its subscriptions and those whose dead letter topic it is, by topic and id
  * Effects  instant; the rows of the subscriptions are purged later, by purge_deleted_subscriptions
  */
 create function pubsub.delete_topic(p_topic_id text)
@@ -186,7 +186,8 @@ begin
     perform 1
     from pubsub_data.subscriptions s
     where s.topic_key = v_topic_key or s.dead_letter_topic_key = v_topic_key
-    order by s.topic_key, s.subscription_key
+    -- not by key: a purge changes it
+    order by s.topic_key, s.subscription_id
     for update;
     with gone as (
         delete from pubsub_data.subscriptions s

@@ -29,7 +29,7 @@ comment on function pubsub.new_message_ids is
  *
  * In       p_waits: for a subscription that somebody holds. Else its first priority may be told by a
  *          later one only
- * Locks    the subscriptions that had none, in key order
+ * Locks    the subscriptions that had none, in the order of their ids
  */
 create function pubsub.note_priorities(
     p_topic_key bigint, p_subscription_keys bigint[], p_waits boolean
@@ -46,7 +46,8 @@ begin
         where s.topic_key = p_topic_key
             and s.subscription_key = any(p_subscription_keys)
             and not s.has_priorities
-        order by s.subscription_key
+        -- not by key: a purge changes it
+        order by s.subscription_id
         for no key update;
     else
         p_subscription_keys := array(

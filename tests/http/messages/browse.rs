@@ -37,7 +37,7 @@ async fn messages_are_shown_with_their_state_and_holder_and_nothing_is_leased() 
     let pulled = app.post("/subscriptions/s/pull", pull).await.expect(200);
     let delayed = json!({"messages": [{"payload": {"n": 3}, "delay_seconds": 60, "priority": 4,
         "ordering_key": "k", "attributes": {"a": "b"}}]});
-    app.post("/topics/t/publish", delayed).await.expect(200);
+    app.post("/topics/t/publish", delayed).await.expect(201);
 
     let shown = browse(&app, "").await;
 

@@ -18,3 +18,17 @@ begin
     ), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'who looked up a key that is gone is told whether the subscription was purged';
+begin
+    insert into pubsub_data.deleted_subscriptions (topic_key, subscription_key, is_purged)
+    values (-1, -1, true), (-1, -2, false);
+
+    assert pg_temp.refusal('select pubsub.fail_gone(-1, -1)')
+        = '40001 The subscription was purged meanwhile: call again', c_proves;
+    assert pg_temp.refusal('select pubsub.fail_gone(-1, -2)') = 'PS404 Subscription not found', c_proves;
+    assert pg_temp.refusal('select pubsub.fail_gone(-1, -3)') = 'PS404 Subscription not found', c_proves;
+end
+$$;
