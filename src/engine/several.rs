@@ -36,10 +36,12 @@ impl Calls for ClaimsFrom {
         let deliveries =
             messages::consume_from(&self.database, &key.source, claim, self.terms).await?;
         if key.auto_ack {
-            let ids = deliveries
+            for id in deliveries
                 .iter()
-                .filter_map(|delivery| delivery.subscription_id.as_deref());
-            ids.for_each(|id| self.waiting.announce_room(id, 1));
+                .filter_map(|delivery| delivery.subscription_id.as_deref())
+            {
+                self.waiting.announce_room(id, 1);
+            }
         }
         Ok(vec![deliveries])
     }

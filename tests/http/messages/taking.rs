@@ -103,15 +103,15 @@ async fn a_message_that_a_consumer_nacked_goes_to_another_one() {
         payloads(&pull(&app, unseen("ann")).await),
         [json!({"n": 1})]
     );
-    assert_eq!(pull(&app, unseen("ann")).await, [] as [Value; 0]);
+    assert_eq!(pull(&app, unseen("ann")).await, Vec::<Value>::new());
     let new = pull(&app, json!({"consumer_id": "bob", "only": "new"})).await;
-    assert_eq!(new, [] as [Value; 0]);
+    assert_eq!(new, Vec::<Value>::new());
     assert_eq!(
         payloads(&pull(&app, unseen("bob")).await),
         [json!({"n": 0})]
     );
     let null = pull(&app, json!({"consumer_id": "bob", "only": null})).await;
-    assert_eq!(null, [] as [Value; 0], "both are held");
+    assert_eq!(null, Vec::<Value>::new(), "both are held");
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn auto_ack_and_only_go_together() {
         json!({"consumer_id": "bob", "only": "new", "auto_ack": true}),
     )
     .await;
-    assert_eq!(taken, [] as [Value; 0]);
+    assert_eq!(taken, Vec::<Value>::new());
     let taken = pull(
         &app,
         json!({"consumer_id": "bob", "only": "unseen", "auto_ack": true}),
