@@ -2,6 +2,10 @@
  * Counters: the number of messages of a subscription by state. Each call appends what it changes to
  * pubsub_data.counters, under the time at which it ends; no row is ever updated, which would queue all
  * calls behind it. Sums of them cost the same at any backlog.
+ *
+ * Totals since ever are sums too. A row that does not say otherwise tells them by what it changes: a
+ * backlog that grows is a publish, leases that begin are a claim. So whatever else makes messages
+ * available or moves leases to another time writes published = 0 or delivered = 0. What was acked is acked + forgotten.
  */
 
 /*
@@ -58,18 +62,26 @@ as $$
     ), folded as (
         insert into pubsub_data.counters (
             topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq,
-            expired
+            expired, published, delivered, forgotten, nacked, rejected, dead_lettered, redelivered,
+            extended
         )
         select o.topic_key, o.subscription_key, part.due_at, part.consumer_id, sum(part.backlog),
             sum(part.leased), sum(part.waiting), sum(part.acked), sum(part.dlq),
-            sum(part.expired)
+            sum(part.expired), sum(part.published), sum(part.delivered), sum(part.forgotten),
+            sum(part.nacked), sum(part.rejected), sum(part.dead_lettered), sum(part.redelivered),
+            sum(part.extended)
         from old o
         cross join lateral (
             -- what does not depend on time, and what ends later
             values
-                ('-infinity'::timestamptz, null, o.backlog, 0, 0, o.acked, o.dlq, o.expired),
-                (nullif(o.due_at, '-infinity'), o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0)
-        ) as part (due_at, consumer_id, backlog, leased, waiting, acked, dlq, expired)
+                ('-infinity'::timestamptz, null, o.backlog, 0, 0, o.acked, o.dlq, o.expired,
+                    coalesce(o.published, greatest(o.backlog, 0)),
+                    coalesce(o.delivered, greatest(o.leased, 0)), o.forgotten, o.nacked, o.rejected,
+                    o.dead_lettered, o.redelivered, o.extended),
+                (nullif(o.due_at, '-infinity'), o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0,
+                    0, 0, null, null, null, null, null, null)
+        ) as part (due_at, consumer_id, backlog, leased, waiting, acked, dlq, expired, published,
+            delivered, forgotten, nacked, rejected, dead_lettered, redelivered, extended)
         where part.due_at = '-infinity'
             -- leases count for max_in_flight a little longer (flow.sql)
             or part.due_at > clock_timestamp() - interval '1 second'
@@ -89,7 +101,8 @@ comment on function pubsub.fold_counters is
  * Out      how many messages the counts of its states were off by, in sum
  * Errors   PS404
  * Effects  nothing when they agree, as they do unless someone wrote to the tables by hand. Reads every
- *          message of the subscription. Expired messages are gone: their count is taken as it is
+ *          message of the subscription. Expired messages are gone: their count is taken as it is, and so
+ *          are all totals
  */
 create function pubsub.recount_messages(p_subscription_id text)
 returns bigint
@@ -156,10 +169,11 @@ begin
         group by f.due_at, f.consumer_id
     ), corrected as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq,
+            published, delivered, forgotten
         )
         select v_keys.topic_key, v_keys.subscription_key, d.due_at, d.consumer_id, d.backlog,
-            d.leased, d.waiting, d.acked, d.dlq
+            d.leased, d.waiting, d.acked, d.dlq, 0, 0, -d.acked
         from difference d
         where (d.backlog, d.leased, d.waiting, d.acked, d.dlq) <> (0, 0, 0, 0, 0)
         returning abs(backlog) + abs(leased) + abs(waiting) + abs(acked) + abs(dlq) as off

@@ -68,9 +68,15 @@ begin
     )
     select array_agg(e.place) into v_held from ended e where e.is_held;
 
-    if p_reason = 'expired' then
-        insert into pubsub_data.counters (topic_key, subscription_key, expired)
-        values (p_topic_key, p_subscription_key, cardinality(p_places));
+    if p_reason <> 'consumer_lost' then
+        -- attempts are spent by a nack
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, expired, nacked, rejected
+        )
+        values (p_topic_key, p_subscription_key,
+            case when p_reason = 'expired' then cardinality(p_places) else 0 end,
+            case when p_reason = 'attempts' then cardinality(p_places) end,
+            case when p_reason = 'rejected' then cardinality(p_places) end);
     end if;
     if v_held is null then
         perform pubsub.bury_deliveries(p_topic_key, p_subscription_key, p_places, p_reason);
@@ -184,6 +190,8 @@ declare
     v_kept constant tid[] := pubsub.publish_dead_letters(
         p_topic_key, p_subscription_key, p_places, p_reason);
 begin
+    insert into pubsub_data.counters (topic_key, subscription_key, dead_lettered)
+    values (p_topic_key, p_subscription_key, cardinality(p_places));
     if v_kept = '{}' then
         return;
     end if;

@@ -38,17 +38,25 @@ as $$
     ), folded as (
         insert into pubsub_data.counters (
             topic_key, subscription_key, due_at, consumer_id, backlog, leased, waiting, acked, dlq,
-            expired
+            expired, published, delivered, forgotten, nacked, rejected, dead_lettered, redelivered,
+            extended
         )
         select p_topic_key, p_subscription_key, part.due_at, part.consumer_id, sum(part.backlog),
             sum(part.leased), sum(part.waiting), sum(part.acked), sum(part.dlq),
-            sum(part.expired)
+            sum(part.expired), sum(part.published), sum(part.delivered), sum(part.forgotten),
+            sum(part.nacked), sum(part.rejected), sum(part.dead_lettered), sum(part.redelivered),
+            sum(part.extended)
         from old o
         cross join lateral (
             values
-                ('-infinity'::timestamptz, null, o.backlog, 0, 0, o.acked, o.dlq, o.expired),
-                (o.due_at, o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0)
-        ) as part (due_at, consumer_id, backlog, leased, waiting, acked, dlq, expired)
+                ('-infinity'::timestamptz, null, o.backlog, 0, 0, o.acked, o.dlq, o.expired,
+                    coalesce(o.published, greatest(o.backlog, 0)),
+                    coalesce(o.delivered, greatest(o.leased, 0)), o.forgotten, o.nacked, o.rejected,
+                    o.dead_lettered, o.redelivered, o.extended),
+                (o.due_at, o.consumer_id, 0, o.leased, o.waiting, 0, 0, 0,
+                    0, 0, null, null, null, null, null, null)
+        ) as part (due_at, consumer_id, backlog, leased, waiting, acked, dlq, expired, published,
+            delivered, forgotten, nacked, rejected, dead_lettered, redelivered, extended)
         group by part.due_at, part.consumer_id
         having sum(part.leased) <> 0 or sum(part.waiting) <> 0 or part.due_at = '-infinity'
         returning 1

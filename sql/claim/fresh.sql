@@ -167,7 +167,8 @@ begin
             claim_fresh.consumers := array[1];
             claim_fresh.hint.head :=
                 pubsub.credible_head(p_claim, v_one.message_id, hint.head);
-            perform pubsub.note_leases(p_claim, p_consumer_ids, message_ids, consumers, hint.head);
+            perform pubsub.note_leases(p_claim, p_consumer_ids, message_ids, consumers,
+                case when v_one.attempts > 1 then 1 end, hint.head);
             return;
         end if;
     end if;

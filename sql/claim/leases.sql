@@ -3,13 +3,13 @@
 /*
  * note_leases — what is noted of leases beside their rows.
  *
- * In       p_message_ids, p_consumers: of one position; p_head: how far the claim has read, for new sessions;
- *          null: not told
+ * In       p_message_ids, p_consumers: of one position; p_redelivered: how many of them were delivered
+ *          before, null: none; p_head: how far the claim has read, for new sessions; null: not told
  * Effects  a wake-up for the deadline, and the counts
  */
 create function pubsub.note_leases(
     p_claim pubsub.claim_terms, p_consumer_ids text[], p_message_ids uuid[], p_consumers int[],
-    p_head uuid
+    p_redelivered int, p_head uuid
 )
 returns void
 language plpgsql volatile
@@ -22,16 +22,18 @@ begin
         p_claim.rewinds);
     if p_claim.by_consumer then
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, leased
+            topic_key, subscription_key, due_at, consumer_id, leased, redelivered
         )
         select p_claim.topic_key, p_claim.subscription_key,
-            pubsub.counter_time(p_claim.ack_deadline), p_consumer_ids[c.consumer], count(*)
+            pubsub.counter_time(p_claim.ack_deadline), p_consumer_ids[c.consumer], count(*),
+            -- a total of the subscription, which one of them tells
+            case when p_consumer_ids[c.consumer] = p_consumer_ids[p_consumers[1]] then p_redelivered end
         from unnest(p_consumers) as c (consumer)
         group by p_consumer_ids[c.consumer];
     else
-        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased)
+        insert into pubsub_data.counters (topic_key, subscription_key, due_at, leased, redelivered)
         values (p_claim.topic_key, p_claim.subscription_key,
-            pubsub.counter_time(p_claim.ack_deadline), cardinality(p_message_ids));
+            pubsub.counter_time(p_claim.ack_deadline), cardinality(p_message_ids), p_redelivered);
     end if;
 end
 $$;
@@ -59,6 +61,7 @@ as $$
 declare
     -- how many the consumers get, summed up
     v_upto int[];
+    v_redelivered int;
 begin
     if p_lost then
         insert into pubsub_data.failures (
@@ -79,8 +82,10 @@ begin
             where d.ctid = any(p_places)
             returning d.message_id, d.attempts
         )
-        select array_agg(l.message_id), array_agg(l.attempts), array_fill(1, array[count(*)::int])
-        into lease_deliveries.message_ids, lease_deliveries.attempts, lease_deliveries.consumers
+        select array_agg(l.message_id), array_agg(l.attempts), array_fill(1, array[count(*)::int]),
+            nullif(count(*) filter (where l.attempts > 1), 0)
+        into lease_deliveries.message_ids, lease_deliveries.attempts, lease_deliveries.consumers,
+            v_redelivered
         from (select x.* from leased x order by x.message_id) l;
     else
         v_upto := array(
@@ -100,11 +105,14 @@ begin
             where d.ctid = p.place
             returning d.message_id, d.attempts, p.consumer
         )
-        select array_agg(l.message_id), array_agg(l.attempts), array_agg(l.consumer)
-        into lease_deliveries.message_ids, lease_deliveries.attempts, lease_deliveries.consumers
+        select array_agg(l.message_id), array_agg(l.attempts), array_agg(l.consumer),
+            nullif(count(*) filter (where l.attempts > 1), 0)
+        into lease_deliveries.message_ids, lease_deliveries.attempts, lease_deliveries.consumers,
+            v_redelivered
         from (select x.* from leased x order by x.consumer, x.message_id) l;
     end if;
-    perform pubsub.note_leases(p_claim, p_consumer_ids, message_ids, consumers, p_head);
+    perform pubsub.note_leases(
+        p_claim, p_consumer_ids, message_ids, consumers, v_redelivered, p_head);
 end
 $$;
 

@@ -36,7 +36,9 @@ select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts, s.backo
     s.message_ttl_seconds, s.dead_letter_expired, d.topic_id as dead_letter_topic_id, s.created_at,
     m.available + m.delivered + m.scheduled + m.parked as backlog, m.available,
     m.delivered as in_flight, m.scheduled, m.parked, m.acked, m.dlq, m.expired,
-    clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age
+    clock_timestamp() - pubsub.id_time(oldest.message_id) as oldest_unacked_age,
+    m.published_total, m.delivered_total, m.acked_total, m.nacked_total, m.rejected_total,
+    m.expired_total, m.dead_lettered_total, m.redelivered_total, m.extended_total
 from pubsub_data.subscriptions s
 join pubsub_data.topics t on t.topic_key = s.topic_key
 left join pubsub_data.topics d on d.topic_key = s.dead_letter_topic_key

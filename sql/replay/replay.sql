@@ -160,9 +160,9 @@ begin
         return 0;
     end if;
 
-    insert into pubsub_data.counters (topic_key, subscription_key, due_at, backlog, waiting)
+    insert into pubsub_data.counters (topic_key, subscription_key, due_at, backlog, waiting, published)
     select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), count(*),
-        count(*) filter (where d.visible_at > v_now)
+        count(*) filter (where d.visible_at > v_now), 0
     from unnest(v_ids, v_dues) as d (message_id, visible_at)
     where v_dead is null or d.message_id <> all(v_dead)
     group by pubsub.counter_time(d.visible_at);

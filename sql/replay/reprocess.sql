@@ -115,14 +115,14 @@ begin
         returning visible_at, lane
     ), counted as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, backlog, waiting, dlq
+            topic_key, subscription_key, due_at, backlog, waiting, dlq, published
         )
         select p_topic_key, p_subscription_key, pubsub.counter_time(d.visible_at), count(*),
-            count(*) filter (where d.visible_at > v_now), 0
+            count(*) filter (where d.visible_at > v_now), 0, 0
         from delivered d
         group by pubsub.counter_time(d.visible_at)
         union all
-        select p_topic_key, p_subscription_key, '-infinity', 0, 0, -count(*) from back b
+        select p_topic_key, p_subscription_key, '-infinity', 0, 0, -count(*), 0 from back b
     )
     select bool_or(d.lane is not null) into v_in_lanes from delivered d;
 

@@ -44,15 +44,17 @@ begin
             group by e.visible_at
         ), counted as (
             insert into pubsub_data.counters (
-                topic_key, subscription_key, due_at, consumer_id, leased
+                topic_key, subscription_key, due_at, consumer_id, leased, delivered, extended
             )
-            select p_topic_key, p_subscription_key, c.due_at, c.consumer_id, sum(c.leased)
+            select p_topic_key, p_subscription_key, c.due_at, c.consumer_id, sum(c.leased), 0,
+                sum(c.extended)
             from (
                 select pubsub.counter_time(x.due_at) as due_at,
-                    case when p_per_consumer then e.consumer_id end as consumer_id, x.leased
+                    case when p_per_consumer then e.consumer_id end as consumer_id, x.leased,
+                    x.extended
                 from extended e
-                cross join lateral (values (e.visible_at, 1), (e.deadline, -1))
-                    as x (due_at, leased)
+                cross join lateral (values (e.visible_at, 1, 1), (e.deadline, -1, 0))
+                    as x (due_at, leased, extended)
             ) c
             group by c.due_at, c.consumer_id
         )

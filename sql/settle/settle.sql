@@ -299,10 +299,10 @@ begin
         group by n.visible_at
     ), counted as (
         insert into pubsub_data.counters (
-            topic_key, subscription_key, due_at, consumer_id, leased, waiting
+            topic_key, subscription_key, due_at, consumer_id, leased, waiting, nacked
         )
         select p_topic_key, p_subscription_key, c.due_at, c.consumer_id, sum(c.leased),
-            sum(c.waiting)
+            sum(c.waiting), sum(c.waiting)
         from (
             select pubsub.counter_time(n.visible_at) as due_at, null as consumer_id, 0 as leased,
                 1 as waiting

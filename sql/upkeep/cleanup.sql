@@ -80,8 +80,8 @@ begin
         where a.tableoid = old.part and a.ctid = old.row_at
         returning a.topic_key, a.subscription_key, cardinality(a.message_ids) as messages
     ), counted as (
-        insert into pubsub_data.counters (topic_key, subscription_key, acked)
-        select s.topic_key, s.subscription_key, -sum(f.messages)
+        insert into pubsub_data.counters (topic_key, subscription_key, acked, forgotten)
+        select s.topic_key, s.subscription_key, -sum(f.messages), sum(f.messages)
         from forgotten f
         -- a deleted subscription has no counts
         join pubsub_data.subscriptions s

@@ -110,8 +110,8 @@ begin
                 from pubsub_data.%I a
                 group by a.topic_key, a.subscription_key
             ), counted as (
-                insert into pubsub_data.counters (topic_key, subscription_key, acked)
-                select s.topic_key, s.subscription_key, -d.messages
+                insert into pubsub_data.counters (topic_key, subscription_key, acked, forgotten)
+                select s.topic_key, s.subscription_key, -d.messages, d.messages
                 from dropped d
                 -- a deleted subscription has no counts
                 join pubsub_data.subscriptions s

@@ -129,6 +129,60 @@ pub struct SubscriptionMetrics {
     pub expired: i64,
     /// Holding their ordering key until an operator acts.
     pub parked: i64,
+    /// What happened since the subscription was created.
+    #[sqlx(flatten)]
+    pub totals: Totals,
+}
+
+/// How many messages of a subscription something happened to since it was created, on all servers and
+/// from SQL. They never fall.
+#[derive(Clone, Copy, Debug, Default, FromRow, Serialize, ToSchema)]
+pub struct Totals {
+    /// Published into it.
+    #[sqlx(rename = "published_total")]
+    pub published: i64,
+    /// Leased to a consumer.
+    #[sqlx(rename = "delivered_total")]
+    pub delivered: i64,
+    /// Acked.
+    #[sqlx(rename = "acked_total")]
+    pub acked: i64,
+    /// Nacked, those included whose attempts were spent by that.
+    #[sqlx(rename = "nacked_total")]
+    pub nacked: i64,
+    /// Rejected by a consumer.
+    #[sqlx(rename = "rejected_total")]
+    pub rejected: i64,
+    /// Never acked because their time was over.
+    #[sqlx(rename = "expired_total")]
+    pub expired: i64,
+    /// Given up: kept as dead letters, or published to the dead letter topic.
+    #[sqlx(rename = "dead_lettered_total")]
+    pub dead_lettered: i64,
+    /// Those of delivered that had been delivered before.
+    #[sqlx(rename = "redelivered_total")]
+    pub redelivered: i64,
+    /// Leases that were extended.
+    #[sqlx(rename = "extended_total")]
+    pub extended: i64,
+}
+
+impl Totals {
+    /// Each with its name.
+    #[must_use]
+    pub fn named(self) -> [(&'static str, i64); 9] {
+        [
+            ("published", self.published),
+            ("delivered", self.delivered),
+            ("acked", self.acked),
+            ("nacked", self.nacked),
+            ("rejected", self.rejected),
+            ("expired", self.expired),
+            ("dead_lettered", self.dead_lettered),
+            ("redelivered", self.redelivered),
+            ("extended", self.extended),
+        ]
+    }
 }
 
 /// Create a subscription.

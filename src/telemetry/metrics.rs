@@ -11,8 +11,9 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 
-use super::health;
+use super::{health, totals};
 use crate::db;
+use crate::db::subscriptions::SubscriptionMetrics;
 
 /// Requests answered, by method, path (the route) and status.
 pub const REQUESTS: &str = "http_requests_total";
@@ -41,8 +42,15 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 pub struct Metrics {
     handle: PrometheusHandle,
     process: Arc<Collector>,
-    /// When the database was last read.
-    read_at: Arc<Mutex<Option<Instant>>>,
+    read: Arc<Mutex<Read>>,
+}
+
+/// What was last read from the database, and when.
+#[derive(Default)]
+struct Read {
+    at: Option<Instant>,
+    /// What it says of totals.
+    totals: String,
 }
 
 impl Metrics {
@@ -72,7 +80,7 @@ impl Metrics {
                 Ok(Metrics {
                     handle,
                     process,
-                    read_at: Arc::new(Mutex::new(None)),
+                    read: Arc::default(),
                 })
             })
             .clone()
@@ -85,27 +93,30 @@ impl Metrics {
         gauge!(CONNECTIONS, "state" => "idle").set(idle);
         gauge!(CONNECTIONS, "state" => "used").set(connections.size().saturating_sub(idle));
         self.process.collect();
-        self.read_database(pool).await;
+        let totals = self.read_database(pool).await;
         self.handle.run_upkeep();
-        self.handle.render()
+        self.handle.render() + &totals
     }
 
-    /// Scrapes within some seconds share what one of them read.
-    async fn read_database(&self, pool: &Database) {
-        let mut read_at = self.read_at.lock().await;
-        if read_at.is_some_and(|at| at.elapsed() < READ_FOR) {
-            return;
+    /// Scrapes within some seconds share what one of them read. What it says of totals is told here, not
+    /// to the recorder, whose counters would outlive a subscription and could not begin anew with another
+    /// one of its id.
+    async fn read_database(&self, pool: &Database) -> String {
+        let mut read = self.read.lock().await;
+        if read.at.is_none_or(|at| at.elapsed() >= READ_FOR) {
+            // together: each may wait for a database that is away
+            let (counted, ()) = tokio::join!(count_messages(pool), health::set_gauges(pool));
+            read.totals = totals::render(&counted);
+            read.at = Some(Instant::now());
         }
-        // together: each may wait for a database that is away
-        tokio::join!(count_messages(pool), health::set_gauges(pool));
-        *read_at = Some(Instant::now());
+        read.totals.clone()
     }
 }
 
-async fn count_messages(pool: &Database) {
+async fn count_messages(pool: &Database) -> Vec<SubscriptionMetrics> {
     match db::subscriptions::list_metrics(pool, MAX_SUBSCRIPTIONS).await {
         Ok(subscriptions) => {
-            for counts in subscriptions {
+            for counts in &subscriptions {
                 for (state, count) in [
                     ("available", counts.available),
                     ("delivered", counts.delivered),
@@ -120,8 +131,12 @@ async fn count_messages(pool: &Database) {
                         .set(approximate(count));
                 }
             }
+            subscriptions
         }
-        Err(error) => tracing::warn!(error = %error, "counting messages failed"),
+        Err(error) => {
+            tracing::warn!(error = %error, "counting messages failed");
+            Vec::new()
+        }
     }
 }
 

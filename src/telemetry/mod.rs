@@ -4,3 +4,4 @@ pub mod health;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
+mod totals;

@@ -190,6 +190,25 @@ async fn messages_of_each_subscription_are_gauges() {
         let series = format!("pubsub_subscription_messages{labels}");
         assert_eq!(value(&gauges, &series), Some(count), "{series}: {gauges}");
     }
+    for (total, count) in [
+        ("published", 4.0),
+        ("delivered", 3.0),
+        ("acked", 1.0),
+        ("nacked", 1.0),
+        ("rejected", 0.0),
+        ("expired", 0.0),
+        ("dead_lettered", 0.0),
+        ("redelivered", 0.0),
+        ("extended", 0.0),
+    ] {
+        let metric = format!("fastpubsub_messages_{total}_total");
+        let series = format!(r#"{metric}{{subscription="gauged-subscription"}}"#);
+        assert_eq!(value(&gauges, &series), Some(count), "{series}: {gauges}");
+        assert!(
+            gauges.contains(&format!("# TYPE {metric} counter")),
+            "{gauges}"
+        );
+    }
 }
 
 /// What is read from the database is kept for some seconds.

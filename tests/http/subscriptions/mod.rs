@@ -145,9 +145,68 @@ async fn a_deleted_subscription_is_gone_with_its_messages() {
         json!({
             "subscription_id": "s", "available": 0, "delivered": 0, "scheduled": 0, "parked": 0, "acked": 0,
             "dlq": 0, "expired": 0,
+            "totals": {
+                "published": 0, "delivered": 0, "acked": 0, "nacked": 0, "rejected": 0, "expired": 0,
+                "dead_lettered": 0, "redelivered": 0, "extended": 0,
+            },
         })
     );
     assert_eq!(app.consume("s").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn totals_are_those_of_all_servers_and_outlive_what_they_count() {
+    let app = TestApp::start().await;
+    let other = TestApp::start_on(app.database.share(), &[]).await;
+    app.topic_with_subscription("t", "s", json!({"max_delivery_attempts": 2}))
+        .await;
+    let pull = async |app: &TestApp, count: u32| {
+        let body = json!({"consumer_id": "c", "max_messages": count});
+        let pulled = app.post("/subscriptions/s/pull", body).await.expect(200);
+        let messages = pulled.json()["messages"].as_array().unwrap().clone();
+        messages
+            .iter()
+            .map(|message| message["receipt"].clone())
+            .collect::<Vec<Value>>()
+    };
+    let settle = async |app: &TestApp, body: Value| {
+        let path = "/subscriptions/s/settle";
+        app.post(path, body).await.expect(200);
+    };
+
+    for app in [&app, &other] {
+        for _ in 0..2 {
+            let messages = json!({"messages": [{"payload": {"n": 1}}]});
+            app.post("/topics/t/publish", messages).await.expect(201);
+        }
+    }
+    let (first, second) = (pull(&app, 2).await, pull(&other, 2).await);
+    settle(
+        &other,
+        json!({"acks": [first[0]], "rejects": [{"receipt": first[1]}]}),
+    )
+    .await;
+    settle(
+        &app,
+        json!({"nacks": [{"receipt": second[0], "delay_seconds": 0}],
+            "extends": [{"receipt": second[1], "seconds": 60}]}),
+    )
+    .await;
+    let again = pull(&other, 1).await;
+    settle(&app, json!({"nacks": [{"receipt": again[0]}]})).await;
+    app.delete("/subscriptions/s/dlq").await.expect(200);
+
+    for app in [&app, &other] {
+        let counts = app.get("/subscriptions/s/metrics").await.expect(200).json();
+        assert_eq!(counts["dlq"], 0);
+        assert_eq!(
+            counts["totals"],
+            json!({
+                "published": 4, "delivered": 5, "acked": 1, "nacked": 2, "rejected": 1, "expired": 0,
+                "dead_lettered": 2, "redelivered": 1, "extended": 1,
+            })
+        );
+    }
 }
 
 #[tokio::test]

@@ -110,15 +110,16 @@ $$;
 
 do $$
 declare
-    c_proves constant text := 'recount_messages mends counts that do not agree with the messages';
+    c_proves constant text := 'recount_messages mends counts that do not agree with the messages, and keeps totals';
     v_keys record := pubsub.subscription_keys('fold');
     v_before text := (select m::text from pubsub.subscription_metrics('fold') m);
 begin
     insert into pubsub_data.counters (
-        topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq
+        topic_key, subscription_key, due_at, backlog, leased, waiting, acked, dlq, delivered,
+        forgotten
     )
     values (v_keys.topic_key, v_keys.subscription_key, clock_timestamp() + interval '1 hour',
-        -1, 2, -3, 4, -5);
+        -1, 2, -3, 4, -5, 0, -4);
 
     assert pubsub.recount_messages('fold') = 15, c_proves;
     assert (select m::text from pubsub.subscription_metrics('fold') m) = v_before, c_proves;

@@ -177,7 +177,7 @@ begin
         from pubsub.consume_messages('undertaker', 'consumer') c
     ), c_proves;
     assert (
-        select m::text = '(source,0,0,0,0,0,0,0)' from pubsub.subscription_metrics('source') m
+        select m::text = '(source,0,0,0,0,0,0,0,2,2,0,2,0,0,2,0,0)' from pubsub.subscription_metrics('source') m
     ), c_proves;
     assert pubsub.recount_messages('source') = 0 and pubsub.recount_messages('undertaker') = 0,
         c_proves;

@@ -275,6 +275,8 @@ begin
     assert pubsub.drop_acked_partition('infinity') = 0, c_proves || ': none';
     assert not exists (select from pubsub_data.partitions p where p.parent = 'acked'), c_proves;
     assert not exists (select from pubsub_data.acked), c_proves;
+    assert (select m.acked = 0 and m.acked_total = 3 from pubsub.subscription_metrics('drop-acked') m),
+        c_proves || ': what is forgotten was acked';
 end
 $$;
 
