@@ -83,7 +83,7 @@ async fn dead_letters(app: &TestApp, query: &str) -> Vec<Value> {
 async fn counts(app: &TestApp) -> [u64; 5] {
     let metrics = app.get("/subscriptions/s/metrics").await.expect(200).json();
     assert_eq!(metrics["subscription_id"], "s");
-    assert_eq!(metrics.as_object().unwrap().len(), 8, "{metrics}");
+    assert_eq!(metrics.as_object().unwrap().len(), 9, "{metrics}");
     ["available", "delivered", "scheduled", "acked", "dlq"]
         .map(|state| metrics[state].as_u64().unwrap())
 }
