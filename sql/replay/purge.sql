@@ -9,7 +9,7 @@
  * Errors   PS404 · PS503 the sequences are behind
  * Locks    the subscription, its jobs, its snapshots, its dead letters
  * Effects  receipts of before are of lost leases; the history of acks and failures begins anew, running jobs are
- *          cancelled. Settings, snapshots, dead letters and what a rate limit counts stay. What is published,
+ *          cancelled. Settings, snapshots, dead letters, totals and what a rate limit counts stay. What is published,
  *          claimed or settled beside it counts as before it: a publish that returns later may be purged, one
  *          that begins later arrives. Seeks, replays and snapshots bring back what the topic retains
  */
@@ -78,15 +78,20 @@ begin
         set subscription_key = v_key
         where l.topic_key = v_old.topic_key and l.subscription_key = v_old.subscription_key
         returning 1
-    ), kept as (
-        select (select count(*) from moved) as dlq, coalesce(sum(c.expired), 0) as expired
-        from pubsub_data.counters c
-        where c.topic_key = v_old.topic_key and c.subscription_key = v_old.subscription_key
     )
-    insert into pubsub_data.counters (topic_key, subscription_key, dlq, expired)
-    select v_old.topic_key, v_key, k.dlq, k.expired
-    from kept k
-    where k.dlq > 0 or k.expired > 0;
+    insert into pubsub_data.counters (
+        topic_key, subscription_key, dlq, expired, published, delivered, forgotten, nacked, rejected,
+        dead_lettered, redelivered, extended
+    )
+    select v_old.topic_key, v_key, (select count(*) from moved), sum(c.expired),
+        sum(coalesce(c.published, greatest(c.backlog, 0))),
+        sum(coalesce(c.delivered, greatest(c.leased, 0))),
+        -- acks of before are remembered no more
+        sum(c.acked + coalesce(c.forgotten, 0)), sum(c.nacked), sum(c.rejected),
+        sum(c.dead_lettered), sum(c.redelivered), sum(c.extended)
+    from pubsub_data.counters c
+    where c.topic_key = v_old.topic_key and c.subscription_key = v_old.subscription_key
+    having count(*) > 0;
 end
 $$;
 

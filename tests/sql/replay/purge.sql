@@ -37,6 +37,34 @@ $$;
 
 do $$
 declare
+    c_proves constant text := 'totals since ever do not fall at a purge';
+    v_before text;
+    v_metrics record;
+begin
+    perform pg_temp.stock('totals', 5);
+    perform pubsub.settle_messages('totals', array_agg(c.message_id), array_agg(c.lease),
+        array['ack', 'nack', 'reject'], array[null, 0, null])
+    from pubsub.consume_messages('totals', 'me', 3) c;
+    perform pg_temp.claim('totals');
+    select (m.published_total, m.delivered_total, m.acked_total, m.nacked_total, m.rejected_total,
+        m.dead_lettered_total, m.redelivered_total)::text
+    into v_before
+    from pubsub.subscription_metrics('totals') m;
+    assert v_before = '(5,6,1,1,1,1,1)', c_proves || v_before;
+    perform pubsub.purge_subscription('totals');
+    perform pubsub.fold_counters(0);
+
+    select * into v_metrics from pubsub.subscription_metrics('totals') m;
+    assert (v_metrics.published_total, v_metrics.delivered_total, v_metrics.acked_total,
+        v_metrics.nacked_total, v_metrics.rejected_total, v_metrics.dead_lettered_total,
+        v_metrics.redelivered_total)::text = v_before, c_proves;
+    assert (v_metrics.acked, v_metrics.available, v_metrics.dlq) = (0, 0, 1), c_proves;
+    assert pubsub.recount_messages('totals') = 0, c_proves;
+end
+$$;
+
+do $$
+declare
     c_proves constant text := 'settings, run lengths, dead letters, what expired and what a rate counts outlive a purge';
     v_ids uuid[];
 begin
