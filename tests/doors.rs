@@ -16,7 +16,7 @@ use fastpubsub::doors::connection::Guest;
 use fastpubsub::doors::envelope::Envelope;
 use fastpubsub::doors::mount::{Mount, router};
 use fastpubsub::doors::serve::{Limits, Listening, serve};
-use fastpubsub::doors::{self, body, native};
+use fastpubsub::doors::{self, body, fastapi};
 use fastpubsub::error::Error;
 use fastpubsub::telemetry::metrics::Metrics;
 use futures_util::StreamExt;
@@ -94,6 +94,7 @@ fn other(app: &App, prefix: &'static str) -> Mount {
         prefix,
         routes,
         envelope: words,
+        cors: None,
     }
 }
 
@@ -117,16 +118,13 @@ async fn start(flags: &[&str], connections: usize) -> Service {
     mounts.push(other(&app, "/other"));
     let mut listening = Vec::new();
     let mut urls = Vec::new();
-    let all: [(_, Envelope); 2] = [
-        (mounts, native::envelope::envelope),
-        (vec![other(&app, "")], words),
-    ];
+    let all: [(_, Envelope); 2] = [(mounts, fastapi::envelope), (vec![other(&app, "")], words)];
     for (mounts, envelope) in all {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         urls.push(format!("http://{}", listener.local_addr().unwrap()));
         listening.push(Listening {
             listener,
-            router: router(mounts, &app.settings),
+            router: router(mounts),
             envelope,
         });
     }

@@ -23,6 +23,7 @@ mod http;
 mod layers;
 mod maintenance;
 mod poolers;
+mod pyqueue;
 mod schema;
 mod sql;
 mod torture;

@@ -273,3 +273,33 @@ $$;
 
 comment on function pubsub.backlog_bytes is
     'How many bytes the unsettled messages of a subscription have, extrapolated beyond 10000 messages.';
+
+/*
+ * queue_summary — how large and how old a queue is.
+ *
+ * Out      bytes: as of backlog_bytes · last_published_at: of its newest retained message; null when there is none
+ * Errors   PS404
+ */
+create function pubsub.queue_summary(p_queue_id text)
+returns table (bytes bigint, created_at timestamptz, last_published_at timestamptz)
+language plpgsql stable parallel safe
+as $$
+begin
+    return query
+        select pubsub.backlog_bytes(p_queue_id), t.created_at, (
+            select m.published_at
+            from pubsub_data.messages m
+            where m.topic_key = t.topic_key
+            order by m.message_id desc
+            limit 1
+        )
+        from pubsub_data.topics t
+        join pubsub_data.subscriptions s on s.topic_key = t.topic_key
+        where t.topic_id = p_queue_id and s.subscription_id = p_queue_id;
+    if not found then
+        raise exception 'Queue not found' using errcode = 'PS404';
+    end if;
+end
+$$;
+
+comment on function pubsub.queue_summary is 'How large and how old a queue is.';

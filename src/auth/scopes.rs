@@ -9,6 +9,8 @@ use uuid::Uuid;
 const ID_MAX_LENGTH: usize = 128;
 /// Characters of a client's id.
 const UUID_LENGTH: usize = 36;
+/// Most characters of the name of a queue.
+const QUEUE_MAX_LENGTH: usize = 255;
 
 /// What the object of a scope is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Object {
     Subscription,
     /// The id of a client, a UUID.
     Client,
+    /// The name of a queue of another system's door.
+    Queue,
     /// There is none: what is acted on has no id yet.
     None,
 }
@@ -85,6 +89,10 @@ scopes! {
     ClientsRead = clients:read (Client) "get and list clients",
     ClientsUpdate = clients:update (Client) "update clients",
     ClientsDelete = clients:delete (Client) "delete clients",
+    PyqueueRead = pyqueue:read (Queue) "see and receive messages of PyQueue queues",
+    PyqueueWrite = pyqueue:write (Queue) "add and change messages of PyQueue queues",
+    PyqueueDelete = pyqueue:delete (Queue) "delete messages of PyQueue queues",
+    PyqueueManage = pyqueue:manage (Queue) "clear PyQueue queues",
 }
 
 /// Check that every scope can match a request.
@@ -201,6 +209,12 @@ fn parse_object(kind: Object, object: &str) -> Option<Cow<'_, str>> {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
             is_id.then_some(Cow::Borrowed(object))
+        }
+        Object::Queue => {
+            let is_name = beginning.chars().count() <= QUEUE_MAX_LENGTH
+                && !(is_whole && beginning.is_empty())
+                && !beginning.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
+            is_name.then_some(Cow::Borrowed(object))
         }
         Object::Client if is_whole => Uuid::parse_str(object)
             .ok()

@@ -14,6 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches};
 
 use super::{Cli, Command, USAGE_ERROR, fail, uses};
+use crate::config::drop_in::WITHOUT_EFFECT;
 use crate::config::{Settings, given_values, nearest};
 
 /// Takes any value, and shows which there are.
@@ -98,7 +99,8 @@ pub(super) fn parse() -> Result<(Cli, Vec<String>), ExitCode> {
     let values = if used.is_empty() {
         BTreeMap::new()
     } else {
-        given_values().map_err(|text| fail(&text, USAGE_ERROR))?
+        let drop_in = flag(&matches, "drop_in");
+        given_values(drop_in.map(OsString::as_os_str)).map_err(|text| fail(&text, USAGE_ERROR))?
     };
     let checked = settings
         .try_get_matches_from(arguments(&used, &matches, &values))
@@ -106,6 +108,13 @@ pub(super) fn parse() -> Result<(Cli, Vec<String>), ExitCode> {
         .map_err(|error| refuse(&error, &environment))?;
     let settings = checked.check().map_err(|text| fail(&text, USAGE_ERROR))?;
     Ok((Cli { command, settings }, warnings(&values)))
+}
+
+/// What the command line says of a setting.
+fn flag<'a>(flags: &'a ArgMatches, id: &str) -> Option<&'a OsString> {
+    flags
+        .get_one::<OsString>(id)
+        .filter(|_| flags.value_source(id) == Some(ValueSource::CommandLine))
 }
 
 /// The command line of the second pass: settings that are given, as flags.
@@ -117,9 +126,7 @@ fn arguments(
     let mut arguments = vec![OsString::from("fastpubsub")];
     for setting in used {
         let id = setting.get_id().as_str();
-        let flag = flags
-            .get_one::<OsString>(id)
-            .filter(|_| flags.value_source(id) == Some(ValueSource::CommandLine));
+        let flag = flag(flags, id);
         let given = variable(setting).and_then(|name| values.get(&name));
         if let (Some(value), Some(long)) = (flag.or(given), setting.get_long()) {
             let mut argument = OsString::from(format!("--{long}="));
@@ -133,16 +140,24 @@ fn arguments(
 /// Misspelt settings are ignored, which must not stay unseen.
 fn warnings(values: &BTreeMap<String, OsString>) -> Vec<String> {
     let known: Vec<String> = settings().get_arguments().filter_map(variable).collect();
-    values
+    let (without_effect, others): (Vec<&str>, Vec<&str>) = values
         .iter()
         .filter(|(name, value)| !known.contains(name) && !is_of_others(name, value))
-        .filter_map(|(name, _)| {
-            let near = nearest(name, known.iter().map(String::as_str))?;
-            Some(format!(
-                "{name} is no setting and is ignored; the nearest is {near}"
-            ))
-        })
-        .collect()
+        .map(|(name, _)| name.as_str())
+        .partition(|name| WITHOUT_EFFECT.contains(name));
+    let misspelt = others.into_iter().filter_map(|name| {
+        let near = nearest(name, known.iter().map(String::as_str))?;
+        Some(format!(
+            "{name} is no setting and is ignored; the nearest is {near}"
+        ))
+    });
+    let taken = (!without_effect.is_empty()).then(|| {
+        format!(
+            "{} has no effect: everything is in Postgres, and logs have settings of their own",
+            without_effect.join(", ")
+        )
+    });
+    misspelt.chain(taken).collect()
 }
 
 /// What Kubernetes sets for a Service named fastpubsub, and what this project's tests use.

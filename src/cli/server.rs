@@ -1,5 +1,6 @@
 //! The subcommand `server`: start, serve, and end in time.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sqlx::Connection;
@@ -12,6 +13,7 @@ use super::database::{Database, check_schema, connect};
 use crate::app::App;
 use crate::config::Settings;
 use crate::db::pooler::{self, Sessions};
+use crate::doors::Which;
 use crate::doors::serve::{self, Limits};
 use crate::engine::upkeep;
 use crate::postgres::Embedded;
@@ -38,13 +40,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failed> {
 }
 
 async fn start(settings: Settings, shutdown: CancellationToken) -> Result<(), Failed> {
-    let address = (settings.api_host, settings.api_port);
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failed::new(format!(
-            "cannot listen on {}:{} (FASTPUBSUB_API_HOST, FASTPUBSUB_API_PORT): {error}",
-            address.0, address.1
-        ))
-    })?;
+    let entrances = listen(&settings).await?;
     let database = tokio::select! {
         opened = Database::open(&settings, true) => opened?,
         () = shutdown.cancelled() => {
@@ -54,13 +50,29 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> Result<(), Fa
     };
     let served = tokio::select! {
         ready = check_database(&database) => match ready {
-            Ok(sessions) => serve(settings, listener, &database, sessions, shutdown).await,
+            Ok(sessions) => serve(settings, entrances, &database, sessions, shutdown).await,
             Err(failed) => Err(failed),
         },
         () = shutdown.cancelled() => Ok(()),
     };
     database.close().await?;
     served
+}
+
+/// Take every address before anything else is done: a taken one is told at once.
+async fn listen(settings: &Settings) -> Result<Vec<(TcpListener, Which)>, Failed> {
+    let mut listeners = Vec::new();
+    for entrance in doors::entrances(settings) {
+        let address = entrance.address;
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            Failed::new(format!(
+                "cannot listen on {address} ({}): {error}",
+                entrance.settings
+            ))
+        })?;
+        listeners.push((listener, entrance.which));
+    }
+    Ok(listeners)
 }
 
 /// Whether the schema is ours, and the sessions are; those of the private Postgres are.
@@ -83,7 +95,7 @@ async fn check_database(database: &Database) -> Result<Sessions, Failed> {
 
 async fn serve(
     settings: Settings,
-    listener: TcpListener,
+    entrances: Vec<(TcpListener, Which)>,
     database: &Database,
     sessions: Sessions,
     shutdown: CancellationToken,
@@ -92,18 +104,21 @@ async fn serve(
     let is_authenticated = settings.auth_enabled;
     let metrics = Metrics::install().map_err(Failed::new)?;
     let app = App::new(settings.clone(), connections.clone(), metrics);
-    let work = tokio::spawn(upkeep::run(connections.clone(), settings, shutdown.clone()));
-    let address = listener.local_addr()?;
-    tracing::info!("listening on http://{address}");
-    if !is_authenticated && !address.ip().to_canonical().is_loopback() {
+    doors::prepare(&app).await?;
+    if entrances.iter().all(|(_, which)| *which != Which::All) {
         tracing::warn!(
-            "anybody who reaches {address} may do everything: FASTPUBSUB_AUTH_ENABLED is false"
+            "the native API is not served: its port is the door's; FASTPUBSUB_API_PORT says another"
         );
     }
+    let mut listening = Vec::new();
+    for (listener, which) in entrances {
+        announce(listener.local_addr()?, which, is_authenticated);
+        listening.push(which.open(listener, &app));
+    }
+    let work = tokio::spawn(upkeep::run(connections.clone(), settings, shutdown.clone()));
     let limits = Limits::of(&app.settings);
-    let listening = doors::listening(listener, &app);
     tokio::select! {
-        () = serve::serve(vec![listening], &app, shutdown, limits) => {}
+        () = serve::serve(listening, &app, shutdown, limits) => {}
         // a drain needs the database too
         () = database.watch() => {}
     }
@@ -111,4 +126,18 @@ async fn serve(
     // a request that was cut off may still hold a connection
     let _in_use = tokio::time::timeout(Duration::from_secs(1), connections.close()).await;
     Ok(())
+}
+
+/// Tell where the service is.
+fn announce(address: SocketAddr, which: Which, is_authenticated: bool) {
+    match which {
+        Which::All => tracing::info!("listening on http://{address}"),
+        Which::Pyqueue => tracing::info!("listening on http://{address} for PyQueue"),
+    }
+    let is_open = which == Which::All && !is_authenticated;
+    if is_open && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "anybody who reaches {address} may do everything: FASTPUBSUB_AUTH_ENABLED is false"
+        );
+    }
 }

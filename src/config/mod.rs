@@ -3,16 +3,20 @@
 //! `env.sample` lists the same names in the same order; a test compares them.
 
 mod database;
+pub mod drop_in;
+pub mod pyqueue;
 mod values;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
 use database::database_url;
+use drop_in::DropIn;
+use pyqueue::PyqueueSettings;
 pub(crate) use values::boolean;
 pub use values::{LogFormat, LogLevel, Origins, Secret, TokenAlgorithm};
 use values::{integer, ip_address, log_format, origins, secret};
@@ -335,6 +339,21 @@ pub struct Settings {
     #[arg(hide_env_values = true, value_name = "MINUTES", default_value = "30")]
     #[arg(value_parser = integer::<i64, 1, 525_600>)]
     pub auth_access_token_expire_minutes: i64,
+
+    /// Stand in for another system: read its own variables too, and serve its API at the root of its
+    /// own address
+    #[arg(
+        long,
+        global = true,
+        env = "FASTPUBSUB_DROP_IN",
+        hide_env_values = true
+    )]
+    #[arg(value_name = "SYSTEM", value_enum, ignore_case = true)]
+    pub drop_in: Option<DropIn>,
+
+    /// Those of the PyQueue door.
+    #[command(flatten)]
+    pub pyqueue: PyqueueSettings,
 }
 
 impl Settings {
@@ -342,7 +361,8 @@ impl Settings {
     ///
     /// # Errors
     /// One line that names the settings.
-    pub fn check(self) -> Result<Self, String> {
+    pub fn check(mut self) -> Result<Self, String> {
+        self.pyqueue = self.pyqueue.check()?;
         if self.subscription_backoff_max_seconds < self.subscription_backoff_min_seconds {
             return Err(format!(
                 "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS ({}) must not be less than \
@@ -374,11 +394,12 @@ impl Settings {
 }
 
 /// What variables and the `.env` file of the working directory say, by the upper-case name. A variable
-/// beats one of another case, which the Python original accepts, and that beats the file.
+/// beats one of another case, which the Python original accepts, and that beats the file. The names are
+/// ours; where fastpubsub stands in for another system, that system's count too.
 ///
 /// # Errors
 /// One line, when `.env` exists but cannot be read.
-pub fn given_values() -> Result<BTreeMap<String, OsString>, String> {
+pub fn given_values(drop_in: Option<&OsStr>) -> Result<BTreeMap<String, OsString>, String> {
     let mut values = BTreeMap::new();
     match dotenvy::from_path_iter(".env") {
         Ok(entries) => {
@@ -402,6 +423,10 @@ pub fn given_values() -> Result<BTreeMap<String, OsString>, String> {
         variables.partition(|(name, _)| *name == name.to_ascii_uppercase());
     for (name, value) in other.into_iter().chain(usual) {
         values.insert(name.to_ascii_uppercase(), value);
+    }
+    let drop_in = drop_in.or_else(|| values.get("FASTPUBSUB_DROP_IN").map(OsString::as_os_str));
+    if let Some(drop_in) = drop_in.and_then(drop_in::named) {
+        drop_in::translate(drop_in, &mut values);
     }
     values.retain(|name, _| name.starts_with("FASTPUBSUB_"));
     Ok(values)

@@ -1,7 +1,7 @@
 //! The types of settings, and how their text is read.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::ValueEnum;
 
@@ -122,6 +122,24 @@ pub(crate) fn ip_address(value: &str) -> Result<IpAddr, String> {
     value
         .parse()
         .map_err(|_| "must be an IP address, such as 127.0.0.1 or ::".to_owned())
+}
+
+pub(crate) fn socket_address(value: &str) -> Result<SocketAddr, String> {
+    let address = match value.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}").parse(),
+        None => value.parse(),
+    };
+    address.map_err(|_| "must be an address and a port, such as 0.0.0.0:8001".to_owned())
+}
+
+/// A path that others are put behind.
+pub(crate) fn path_prefix(value: &str) -> Result<String, String> {
+    let path = value.trim_end_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+    if path.starts_with('/') && path.chars().all(is_plain) && !path.contains("//") {
+        return Ok(path.to_owned());
+    }
+    Err("must be a path such as /api/v1".to_owned())
 }
 
 pub(crate) fn secret(value: &str) -> Result<Secret, String> {

@@ -33,6 +33,12 @@ impl JsonText {
         })
     }
 
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
     /// How many bytes Postgres prints for it.
     #[must_use]
     pub fn size(&self) -> usize {

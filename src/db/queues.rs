@@ -1,7 +1,10 @@
-//! Queues, a topic and a subscription of one id: `create_queue`, `delete_queue`.
+//! Queues, a topic and a subscription of one id: `create_queue`, `delete_queue`,
+//! `queue_summary`.
 
 use serde_json::Value;
+use sqlx::FromRow;
 
+use super::Timestamp;
 use super::database::Database;
 use crate::error::Error;
 
@@ -37,4 +40,24 @@ pub async fn delete(database: &Database, queue_id: &str) -> Result<(), Error> {
         .execute(database)
         .await?;
     Ok(())
+}
+
+/// How large and how old a queue is.
+#[derive(Debug, FromRow)]
+pub struct Summary {
+    /// Of its messages; an estimate where they are many.
+    pub bytes: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When the newest message that is kept was published, if there is any.
+    pub last_published_at: Option<Timestamp>,
+}
+
+/// How large and how old a queue is.
+///
+/// # Errors
+/// 404 when there is none.
+pub async fn summary(database: &Database, queue_id: &str) -> Result<Summary, Error> {
+    let query = sqlx::query_as("select * from pubsub.queue_summary($1)");
+    Ok(query.bind(queue_id).fetch_one(database).await?)
 }

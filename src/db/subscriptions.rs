@@ -294,14 +294,16 @@ pub async fn metrics(database: &Database, id: &str) -> Result<SubscriptionMetric
     Ok(query.bind(id).fetch_one(database).await?)
 }
 
-/// Exact counts of the first `limit` subscriptions by id.
+/// Exact counts of the first `limit` subscriptions by id, none for all, whose ids begin so.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn list_metrics(
     database: &Database,
-    limit: i32,
+    limit: Option<i32>,
+    prefix: &str,
 ) -> Result<Vec<SubscriptionMetrics>, Error> {
-    let query = sqlx::query_as("select * from pubsub.list_subscription_metrics($1)");
-    Ok(query.bind(limit).fetch_all(database).await?)
+    let query =
+        sqlx::query_as("select * from pubsub.list_subscription_metrics($1, p_prefix => $2)");
+    Ok(query.bind(limit).bind(prefix).fetch_all(database).await?)
 }

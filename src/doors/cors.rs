@@ -13,14 +13,22 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 /// The layer that answers preflights and lets pages of these origins see answers. Callers show a token
 /// of their own; what a browser would add by itself, such as cookies, is neither wanted nor allowed.
 pub fn layer(origins: &Origins) -> CorsLayer {
-    let origin = match origins {
+    allowing(match origins {
         Origins::Any => AllowOrigin::any(),
         Origins::These(origins) => AllowOrigin::list(
             origins
                 .iter()
                 .filter_map(|origin| HeaderValue::from_str(origin).ok()),
         ),
-    };
+    })
+}
+
+/// Any origin, with credentials, as some systems allowed: an answer must then name the origin.
+pub fn with_credentials() -> CorsLayer {
+    allowing(AllowOrigin::mirror_request()).allow_credentials(true)
+}
+
+fn allowing(origin: AllowOrigin) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::Uri;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use futures_util::FutureExt;
+use tower::ServiceExt;
+use tower_http::cors::CorsLayer;
 
-use super::cors;
 use super::envelope::{Envelope, said};
-use crate::config::Settings;
 use crate::error::Error;
 
 /// A front door. Who may call a route, and how long a body may be, its handlers say by their arguments.
@@ -22,25 +24,38 @@ pub struct Mount {
     pub routes: Router,
     /// Its words for errors.
     pub envelope: Envelope,
+    /// Which pages of other origins may call it; none if there are none.
+    pub cors: Option<CorsLayer>,
 }
 
 /// Doors side by side, behind routing.
-pub fn router(mounts: Vec<Mount>, settings: &Settings) -> Router {
+pub fn router(mounts: Vec<Mount>) -> Router {
     let mut all = Router::new();
     for mount in mounts {
-        let routes = mount
+        let mut routes = mount
             .routes
             .layer(from_fn_with_state(mount.envelope, answer));
+        if let Some(cors) = mount.cors {
+            // what it answers itself has a route, too
+            routes = routes.layer(cors).layer(from_fn(name));
+        }
         all = match mount.prefix {
             "" => all.merge(routes),
-            prefix => all.nest(prefix, routes),
+            prefix => {
+                let root = routes.clone();
+                let at_root = move |request| root.clone().oneshot(rooted(request));
+                all.nest(prefix, routes)
+                    .route(&format!("{prefix}/"), any(at_root))
+            }
         };
     }
-    match &settings.api_cors_origins {
-        // what it answers itself has a route, too
-        Some(origins) => all.layer(cors::layer(origins)).layer(from_fn(name)),
-        None => all,
-    }
+    all
+}
+
+/// A request to the prefix with a slash behind it, which is the root of a door as well.
+fn rooted(mut request: Request) -> Request {
+    *request.uri_mut() = Uri::from_static("/");
+    request
 }
 
 /// Say in the door's words what nobody has said yet, that a handler panicked included. A layer costs

@@ -19,7 +19,14 @@ const REQUEST_ID_MAX_LENGTH: usize = 128;
 const OBJECT_ID_MAX_LENGTH: usize = 128;
 /// Routes that machines ask every few seconds, and which are answered even where there are too many
 /// connections.
-pub const PROBES: [&str; 3] = ["/liveness", "/readiness", "/metrics"];
+pub const PROBES: [&str; 6] = [
+    "/liveness",
+    "/readiness",
+    "/metrics",
+    "/health",
+    "/pyqueue/health",
+    "/pyqueue/metrics",
+];
 
 /// Where authentication tells the log line who called.
 #[derive(Clone, Debug, Default)]

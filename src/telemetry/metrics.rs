@@ -11,7 +11,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 
-use super::{health, totals};
+use super::{doors, health, totals};
 use crate::db;
 use crate::db::subscriptions::SubscriptionMetrics;
 
@@ -77,6 +77,7 @@ impl Metrics {
                 describe_gauge!(MESSAGES, "Messages of a subscription, by state");
                 let process = Arc::new(Collector::default());
                 process.describe();
+                doors::describe();
                 Ok(Metrics {
                     handle,
                     process,
@@ -114,7 +115,7 @@ impl Metrics {
 }
 
 async fn count_messages(pool: &Database) -> Vec<SubscriptionMetrics> {
-    match db::subscriptions::list_metrics(pool, MAX_SUBSCRIPTIONS).await {
+    match db::subscriptions::list_metrics(pool, Some(MAX_SUBSCRIPTIONS), "").await {
         Ok(subscriptions) => {
             for counts in &subscriptions {
                 for (state, count) in [

@@ -1,5 +1,6 @@
 //! What the service tells about itself: logs, metrics, the database's health.
 
+pub mod doors;
 pub mod health;
 pub mod jobs;
 pub mod logs;

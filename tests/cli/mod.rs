@@ -4,6 +4,7 @@ mod cleanup;
 mod commands;
 mod costs;
 mod crashes;
+mod drop_in;
 mod embedded;
 mod embedded_faults;
 mod first_start;

@@ -147,6 +147,39 @@ fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
             beyond(1, 525_600),
             "must be a whole number from 1 to 525600",
         ),
+        ("DROP_IN", text(&[HIDDEN, ""]), "must be one of pyqueue"),
+        (
+            "PYQUEUE_MAX_MESSAGE_SIZE",
+            beyond(1, 10_485_760),
+            "must be a whole number from 1 to 10485760",
+        ),
+        (
+            "PYQUEUE_DEFAULT_VISIBILITY_TIMEOUT",
+            beyond(1, 43200),
+            "must be a whole number from 1 to 43200",
+        ),
+        (
+            "PYQUEUE_MAX_RECEIVE_COUNT",
+            beyond(0, 2_147_483_646),
+            "must be a whole number from 0 to 2147483646",
+        ),
+        (
+            "PYQUEUE_API_V1_PREFIX",
+            text(&[HIDDEN, "", "/", "v1", "/a b", "/{id}", "//v1"]),
+            "must be a path such as /api/v1",
+        ),
+        (
+            "PYQUEUE_LISTEN",
+            text(&[
+                HIDDEN,
+                "",
+                "8001",
+                "example.com:80",
+                "127.0.0.1",
+                "127.0.0.1:99999",
+            ]),
+            "must be an address and a port, such as 0.0.0.0:8001",
+        ),
     ]
 }
 

@@ -1,16 +1,27 @@
-//! Every answer that a test sees is held against the OpenAPI document: its status must be there, and
+//! Every answer that a test sees is held against the OpenAPI document of its door: its status must be there, and
 //! its body must be of the form that is described for it.
 
 use std::sync::LazyLock;
 
+use fastpubsub::doors::{native, pyqueue};
 use serde_json::{Map, Value};
 
 static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::to_value(fastpubsub::doors::native::document()).unwrap());
+    LazyLock::new(|| serde_json::to_value(native::document()).unwrap());
+static PYQUEUE: LazyLock<Value> =
+    LazyLock::new(|| serde_json::to_value(pyqueue::document()).unwrap());
 
-/// What the document says of a request; none for what is no route.
-pub fn operation(method: &str, path: &str) -> Option<&'static Value> {
-    let paths = DOCUMENT["paths"].as_object()?;
+/// The document of the door at a path, and the path from there.
+fn document(path: &str) -> (&'static Value, &str) {
+    match path.strip_prefix(pyqueue::MOUNT) {
+        Some(rest) => (&PYQUEUE, if rest.is_empty() { "/" } else { rest }),
+        None => (&DOCUMENT, path),
+    }
+}
+
+/// What a document says of a request; none for what is no route.
+fn operation(document: &'static Value, method: &str, path: &str) -> Option<&'static Value> {
+    let paths = document["paths"].as_object()?;
     // a fixed path goes before one with an {id}
     let (_, item) = paths
         .iter()
@@ -34,7 +45,8 @@ fn fits(template: &str, path: &str) -> bool {
 /// Fail unless an answer is documented.
 #[track_caller]
 pub fn check(method: &str, path: &str, status: u16, body: &str) {
-    let Some(operation) = operation(method, path) else {
+    let (document, path) = document(path);
+    let Some(operation) = operation(document, method, path) else {
         return;
     };
     let responses = &operation["responses"];
@@ -56,20 +68,24 @@ pub fn check(method: &str, path: &str, status: u16, body: &str) {
         Err(error) if error.to_string().contains("recursion limit") => return,
         Err(error) => panic!("{method} {path} {status}: {error}"),
     };
-    if let Err(fault) = matches(&schema["schema"], &value) {
+    if let Err(fault) = matches_in(document, &schema["schema"], &value) {
         panic!("{method} {path} {status}: {fault}\n{body:.1000}");
     }
 }
 
-/// Whether a value is of the form of a schema; if not, where.
+/// Whether a value is of the form of a schema of the native document; if not, where.
 pub fn matches(schema: &Value, value: &Value) -> Result<(), String> {
+    matches_in(&DOCUMENT, schema, value)
+}
+
+fn matches_in(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     if let Some(reference) = schema["$ref"].as_str() {
-        return matches(DOCUMENT.pointer(&reference[1..]).unwrap(), value);
+        return matches_in(document, document.pointer(&reference[1..]).unwrap(), value);
     }
     if let Some(options) = schema["oneOf"].as_array() {
         let faults: Vec<String> = options
             .iter()
-            .map_while(|option| matches(option, value).err())
+            .map_while(|option| matches_in(document, option, value).err())
             .collect();
         return match faults.len() < options.len() {
             true => Ok(()),
@@ -98,13 +114,17 @@ pub fn matches(schema: &Value, value: &Value) -> Result<(), String> {
     match value {
         Value::Array(values) => values
             .iter()
-            .try_for_each(|value| matches(&schema["items"], value)),
-        Value::Object(fields) => fields_match(schema, fields),
+            .try_for_each(|value| matches_in(document, &schema["items"], value)),
+        Value::Object(fields) => fields_match(document, schema, fields),
         _ => Ok(()),
     }
 }
 
-fn fields_match(schema: &Value, fields: &Map<String, Value>) -> Result<(), String> {
+fn fields_match(
+    document: &Value,
+    schema: &Value,
+    fields: &Map<String, Value>,
+) -> Result<(), String> {
     for name in schema["required"].as_array().into_iter().flatten() {
         if !fields.contains_key(name.as_str().unwrap()) {
             return Err(format!("{name} is missing"));
@@ -119,7 +139,7 @@ fn fields_match(schema: &Value, fields: &Map<String, Value>) -> Result<(), Strin
                 _ => return Err(format!("{name} is not documented")),
             },
         };
-        matches(documented, value).map_err(|fault| format!("{name}: {fault}"))?;
+        matches_in(document, documented, value).map_err(|fault| format!("{name}: {fault}"))?;
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ pub const SECRET_KEY: &str = "a test key that is longer than 32 bytes";
 /// The service, in this process, over a real socket and a database of its own.
 pub struct TestApp {
     pub url: String,
+    /// Where one door alone is, if a flag says so.
+    pub alone: Option<String>,
     pub database: TestDatabase,
     client: reqwest::Client,
     token: Option<String>,
@@ -93,12 +95,21 @@ impl TestApp {
             None => Database::new(&settings, database.options(), Sessions::Own),
         };
         let app = App::new(settings, pool, Metrics::install().unwrap());
+        doors::prepare(&app).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut listening = vec![doors::listening(listener, &app)];
+        let mut alone = None;
+        for entrance in doors::entrances(&app.settings) {
+            if entrance.which != doors::Which::All {
+                let listener = TcpListener::bind(entrance.address).await.unwrap();
+                alone = Some(format!("http://{}", listener.local_addr().unwrap()));
+                listening.push(entrance.which.open(listener, &app));
+            }
+        }
         let shutdown = CancellationToken::new();
         let ended = shutdown.clone();
         tokio::spawn(async move {
-            let listening = vec![doors::listening(listener, &app)];
             serve(listening, &app, ended, limits).await;
             // its drain needs the database
             drop(pooler);
@@ -110,6 +121,7 @@ impl TestApp {
             .unwrap();
         Self {
             url,
+            alone,
             database,
             client,
             token: None,
@@ -123,6 +135,27 @@ impl TestApp {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(address).await.unwrap()
+    }
+
+    /// Let time pass for what is leased or waits: what is due within it is due now.
+    pub async fn pass_seconds(&self, seconds: f64) {
+        for statement in [
+            "update pubsub_data.deliveries set leased_at = leased_at - make_interval(secs => $1), \
+             visible_at = greatest(visible_at - make_interval(secs => $1), \
+             least(visible_at, clock_timestamp()))",
+            "update pubsub_data.runs set leased_at = leased_at - make_interval(secs => $1), \
+             ack_deadline = greatest(ack_deadline - make_interval(secs => $1), \
+             least(ack_deadline, clock_timestamp())) where lease is not null",
+            "update pubsub_data.wakeups set due_at = greatest(due_at - make_interval(secs => $1), \
+             least(due_at, clock_timestamp()))",
+            "update pubsub_data.counters set due_at = due_at - make_interval(secs => $1)",
+        ] {
+            sqlx::query(statement)
+                .bind(seconds)
+                .execute(&self.pool())
+                .await
+                .unwrap();
+        }
     }
 
     /// A pool on the database of the service.
@@ -265,14 +298,19 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let (client, request) = request.build_split();
     let request = request.unwrap();
     let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let answer = answer_of(client, request).await;
+    documented::check(method.as_str(), &path, answer.status, &answer.body);
+    answer
+}
+
+/// Send a request, whatever is documented.
+pub async fn answer_of(client: reqwest::Client, request: reqwest::Request) -> Answer {
     let response = client.execute(request).await.unwrap();
-    let answer = Answer {
+    Answer {
         status: response.status().as_u16(),
         headers: response.headers().clone(),
         body: response.text().await.unwrap(),
-    };
-    documented::check(method.as_str(), &path, answer.status, &answer.body);
-    answer
+    }
 }
 
 /// What the service answered.

@@ -13,8 +13,8 @@ use crate::auth::{api_keys, scopes, secrets};
 use crate::db::clients::{Client, ClientSettings};
 use crate::db::{self, Page, Timestamp};
 use crate::doors::caller::{Caller, CallerOnSome, Grants};
-use crate::doors::native::extract::{JsonBody, PageParams, PathUuid};
-use crate::doors::native::fields::Fields;
+use crate::doors::extract::{JsonBody, PageParams, PathUuid};
+use crate::doors::fields::Fields;
 use crate::doors::native::openapi::{Changed, CommonErrors, NotFound, TooLarge};
 use crate::error::Error;
 

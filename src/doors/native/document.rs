@@ -1,11 +1,11 @@
 //! What the OpenAPI document needs beyond the annotations of the routes, said once for all of them.
 
 use super::routes::{Need, ROUTES};
+use crate::doors::schemas::{self, operations};
 use serde_json::json;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder};
-use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, SchemaType, Type};
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Schema};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema};
 
 /// Where the schema of an error is.
 const ERROR: &str = "#/components/schemas/Error";
@@ -23,11 +23,7 @@ const BODY_REFUSALS: [(&str, &str); 4] = [
 
 /// Complete a document that was collected from the routes.
 pub fn complete(document: &mut OpenApi) {
-    if let Some(components) = &mut document.components {
-        for schema in components.schemas.values_mut() {
-            free_objects(schema);
-        }
-    }
+    schemas::complete(document);
     let components = document.components.clone().unwrap_or_default();
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
@@ -45,43 +41,11 @@ pub fn complete(document: &mut OpenApi) {
             }
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response {
-                    for content in response.content.values_mut() {
-                        if let RefOr::T(Content {
-                            schema: Some(schema),
-                            ..
-                        }) = content
-                        {
-                            free_objects(schema);
-                        }
-                    }
                     describe(status, response, &components);
-                }
-            }
-            if let Some(RefOr::T(body)) = &mut operation.request_body {
-                for content in body.content.values_mut() {
-                    if let RefOr::T(Content {
-                        schema: Some(schema),
-                        ..
-                    }) = content
-                    {
-                        free_objects(schema);
-                    }
                 }
             }
         }
     }
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
-    [
-        ("GET", &mut item.get),
-        ("POST", &mut item.post),
-        ("PUT", &mut item.put),
-        ("PATCH", &mut item.patch),
-        ("DELETE", &mut item.delete),
-    ]
-    .into_iter()
-    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 /// The scopes that a route needs where authentication is on; none of a public one.
@@ -94,53 +58,6 @@ fn security(method: &str, path: &str) -> Option<Vec<SecurityRequirement>> {
     let token = SecurityRequirement::new::<_, _, String>("oauth2", scopes);
     let key = SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []);
     Some(vec![SecurityRequirement::default(), token, key])
-}
-
-/// An object without a list of fields may have any: payloads, filters.
-fn free_objects(schema: &mut RefOr<Schema>) {
-    let RefOr::T(schema) = schema else {
-        return;
-    };
-    match schema {
-        Schema::Object(object) => {
-            let is_object = match &object.schema_type {
-                SchemaType::Type(only) => *only == Type::Object,
-                SchemaType::Array(types) => types.contains(&Type::Object),
-                SchemaType::AnyValue => false,
-            };
-            if is_object && object.properties.is_empty() && object.additional_properties.is_none() {
-                object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(true)));
-            }
-            for property in object.properties.values_mut() {
-                tell_default(property);
-                free_objects(property);
-            }
-        }
-        Schema::Array(array) => {
-            if let ArrayItems::RefOrSchema(items) = &mut array.items {
-                free_objects(items);
-            }
-        }
-        Schema::OneOf(one) => one.items.iter_mut().for_each(free_objects),
-        Schema::AnyOf(any) => any.items.iter_mut().for_each(free_objects),
-        Schema::AllOf(all) => all.items.iter_mut().for_each(free_objects),
-        _ => {}
-    }
-}
-
-/// A default is told in words: generators of types take a field with a default for one that is
-/// always there, which is not so in a request.
-fn tell_default(property: &mut RefOr<Schema>) {
-    if let RefOr::T(Schema::Object(object)) = property
-        && let Some(default) = object.default.take()
-    {
-        let description = object.description.take().unwrap_or_default();
-        object.description = Some(
-            format!("{description} Default: {default}.")
-                .trim()
-                .to_owned(),
-        );
-    }
 }
 
 /// What the ids of a path name, with the id that the examples of the bodies use.

@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 
 use crate::db::storable::stored_size;
-use crate::doors::native::fields::Fields;
+use crate::doors::fields::Fields;
 use crate::error::{Form, Rule};
 
 /// Note what keeps the field `filter` from being sent to Postgres.

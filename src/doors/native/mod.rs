@@ -2,11 +2,7 @@
 
 pub mod attributes;
 pub mod clients;
-pub mod docs;
 pub mod document;
-pub mod envelope;
-pub mod extract;
-pub mod fields;
 pub mod filters;
 pub mod idempotency;
 pub mod messages;
@@ -32,6 +28,7 @@ use utoipa_axum::routes;
 use self::queries::KnownParameters;
 use crate::app::App;
 use crate::doors::mount::Mount;
+use crate::doors::{cors, docs, fastapi};
 use crate::error::Error;
 
 /// The one path where a GET changes something.
@@ -116,6 +113,7 @@ pub fn mount(app: App) -> Mount {
     let (api, mut document) = api().split_for_parts();
     document::complete(&mut document);
     let known = KnownParameters::of(&document);
+    let cors = app.settings.api_cors_origins.as_ref().map(cors::layer);
     let routes = api
         // it would lease messages and throw them away
         .route(CONSUME, head(wrong_method))
@@ -127,7 +125,8 @@ pub fn mount(app: App) -> Mount {
     Mount {
         prefix: "",
         routes,
-        envelope: envelope::envelope,
+        envelope: fastapi::envelope,
+        cors,
     }
 }
 

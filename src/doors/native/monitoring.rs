@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,6 +9,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::db;
 use crate::doors::native::openapi::Unavailable;
+use crate::doors::prometheus;
 use crate::error::Error;
 
 /// How the service is.
@@ -51,12 +51,5 @@ pub async fn readiness(State(app): State<App>) -> Result<Json<Health>, Error> {
 #[utoipa::path(get, path = "/metrics", tag = "monitoring",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    let text = app.metrics.render(&app.database).await;
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        text,
-    )
+    prometheus::answer(&app).await
 }

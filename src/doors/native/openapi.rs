@@ -7,30 +7,7 @@ use utoipa::openapi::security::{
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::auth::scopes;
-use crate::doors::native::envelope::{FaultBody, Place};
-
-/// Why a request was refused or failed, whatever its status.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Error)]
-pub struct ErrorBody {
-    /// What is wrong.
-    detail: ErrorDetail,
-    /// What a conflict is about, such as the receipts that are stale.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    about: Option<Vec<String>>,
-}
-
-/// What is wrong: a text for people, or, of status 422, mostly a list of faults.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum ErrorDetail {
-    /// In one text.
-    #[schema(example = "Topic not found")]
-    Text(String),
-    /// Every fault with its place.
-    Faults(Vec<FaultBody>),
-}
+use crate::doors::fastapi::{ErrorBody, ErrorDetail, FaultBody, Place};
 
 /// An error of RFC 6749.
 #[derive(Serialize, ToSchema)]

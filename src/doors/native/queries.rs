@@ -11,7 +11,7 @@ use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::doors::caller::AfterScope;
-use crate::doors::native::extract::query_pairs;
+use crate::doors::extract::query_pairs;
 use crate::error::{Error, Fault, MAX_FAULTS, Part, Rule};
 
 /// Where parameters that nobody knows must be ignored: RFC 6749, section 3.2.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::doors::native::fields::Fields;
+use crate::doors::fields::Fields;
 use crate::error::{Form, Rule};
 
 /// A time, if given.

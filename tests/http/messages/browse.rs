@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{app_with, counts, fault_place, number, numbered, pass_seconds, payloads, publish};
+use super::{app_with, counts, fault_place, number, numbered, payloads, publish};
 use crate::support::{TestApp, ids};
 
 const BROWSE: &str = "/subscriptions/s/browse";
@@ -83,7 +83,7 @@ async fn pages_go_by_state_limit_and_the_last_id() {
     assert_eq!(payloads(&second), [json!({"n": 4})]);
     assert_eq!(browse(&app, "?state=delivered").await.len(), 2);
     assert!(browse(&app, "?state=parked").await.is_empty());
-    pass_seconds(&app, 31.0).await;
+    app.pass_seconds(31.0).await;
     assert_eq!(states(&browse(&app, "").await), ["available"; 5]);
 }
 

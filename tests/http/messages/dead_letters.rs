@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    app_with, consume_one, counts, dead_letters, fault_place, numbered, pass_seconds, payloads,
-    publish, settle,
+    app_with, consume_one, counts, dead_letters, fault_place, numbered, payloads, publish, settle,
 };
 use crate::support::{TestApp, ids};
 
@@ -29,7 +28,7 @@ async fn a_nack_on_the_last_attempt_dead_letters() {
     let first = consume_one(&app).await;
     settle(&app, "nacks", &[&first["id"]]).await;
     assert_eq!(counts(&app).await, [0, 0, 1, 0, 0]);
-    pass_seconds(&app, 2.0).await;
+    app.pass_seconds(2.0).await;
     let mut last = consume_one(&app).await;
 
     settle(&app, "nacks", &[&last["receipt"]]).await;
@@ -42,7 +41,7 @@ async fn a_nack_on_the_last_attempt_dead_letters() {
     for (field, value) in last.as_object().unwrap() {
         assert_eq!(&dead[0][field], value, "{field}");
     }
-    pass_seconds(&app, 1e6).await;
+    app.pass_seconds(1e6).await;
     assert_eq!(app.consume("s").await, Vec::<Value>::new());
 }
 
@@ -153,7 +152,7 @@ async fn a_paced_reprocessing_waits_its_turn() {
 
     assert_eq!(counts(&app).await, [1, 0, 4, 0, 0]);
     assert_eq!(ids(&app.consume("s").await), dead[..1]);
-    pass_seconds(&app, 2.0).await;
+    app.pass_seconds(2.0).await;
     assert_eq!(ids(&app.consume("s").await), dead[1..3]);
 }
 

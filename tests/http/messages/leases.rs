@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    app_with, consume_one, counts, database_time, dead_letters, pass_seconds, publish, settle,
-    wait_seconds,
+    app_with, consume_one, counts, database_time, dead_letters, publish, settle, wait_seconds,
 };
 use crate::support::TestApp;
 
@@ -30,14 +29,14 @@ async fn the_backoff_doubles_from_the_shortest_to_the_longest() {
             least <= wait && wait <= most,
             "attempt {attempt}: {least} to {most}"
         );
-        pass_seconds(&app, wait - 1.0).await;
+        app.pass_seconds(wait - 1.0).await;
         assert_eq!(counts(&app).await, [0, 0, 1, 0, 0], "attempt {attempt}");
         assert_eq!(
             app.consume("s").await,
             Vec::<Value>::new(),
             "attempt {attempt}"
         );
-        pass_seconds(&app, 1.0).await;
+        app.pass_seconds(1.0).await;
         assert_eq!(counts(&app).await, [1, 0, 0, 0, 0], "attempt {attempt}");
     }
 }
@@ -52,7 +51,7 @@ async fn no_number_of_attempts_overflows_the_backoff() {
     publish(&app, json!([{"a": 1}])).await;
 
     for attempts in [2000, i32::MAX - 2] {
-        pass_seconds(&app, 2_147_483_648.0).await;
+        app.pass_seconds(2_147_483_648.0).await;
         sqlx::query("update pubsub_data.deliveries set attempts = $1")
             .bind(attempts)
             .execute(&app.pool())
@@ -95,10 +94,10 @@ async fn an_expired_lease_comes_back_by_itself() {
 
         let (least, most) = wait_seconds(&app, since).await;
         assert!(least <= deadline && deadline <= most, "{least} to {most}");
-        pass_seconds(&app, deadline - 1.0).await;
+        app.pass_seconds(deadline - 1.0).await;
         assert_eq!(app.consume("s").await, Vec::<Value>::new());
         assert_eq!(counts(&app).await, [0, 1, 0, 0, 0]);
-        pass_seconds(&app, 1.0).await;
+        app.pass_seconds(1.0).await;
         assert_eq!(counts(&app).await, [1, 0, 0, 0, 0]);
         assert_eq!(consume_one(&app).await["delivery_attempts"], 2);
     }
@@ -111,7 +110,7 @@ async fn an_expired_lease_whose_attempts_are_spent_is_dead_lettered() {
     let app = app_with(json!({"max_delivery_attempts": 1})).await;
     publish(&app, json!([{"a": 1}])).await;
     let id = consume_one(&app).await["id"].clone();
-    pass_seconds(&app, 60.0).await;
+    app.pass_seconds(60.0).await;
 
     assert_eq!(app.consume("s").await, Vec::<Value>::new());
 

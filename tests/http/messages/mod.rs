@@ -102,24 +102,6 @@ async fn database_time(app: &TestApp) -> DateTime<Utc> {
         .unwrap()
 }
 
-/// Let time pass for what is leased or waits: what is due within it is due now.
-async fn pass_seconds(app: &TestApp, seconds: f64) {
-    for statement in [
-        "update pubsub_data.deliveries set leased_at = leased_at - make_interval(secs => $1), \
-         visible_at = greatest(visible_at - make_interval(secs => $1), \
-         least(visible_at, clock_timestamp()))",
-        "update pubsub_data.wakeups set due_at = greatest(due_at - make_interval(secs => $1), \
-         least(due_at, clock_timestamp()))",
-        "update pubsub_data.counters set due_at = due_at - make_interval(secs => $1)",
-    ] {
-        sqlx::query(statement)
-            .bind(seconds)
-            .execute(&app.pool())
-            .await
-            .unwrap();
-    }
-}
-
 /// The earliest and the latest that the wait of the one delivery can have been, in seconds, when it
 /// was set between `since` and now.
 async fn wait_seconds(app: &TestApp, since: DateTime<Utc>) -> (f64, f64) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{app_with, consume_one, counts, numbered, pass_seconds, publish, settle};
+use super::{app_with, consume_one, counts, numbered, publish, settle};
 
 #[tokio::test]
 async fn acks_and_nacks_of_anything_but_a_leased_message_are_ignored() {
@@ -101,7 +101,7 @@ async fn a_stale_receipt_settles_nothing() {
     let app = app_with(json!({"backoff_min_seconds": 10})).await;
     publish(&app, json!([{"a": 1}])).await;
     let stale = consume_one(&app).await;
-    pass_seconds(&app, 61.0).await;
+    app.pass_seconds(61.0).await;
     let fresh = consume_one(&app).await;
     assert_eq!(stale["id"], fresh["id"]);
     assert_ne!(stale["receipt"], fresh["receipt"]);
@@ -112,7 +112,7 @@ async fn a_stale_receipt_settles_nothing() {
 
     settle(&app, "nacks", &[&fresh["receipt"]]).await;
     assert_eq!(counts(&app).await, [0, 0, 1, 0, 0]);
-    pass_seconds(&app, 20.0).await;
+    app.pass_seconds(20.0).await;
     let third = consume_one(&app).await;
     settle(&app, "acks", &[&stale["receipt"], &fresh["receipt"]]).await;
     assert_eq!(counts(&app).await, [0, 1, 0, 0, 0]);
@@ -125,7 +125,7 @@ async fn a_plain_id_settles_whoever_holds_the_message() {
     let app = app_with(json!({})).await;
     publish(&app, json!([{"a": 1}])).await;
     let id = consume_one(&app).await["id"].clone();
-    pass_seconds(&app, 61.0).await;
+    app.pass_seconds(61.0).await;
     consume_one(&app).await;
 
     settle(&app, "acks", &[&id]).await;

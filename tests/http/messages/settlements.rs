@@ -3,9 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{
-    app_with, counts, database_time, dead_letters, number, numbered, pass_seconds, publish,
-};
+use super::{app_with, counts, database_time, dead_letters, number, numbered, publish};
 use crate::support::TestApp;
 
 pub(super) async fn pull(app: &TestApp, fields: Value) -> Vec<Value> {
@@ -164,7 +162,7 @@ async fn a_receipt_is_lost_when_the_message_was_delivered_again() {
     let app = app_with(json!({})).await;
     publish(&app, numbered(0..1)).await;
     let first = pull(&app, json!({})).await.remove(0);
-    pass_seconds(&app, 61.0).await;
+    app.pass_seconds(61.0).await;
     let second = pull(&app, json!({})).await.remove(0);
     assert_eq!(first["id"], second["id"]);
     assert_ne!(first["receipt"], second["receipt"]);

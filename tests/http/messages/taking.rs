@@ -330,7 +330,7 @@ async fn claims_that_pass_over_something_are_not_merged_with_others() {
         })
         .collect();
     engine.nack("s", &handles).await.unwrap();
-    super::pass_seconds(&app, 999.0).await;
+    app.pass_seconds(999.0).await;
 
     let unseen = Claim {
         only: Some(Only::Unseen),

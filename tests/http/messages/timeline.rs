@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{app_with, consume_one, pass_seconds, publish, settle};
+use super::{app_with, consume_one, publish, settle};
 use crate::support::TestApp;
 
 /// The state and the events of a message in a subscription, without their times.
@@ -46,7 +46,7 @@ async fn a_timeline_tells_every_delivery_in_every_subscription() {
         .execute(&app.pool())
         .await
         .unwrap();
-    pass_seconds(&app, 1.0).await;
+    app.pass_seconds(1.0).await;
     let second = consume_one(&app).await;
     settle(&app, "nacks", &[&second["receipt"]]).await;
 

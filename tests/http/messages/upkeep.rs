@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{app_with, consume_one, counts, number, numbered, pass_seconds, publish, settle};
+use super::{app_with, consume_one, counts, number, numbered, publish, settle};
 
 /// Contract point 8.
 /// Original's defect 30.
@@ -19,7 +19,7 @@ async fn metrics_follow_a_message_through_its_life() {
     assert_eq!(counts(&app).await, [0, 2, 0, 1, 0]);
     settle(&app, "nacks", &[&messages[1]["id"], &messages[2]["id"]]).await;
     assert_eq!(counts(&app).await, [0, 0, 2, 1, 0]);
-    pass_seconds(&app, 5.0).await;
+    app.pass_seconds(5.0).await;
     assert_eq!(counts(&app).await, [2, 0, 0, 1, 0]);
     let messages = app.consume("s").await;
     settle(&app, "nacks", &[&messages[0]["id"]]).await;
@@ -42,13 +42,13 @@ async fn cleaning_up_stuck_messages_ends_old_leases_at_once() {
     consume_one(&app).await;
     app.consume("own").await;
 
-    pass_seconds(&app, 29.0).await;
+    app.pass_seconds(29.0).await;
     assert_eq!(number(&app, cleanup).await, 0);
-    pass_seconds(&app, 1.0).await;
+    app.pass_seconds(1.0).await;
     assert_eq!(number(&app, cleanup).await, 1);
     assert_eq!(counts(&app).await, [1, 0, 0, 0, 0]);
     assert_eq!(consume_one(&app).await["delivery_attempts"], 2);
-    pass_seconds(&app, 30.0).await;
+    app.pass_seconds(30.0).await;
     assert_eq!(number(&app, cleanup).await, 1);
     assert_eq!(counts(&app).await, [0, 0, 0, 0, 1]);
     let own = app.get("/subscriptions/own/metrics").await.json();

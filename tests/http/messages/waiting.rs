@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::{app_with, consume_one, numbered, pass_seconds, payloads, publish};
+use super::{app_with, consume_one, numbered, payloads, publish};
 use crate::support::{Answer, TestApp, answer};
 
 /// No wait of these tests ends by itself within it.
@@ -108,7 +108,7 @@ async fn a_wait_ends_with_the_backoff_of_a_message() {
     let waits = waiting(&app, "c");
     watched_by(&app, 1).await;
 
-    pass_seconds(&app, 999.0).await;
+    app.pass_seconds(999.0).await;
 
     assert_eq!(messages(waits).await[0]["delivery_attempts"], 2);
 }

@@ -185,7 +185,8 @@ fn kind(resource: &str, action: &str) -> Object {
 /// An object of a scope, and a beginning of it that no foreign one has; none where there is no object.
 fn own_object(need: &Need) -> Option<(&'static str, &'static str)> {
     match (kind(need.resource, need.action), need.object) {
-        (Object::None, _) => None,
+        // a queue is of another door
+        (Object::None | Object::Queue, _) => None,
         (Object::Topic, Place::Body("id")) | (Object::Subscription, Place::Body("id")) => {
             Some(("own-new", "own*"))
         }

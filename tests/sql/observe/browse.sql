@@ -225,3 +225,22 @@ begin
     assert pubsub.backlog_bytes('huge') = 80 * (1000000 + 2), c_proves || ': ' || pubsub.backlog_bytes('huge');
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'the summary of a queue has its bytes and its times';
+    v_summary record;
+begin
+    perform pubsub.create_queue('summed');
+    select * into v_summary from pubsub.queue_summary('summed');
+    assert v_summary.bytes = 0 and v_summary.last_published_at is null, c_proves;
+    assert v_summary.created_at = (select t.created_at from pubsub.get_topic('summed') t), c_proves;
+    perform pg_temp.publish('summed', 3);
+
+    select * into v_summary from pubsub.queue_summary('summed');
+    assert v_summary.bytes = pubsub.backlog_bytes('summed') and v_summary.bytes > 0, c_proves;
+    assert v_summary.last_published_at >= v_summary.created_at, c_proves;
+    assert pg_temp.refusal($s$select * from pubsub.queue_summary('no')$s$) = 'PS404 Queue not found',
+        c_proves;
+end
+$$;

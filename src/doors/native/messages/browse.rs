@@ -15,9 +15,9 @@ use crate::db::browse::{Browse, Browsed, browse};
 use crate::db::json::JsonText;
 use crate::doors::answers;
 use crate::doors::caller::Caller;
+use crate::doors::extract::{PathId, PathMessage, QueryValues};
+use crate::doors::fields::Fields;
 use crate::doors::native::attributes::Attributes;
-use crate::doors::native::extract::{PathId, PathMessage, QueryValues};
-use crate::doors::native::fields::Fields;
 use crate::doors::native::openapi::{CommonErrors, NotFound};
 use crate::error::{Error, Rule};
 

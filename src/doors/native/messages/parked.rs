@@ -15,9 +15,9 @@ use crate::db::{self, Page, Timestamp};
 use crate::doors::answers;
 use crate::doors::body;
 use crate::doors::caller::Caller;
+use crate::doors::extract::{JsonBody, PageParams, PathId};
+use crate::doors::fields::Fields;
 use crate::doors::native::attributes::Attributes;
-use crate::doors::native::extract::{JsonBody, PageParams, PathId};
-use crate::doors::native::fields::Fields;
 use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
 use crate::error::{Error, Rule};
 

@@ -16,9 +16,9 @@ use crate::db::messages::{Claim, Delivery, Only};
 use crate::doors::answers;
 use crate::doors::body;
 use crate::doors::caller::{Caller, Presented};
+use crate::doors::extract::{JsonBody, PathId};
+use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::native::attributes::Attributes;
-use crate::doors::native::extract::{JsonBody, PathId};
-use crate::doors::native::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::native::messages::settle::{self, SettleRequest, SettleResult};
 use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
 use crate::doors::receipts::receipt;
@@ -45,7 +45,7 @@ pub struct PullRequest {
     #[schema(nullable = false, default = false)]
     auto_ack: Option<bool>,
     /// `new`: only what was never delivered; `unseen`: nor to this consumer.
-    #[schema(nullable = false, pattern = "^(new|unseen)$")]
+    #[schema(pattern = "^(new|unseen)$")]
     only: Option<String>,
     /// What to settle first, as `/settle` takes it: a consumer that works through a backlog needs one
     /// request a batch.

@@ -12,7 +12,7 @@ use crate::db::timeline::Event;
 use crate::db::{self, Timestamp};
 use crate::doors::answers;
 use crate::doors::caller::CallerOnSome;
-use crate::doors::native::extract::PathUuid;
+use crate::doors::extract::PathUuid;
 use crate::doors::native::openapi::{CommonErrors, NotFound};
 use crate::error::Error;
 

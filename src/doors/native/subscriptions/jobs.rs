@@ -12,10 +12,8 @@ use crate::db::jobs::Job;
 use crate::db::{self, Page};
 use crate::doors::answers;
 use crate::doors::caller::CallerOnSome;
+use crate::doors::extract::{OfSubscription, PageParams, PathUuid, QueryValues, narrowed_by};
 use crate::doors::given;
-use crate::doors::native::extract::{
-    OfSubscription, PageParams, PathUuid, QueryValues, narrowed_by,
-};
 use crate::doors::native::openapi::{CommonErrors, NotFound};
 use crate::error::Error;
 

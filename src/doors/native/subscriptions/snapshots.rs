@@ -11,10 +11,10 @@ use crate::auth::scopes::{SubscriptionsRead, SubscriptionsUpdate};
 use crate::db::snapshots::Snapshot;
 use crate::db::{self, Page};
 use crate::doors::caller::CallerOnSome;
-use crate::doors::native::extract::{
+use crate::doors::extract::{
     JsonBody, OfSubscription, PageParams, PathId, QueryValues, narrowed_by,
 };
-use crate::doors::native::fields::Fields;
+use crate::doors::fields::Fields;
 use crate::doors::native::openapi::{Busy, CommonErrors, Conflict, NotFound, TooLarge};
 use crate::error::Error;
 

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use super::payloads::payload;
 use crate::db::json::JsonText;
 use crate::db::publish::{Extras, Publication};
+use crate::doors::fields::Fields;
 use crate::doors::given;
-use crate::doors::native::fields::Fields;
 use crate::doors::native::times;
 use crate::doors::tree::{self, List};
 use crate::engine::message::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use super::super::{app_with, counts, number, numbered, pass_seconds, payloads};
+use super::super::{app_with, counts, number, numbered, payloads};
 use super::{Hold, acking, answers, consuming, messages, publishing, receipts};
 use crate::support::{Answer, TestApp, answer, ids};
 
@@ -120,7 +120,7 @@ async fn run(at_once: bool) -> (Books, [i64; 3]) {
     counted.push(counts(&sender.app).await);
 
     let second = sender.consume("second", &[3, 10, 10]).await;
-    pass_seconds(&sender.app, 60.0).await;
+    sender.app.pass_seconds(60.0).await;
     let third = sender.consume("third", &[1, 4, 4, 4, 4]).await;
     let mut settled: Vec<_> = third.iter().map(|(_, share)| receipts(share)).collect();
     settled.push(receipts(&second[0].1));

@@ -12,8 +12,7 @@ use axum::routing::get;
 use utoipa::openapi::{OpenApi, Server};
 use utoipa_swagger_ui::Config;
 
-use crate::app::App;
-use crate::doors::native::extract::PathId;
+use crate::doors::extract::PathId;
 use crate::error::Error;
 
 const SWAGGER_PAGE: &str = include_str!("assets/swagger.html");
@@ -25,7 +24,7 @@ static SWAGGER: LazyLock<Arc<Config<'static>>> =
     LazyLock::new(|| Arc::new(Config::from("/openapi.json").validator_url("none")));
 
 /// The routes of the documentation.
-pub fn routes(document: &OpenApi) -> Router<App> {
+pub fn routes<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Router<S> {
     let mut document = document.clone();
     // the API lies where its document lies, also behind a prefix
     document.servers = Some(vec![Server::new("./")]);

@@ -246,6 +246,35 @@ impl<'a> Fields<'a> {
         ids
     }
 
+    /// A list of at most so many texts.
+    pub fn texts(&mut self, name: &'static str, max: usize) -> Vec<String> {
+        let Some(value) = self.required(name) else {
+            return Vec::new();
+        };
+        let Some(values) = value.as_array() else {
+            self.refuse(name, Rule::Is(Form::List));
+            return Vec::new();
+        };
+        if values.len() > max {
+            let rule = Rule::AtMost(Count::Items, max, Some(values.len()));
+            self.refuse(name, rule);
+            return Vec::new();
+        }
+        let mut texts = Vec::with_capacity(values.len());
+        for (position, value) in values.iter().enumerate() {
+            match value.as_str() {
+                Some(text) => texts.push(text.to_owned()),
+                None if self.faults.len() >= MAX_FAULTS => break,
+                None => {
+                    let path = vec![name.into(), position.into()];
+                    let fault = self.fault(path, Rule::Is(Form::Text), given::value(value));
+                    self.faults.push(fault);
+                }
+            }
+        }
+        texts
+    }
+
     /// A whole number from `min` to `max`, or the default: 7, 7.0, "7" and true (1) are taken.
     pub fn integer(&mut self, name: &'static str, default: i64, min: i64, max: i64) -> i64 {
         let Some(value) = self.get(name) else {

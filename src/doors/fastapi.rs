@@ -1,7 +1,8 @@
-//! Errors in the words of the Python original, which are those of FastAPI: `{"detail": ...}`, a text or a
-//! list of faults.
+//! Errors in the words of FastAPI, on which the Python original and other systems stand: `{"detail": ...}`,
+//! a text or a list of faults.
 
 use axum::Json;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,6 +40,37 @@ pub enum Place {
     Name(String),
     /// A position in a list.
     Position(u64),
+}
+
+/// Why a request was refused or failed, whatever its status.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// What is wrong.
+    detail: ErrorDetail,
+    /// What a conflict is about, such as the receipts that are stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    about: Option<Vec<String>>,
+}
+
+/// What is wrong: a text for people, or, of status 422, mostly a list of faults.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ErrorDetail {
+    /// In one text.
+    #[schema(example = "Topic not found")]
+    Text(String),
+    /// Every fault with its place.
+    Faults(Vec<FaultBody>),
+}
+
+/// Tell how to authenticate, in words of the door's own.
+pub fn challenge(response: &mut Response, scheme: &'static str) {
+    let scheme = HeaderValue::from_static(scheme);
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, scheme);
 }
 
 /// An error as an answer.

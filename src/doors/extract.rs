@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::db::Page;
 use crate::doors::body::{self, SMALL};
+use crate::doors::fields::Fields;
 use crate::doors::given;
-use crate::doors::native::fields::Fields;
 use crate::doors::tree::parse_json;
 use crate::error::{Error, Fault, Form, Part, Rule};
 

@@ -1,0 +1,142 @@
+//! Standing in for another system: its own variables, without our prefix, as it read them.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::ValueEnum;
+
+/// A system whose place fastpubsub takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DropIn {
+    /// PyQueue Server.
+    Pyqueue,
+}
+
+/// What a system calls its settings, and what they are here.
+struct System {
+    /// What ours begin with.
+    prefix: &'static str,
+    /// Names that it has without a prefix, each ours with one.
+    names: &'static [&'static str],
+    /// Those that are not so regular.
+    others: &'static [(&'static str, &'static str)],
+    /// What it calls its address and its port, and what those are by default.
+    host: (&'static str, &'static str),
+    port: (&'static str, &'static str),
+}
+
+const PYQUEUE: System = System {
+    prefix: "FASTPUBSUB_PYQUEUE_",
+    names: &[
+        "API_KEYS_FILE",
+        "MAX_MESSAGE_SIZE",
+        "DEFAULT_VISIBILITY_TIMEOUT",
+        "MAX_RECEIVE_COUNT",
+        "API_V1_PREFIX",
+        "STORAGE_BACKEND",
+        "JSON_STORAGE_DIR",
+        "SQLITE_DB_PATH",
+        "QUEUE_DATA_DIR",
+        "DEBUG",
+        "LOG_LEVEL",
+    ],
+    others: &[("PYQUEUE_API_KEYS_JSON", "FASTPUBSUB_PYQUEUE_API_KEYS_JSON")],
+    host: ("HOST", "localhost"),
+    port: ("PORT", "8000"),
+};
+
+/// Where PyQueue Server keeps its keys if nobody says.
+const PYQUEUE_KEYS: &str = "config/api_keys.json";
+
+/// Settings of other systems that are taken and mean nothing here: everything is in Postgres, and logs
+/// have the settings of the service.
+pub const WITHOUT_EFFECT: [&str; 6] = [
+    "FASTPUBSUB_PYQUEUE_STORAGE_BACKEND",
+    "FASTPUBSUB_PYQUEUE_JSON_STORAGE_DIR",
+    "FASTPUBSUB_PYQUEUE_SQLITE_DB_PATH",
+    "FASTPUBSUB_PYQUEUE_QUEUE_DATA_DIR",
+    "FASTPUBSUB_PYQUEUE_DEBUG",
+    "FASTPUBSUB_PYQUEUE_LOG_LEVEL",
+];
+
+/// Add what a system's own variables say under our names, which win.
+pub fn translate(drop_in: DropIn, values: &mut BTreeMap<String, OsString>) {
+    let system = match drop_in {
+        DropIn::Pyqueue => &PYQUEUE,
+    };
+    let regular = system
+        .names
+        .iter()
+        .map(|name| (*name, format!("{}{name}", system.prefix)));
+    let others = system.others.iter();
+    let all = regular.chain(others.map(|(name, ours)| (*name, (*ours).to_owned())));
+    for (name, ours) in all {
+        // as in compose files, an empty variable says nothing
+        if let Some(value) = values.get(name).filter(|value| !value.is_empty()) {
+            let value = value.clone();
+            values.entry(ours).or_insert(value);
+        }
+    }
+    let given = |(name, default): (&str, &str)| {
+        let value = values.get(name).filter(|value| !value.is_empty());
+        value.map_or_else(|| OsString::from(default), Clone::clone)
+    };
+    let mut address = given(system.host);
+    address.push(":");
+    address.push(given(system.port));
+    let listen = format!("{}LISTEN", system.prefix);
+    values.entry(listen).or_insert(address);
+    if drop_in == DropIn::Pyqueue && Path::new(PYQUEUE_KEYS).exists() {
+        let file = format!("{}API_KEYS_FILE", system.prefix);
+        values.entry(file).or_insert(PYQUEUE_KEYS.into());
+    }
+}
+
+/// The system of a value, if it is one; what else it may be is checked where settings are.
+#[must_use]
+pub fn named(value: &OsStr) -> Option<DropIn> {
+    DropIn::from_str(value.to_str()?, true).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translated(given: &[(&str, &str)]) -> BTreeMap<String, OsString> {
+        let mut values = given
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
+            .collect();
+        translate(DropIn::Pyqueue, &mut values);
+        values
+    }
+
+    #[test]
+    fn a_system_s_own_variables_count_where_ours_do_not_say() {
+        let values = translated(&[
+            ("HOST", "0.0.0.0"),
+            ("MAX_MESSAGE_SIZE", "5"),
+            ("MAX_RECEIVE_COUNT", "3"),
+            ("FASTPUBSUB_PYQUEUE_MAX_RECEIVE_COUNT", "4"),
+            ("PYQUEUE_API_KEYS_JSON", "{}"),
+            ("STORAGE_BACKEND", ""),
+        ]);
+
+        assert_eq!(values["FASTPUBSUB_PYQUEUE_LISTEN"], "0.0.0.0:8000");
+        assert_eq!(values["FASTPUBSUB_PYQUEUE_MAX_MESSAGE_SIZE"], "5");
+        assert_eq!(values["FASTPUBSUB_PYQUEUE_MAX_RECEIVE_COUNT"], "4");
+        assert_eq!(values["FASTPUBSUB_PYQUEUE_API_KEYS_JSON"], "{}");
+        assert!(!values.contains_key("FASTPUBSUB_PYQUEUE_STORAGE_BACKEND"));
+    }
+
+    #[test]
+    fn an_address_of_ours_wins_over_theirs() {
+        let listen = "FASTPUBSUB_PYQUEUE_LISTEN";
+        assert_eq!(translated(&[])[listen], "localhost:8000");
+        assert_eq!(
+            translated(&[("PORT", "1"), (listen, "::1:2")])[listen],
+            "::1:2"
+        );
+    }
+}

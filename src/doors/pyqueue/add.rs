@@ -1,0 +1,163 @@
+//! Adding messages, and changing those that are in a queue.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::bodies::{self, Sent};
+use super::caller::{Allowed, MessageId, Queue};
+use super::openapi::{Errors, NoSuchMessage, TooLarge};
+use super::start;
+use super::view::{Done, ID};
+use crate::app::App;
+use crate::auth::scopes::PyqueueWrite;
+use crate::db;
+use crate::db::json::JsonText;
+use crate::db::publish::{Extras, Publication};
+use crate::doors::body;
+use crate::doors::extract::JsonBytes;
+use crate::error::Error;
+use crate::telemetry::doors::count;
+
+/// A message to add.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema only; bodies are read field by field")]
+#[schema(example = json!({"id": "order-1", "message_body": {"sku": "a-7", "amount": 2}}))]
+pub(super) struct NewMessage {
+    /// Its id, unique among the messages in the queue; a UUID if there is none.
+    #[schema(min_length = 1, max_length = 256)]
+    id: Option<String>,
+    /// An object, or a text, which becomes `{"content": TEXT}`. `message` is taken as well.
+    #[schema(value_type = Object)]
+    message_body: Value,
+}
+
+/// That a message is in the queue.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Added {
+    /// Its id.
+    #[schema(example = "order-1")]
+    id: String,
+    /// Always `success`.
+    status: &'static str,
+    /// Always null: nobody has received it.
+    #[schema(required = true)]
+    receipt_handle: Option<String>,
+}
+
+/// Add a message; the queue comes with its first one
+///
+/// A message whose id is in the queue already changes nothing, and is answered alike.
+#[utoipa::path(post, path = "/queues/{queue_name}/messages", tag = "messages",
+    params(("queue_name" = String, Path)), request_body = NewMessage,
+    responses((status = 200, body = Added), TooLarge, Errors))]
+pub(super) async fn add_message(
+    Allowed { queue, .. }: Allowed<PyqueueWrite>,
+    State(app): State<App>,
+    JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
+) -> Result<Json<Added>, Error> {
+    let Sent { id, payload } = parse(&app, body).await?;
+    let message = || publication(&id, payload.clone());
+    let published = match app.engine.publish(queue.id(), message()?, None).await {
+        Err(Error::Refused { status: 404, .. }) => {
+            start::create_queue(&app, &queue).await?;
+            app.engine.publish(queue.id(), message()?, None).await?
+        }
+        other => other?,
+    };
+    if !published.duplicates.contains(&true) {
+        count("pyqueue_messages_added_total", &queue.0, 1);
+    }
+    Ok(Json(Added {
+        id,
+        status: "success",
+        receipt_handle: None,
+    }))
+}
+
+/// Change what a message holds; its place, its state and its handle stay
+#[utoipa::path(put, path = "/queues/{queue_name}/messages/by-id/{message_id}", tag = "messages",
+    params(("queue_name" = String, Path), ("message_id" = String, Path)), request_body = NewMessage,
+    responses((status = 200, body = Done), NoSuchMessage, TooLarge, Errors))]
+pub(super) async fn update_message(
+    Allowed { queue, .. }: Allowed<PyqueueWrite>,
+    MessageId(message_id): MessageId,
+    State(app): State<App>,
+    JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
+) -> Result<Json<Done>, Error> {
+    let Sent { payload, .. } = parse(&app, body).await?;
+    let found = find(&app, &queue, message_id).await?.ok_or_else(missing)?;
+    if app
+        .engine
+        .update(&queue.id(), found, &payload, None)
+        .await?
+    {
+        Ok(Json(Done::with("Message updated")))
+    } else {
+        Err(missing())
+    }
+}
+
+async fn parse(app: &App, body: Bytes) -> Result<Sent, Error> {
+    let settings = app.settings.pyqueue.clone();
+    let length = body.len();
+    app.budget
+        .work(length, move || bodies::parse(&body, &settings))
+        .await?
+}
+
+/// The one message of a publish.
+fn publication(id: &str, payload: JsonText) -> Result<Publication, Error> {
+    let attributes = Bytes::from(json!({ ID: id }).to_string());
+    let attributes = serde_json::from_slice::<&RawValue>(&attributes)
+        .map_err(|error| Error::Internal(std::sync::Arc::new(error)))
+        .and_then(|text| {
+            JsonText::part_of(&attributes, text).map_err(|reason| Error::refused(422, reason))
+        })?;
+    Ok(Publication {
+        payloads: vec![payload],
+        extras: vec![Extras {
+            attributes: Some(attributes),
+            message_key: Some(id.to_owned()),
+            ..Extras::default()
+        }],
+        wants_ids: false,
+    })
+}
+
+/// The message that has an id now, in a queue.
+pub(super) async fn find(
+    app: &App,
+    queue: &Queue,
+    id: String,
+) -> Result<Option<uuid::Uuid>, Error> {
+    let found = find_all(app, queue, &[id]).await?;
+    Ok(found.into_iter().next().map(|(_, message_id)| message_id))
+}
+
+/// The messages that have some ids now, in a queue; none where there is no such queue.
+pub(super) async fn find_all(
+    app: &App,
+    queue: &Queue,
+    ids: &[String],
+) -> Result<Vec<(String, uuid::Uuid)>, Error> {
+    // Postgres cannot be asked for NUL
+    let ids: Vec<&str> = ids
+        .iter()
+        .map(String::as_str)
+        .filter(|id| !id.contains('\0'))
+        .collect();
+    match db::message_keys::find(&app.database, &queue.id(), &ids).await {
+        Err(Error::Refused { status: 404, .. }) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// That no message has an id or a handle.
+pub(super) fn missing() -> Error {
+    Error::refused(404, "Message not found")
+}

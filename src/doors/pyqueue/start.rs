@@ -1,0 +1,63 @@
+//! Queues and their settings.
+
+use serde_json::json;
+
+use super::PREFIX;
+use super::caller::Queue;
+use crate::app::App;
+use crate::db;
+use crate::db::Page;
+use crate::error::Error;
+
+/// Subscriptions that are looked at in one call.
+const PAGE: i32 = 1000;
+
+/// How often a message is delivered before it is a dead letter: for ever, unless the settings say.
+fn max_delivery_attempts(app: &App) -> i32 {
+    match app.settings.pyqueue.max_receive_count {
+        0 => i32::MAX,
+        count => count,
+    }
+}
+
+/// Make a queue, if there is none.
+pub(super) async fn create_queue(app: &App, queue: &Queue) -> Result<(), Error> {
+    let settings = json!({ "max_delivery_attempts": max_delivery_attempts(app) });
+    db::queues::create(&app.database, &queue.id(), &settings, None).await?;
+    Ok(())
+}
+
+/// Queues that were made under other settings get those of now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn apply_settings(app: &App) -> Result<(), Error> {
+    let wanted = max_delivery_attempts(app);
+    let changes = json!({ "max_delivery_attempts": wanted }).to_string();
+    let mut after = PREFIX.to_owned();
+    loop {
+        let page = Page {
+            offset: 0,
+            limit: PAGE,
+            after: Some(after),
+        };
+        let subscriptions =
+            db::subscriptions::list(&app.database, None, page, None, usize::MAX).await?;
+        let queues = subscriptions
+            .iter()
+            .take_while(|subscription| subscription.id.starts_with(PREFIX));
+        for queue in queues.filter(|queue| queue.max_delivery_attempts != wanted) {
+            match db::subscriptions::update(&app.database, &queue.id, &changes).await {
+                // deleted meanwhile
+                Err(Error::Refused { status: 404, .. }) => {}
+                updated => {
+                    updated?;
+                }
+            }
+        }
+        match subscriptions.last() {
+            Some(last) if last.id.starts_with(PREFIX) => after = last.id.clone(),
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Standing in for another system: its variables, its address, its files.
+
+use tokio::net::TcpListener;
+
+use super::{HIDDEN, Sandbox};
+use crate::support::answer;
+use crate::support::database::TestDatabase;
+
+const KEYS: &str = r#"{"sesame": {"queues": {"*": ["read"]}}}"#;
+
+/// The address of a line of the log that ends so.
+fn address_in(log: &str, ending: &str) -> String {
+    let line = log.lines().find(|line| line.contains(ending)).unwrap();
+    let from = line.find("http://").unwrap();
+    line[from..].split([' ', '"']).next().unwrap().to_owned()
+}
+
+async fn status(url: &str, key: &str) -> u16 {
+    let request = reqwest::Client::new().get(url).header("X-API-Key", key);
+    answer(request).await.status
+}
+
+#[tokio::test]
+async fn a_system_s_own_variables_and_files_are_taken() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url())
+        .with("FASTPUBSUB_DROP_IN", "PyQueue")
+        .with("FASTPUBSUB_API_PORT", "0")
+        .with("HOST", "localhost")
+        .with("PORT", "0")
+        .with("API_V1_PREFIX", "/v7")
+        .with("PYQUEUE_API_KEYS_JSON", KEYS)
+        .with("STORAGE_BACKEND", "sqlite")
+        .with("DEBUG", "true")
+        .with("QUEUE_DATA_DIR", "");
+    std::fs::create_dir(sandbox.dir.join("config")).unwrap();
+    let file = KEYS.replace("sesame", "of the file");
+    std::fs::write(sandbox.dir.join("config/api_keys.json"), file).unwrap();
+
+    let mut server = sandbox.serve(&[]).await;
+    let log = server.logged("for PyQueue").await;
+
+    let door = address_in(&log, "for PyQueue");
+    assert!(door.starts_with("http://127.0.0.1:"), "{door}");
+    assert_eq!(status(&format!("{door}/v7/queues"), "sesame").await, 200);
+    assert_eq!(
+        status(&format!("{door}/v7/queues"), "of the file").await,
+        200
+    );
+    assert_eq!(status(&format!("{door}/v7/queues"), "other").await, 401);
+    server.get("/liveness").await.expect(200);
+    let without_effect =
+        "FASTPUBSUB_PYQUEUE_DEBUG, FASTPUBSUB_PYQUEUE_STORAGE_BACKEND has no effect";
+    assert_eq!(log.matches("has no effect").count(), 1, "{log}");
+    assert!(log.contains(without_effect), "{log}");
+    assert!(
+        !log.contains("sesame") && !log.contains("of the file"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn the_door_takes_the_native_port_where_it_has_no_other() {
+    let database = TestDatabase::create().await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let sandbox = Sandbox::over(&database.url())
+        .with("FASTPUBSUB_DROP_IN", "pyqueue")
+        .with("FASTPUBSUB_API_PORT", &port)
+        .with("PORT", &port);
+
+    let started = sandbox.start(sandbox.command(&["server"]));
+    let server = sandbox.listening(started).await;
+
+    let url = format!("http://127.0.0.1:{port}");
+    assert_eq!(status(&format!("{url}/health"), "").await, 200);
+    assert!(
+        server.log().contains("the native API is not served"),
+        "{}",
+        server.log()
+    );
+    let native = reqwest::get(format!("{url}/liveness")).await.unwrap();
+    assert_eq!(native.status(), 404);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_one_line_that_names_the_setting() {
+    let database = TestDatabase::create().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = "FASTPUBSUB_PYQUEUE_API_KEYS_FILE";
+    for (name, value, code, expected) in [
+        (
+            file,
+            "missing.json",
+            2,
+            "FASTPUBSUB_PYQUEUE_API_KEYS_FILE (missing.json): No such file",
+        ),
+        (
+            file,
+            "keys.json",
+            2,
+            "FASTPUBSUB_PYQUEUE_API_KEYS_FILE (keys.json) gives the permission",
+        ),
+        (
+            "FASTPUBSUB_PYQUEUE_LISTEN",
+            &address,
+            1,
+            "(FASTPUBSUB_PYQUEUE_LISTEN): Address already in use",
+        ),
+    ] {
+        let sandbox = Sandbox::over(&database.url())
+            .with("FASTPUBSUB_API_PORT", "0")
+            .with(name, value);
+        let keys = format!(r#"{{"{HIDDEN}": {{"queues": {{"q": ["open"]}}}}}}"#);
+        std::fs::write(sandbox.dir.join("keys.json"), keys).unwrap();
+
+        let line = sandbox.run(&["server"]).await.fails(code);
+
+        assert!(line.contains(expected), "{line}");
+        assert!(!line.contains(HIDDEN), "{line}");
+    }
+    let sandbox = Sandbox::over(&database.url())
+        .with("FASTPUBSUB_DROP_IN", "pyqueue")
+        .with("PORT", "many");
+    let line = sandbox.run(&["server"]).await.fails(2);
+    assert!(line.starts_with("FASTPUBSUB_PYQUEUE_LISTEN"), "{line}");
+}

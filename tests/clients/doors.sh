@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Do programs work that were written for the systems whose doors there are, with their published clients:
+# at the mount, and where fastpubsub stands in for the system, under the system's own variables?
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+here=$PWD/tests/clients
+tools=$PWD/target/clients
+. "$here/lib.sh"
+
+mkdir -p "$tools"
+python_tools "$tools/pyqueue" "$here/pyqueue.txt"
+# sends messages under the older name
+python_tools "$tools/pyqueue-old" "$here/pyqueue-old.txt"
+
+keys='{"operator-key": {"description": "operator", "queues": {"*": ["READ", "WRITE", "DELETE", "MANAGE"]}}}'
+
+port=$(free_port)
+url=http://127.0.0.1:$port
+serve "$tools/mounted.log" "$url/readiness" FASTPUBSUB_API_PORT="$port" \
+    FASTPUBSUB_PYQUEUE_API_KEYS_JSON="$keys"
+"$tools/pyqueue/bin/python" "$here/use_pyqueue.py" "$url/pyqueue/"
+"$tools/pyqueue-old/bin/python" "$here/use_pyqueue.py" "$url/pyqueue"
+
+# in its place: its own variables, and its keys in the file where it looks for them
+place=$tools/pyqueue-place
+rm -rf "$place"
+mkdir -p "$place/config"
+echo "$keys" >"$place/config/api_keys.json"
+cd "$place"
+port=$(free_port)
+url=http://127.0.0.1:$port
+serve "$tools/drop-in.log" "$url/health" FASTPUBSUB_DROP_IN=pyqueue FASTPUBSUB_API_PORT="$(free_port)" \
+    HOST=127.0.0.1 PORT="$port" STORAGE_BACKEND=sqlite SQLITE_DB_PATH=queue.db
+"$tools/pyqueue/bin/python" "$here/use_pyqueue.py" "$url"
+grep -q 'FASTPUBSUB_PYQUEUE_SQLITE_DB_PATH, FASTPUBSUB_PYQUEUE_STORAGE_BACKEND has no effect' "$tools/drop-in.log"
