@@ -153,7 +153,7 @@ fn warnings(values: &BTreeMap<String, OsString>) -> Vec<String> {
     });
     let taken = (!without_effect.is_empty()).then(|| {
         format!(
-            "{} has no effect: everything is in Postgres, and logs have settings of their own",
+            "without effect, since everything is in Postgres and logs have settings of their own: {}",
             without_effect.join(", ")
         )
     });

@@ -106,9 +106,7 @@ async fn serve(
     let app = App::new(settings.clone(), connections.clone(), metrics);
     doors::prepare(&app).await?;
     if entrances.iter().all(|(_, which)| *which != Which::All) {
-        tracing::warn!(
-            "the native API is not served: its port is the door's; FASTPUBSUB_API_PORT says another"
-        );
+        tracing::info!("the native API is not served: give it a port, FASTPUBSUB_API_PORT");
     }
     let mut listening = Vec::new();
     for (listener, which) in entrances {

@@ -83,10 +83,23 @@ pub fn translate(drop_in: DropIn, values: &mut BTreeMap<String, OsString>) {
         value.map_or_else(|| OsString::from(default), Clone::clone)
     };
     let mut address = given(system.host);
+    if address.to_str().is_some_and(|host| host.contains(':')) {
+        // of IPv6
+        address = format!("[{}]", address.display()).into();
+    }
     address.push(":");
     address.push(given(system.port));
     let listen = format!("{}LISTEN", system.prefix);
-    values.entry(listen).or_insert(address);
+    let listen = values.entry(listen).or_insert(address);
+    // nothing is open that was not: the native API is served where it has a port of its own
+    let port = listen
+        .to_str()
+        .and_then(|address| address.rsplit(':').next());
+    if let Some(port) = port.map(OsString::from) {
+        values
+            .entry("FASTPUBSUB_API_PORT".to_owned())
+            .or_insert(port);
+    }
     if drop_in == DropIn::Pyqueue && Path::new(PYQUEUE_KEYS).exists() {
         let file = format!("{}API_KEYS_FILE", system.prefix);
         values.entry(file).or_insert(PYQUEUE_KEYS.into());
@@ -134,9 +147,11 @@ mod tests {
     fn an_address_of_ours_wins_over_theirs() {
         let listen = "FASTPUBSUB_PYQUEUE_LISTEN";
         assert_eq!(translated(&[])[listen], "localhost:8000");
-        assert_eq!(
-            translated(&[("PORT", "1"), (listen, "::1:2")])[listen],
-            "::1:2"
-        );
+        let values = translated(&[("PORT", "1"), (listen, "[::1]:2")]);
+        assert_eq!(values[listen], "[::1]:2");
+        assert_eq!(values["FASTPUBSUB_API_PORT"], "2");
+        let values = translated(&[("HOST", "::"), ("FASTPUBSUB_API_PORT", "9000")]);
+        assert_eq!(values[listen], "[::]:8000");
+        assert_eq!(values["FASTPUBSUB_API_PORT"], "9000");
     }
 }

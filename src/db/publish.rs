@@ -70,6 +70,8 @@ pub struct Publication {
     pub extras: Vec<Extras>,
     /// Whether the answer is to have the ids.
     pub wants_ids: bool,
+    /// Whether the answer is to tell which subscriptions got any.
+    pub wants_subscriptions: bool,
 }
 
 impl Publication {
@@ -94,6 +96,8 @@ pub struct Published {
     pub message_ids: Vec<Uuid>,
     /// Which of them were published before; empty when none was.
     pub duplicates: Vec<bool>,
+    /// The subscriptions that got any of the call; none when nobody wants to know.
+    pub subscription_ids: Option<Vec<String>>,
 }
 
 /// What came of a call.

@@ -134,6 +134,10 @@ impl Calls for Publishes {
                 .take(publication.payloads.len())
                 .collect(),
             duplicates: Vec::new(),
+            subscription_ids: publication
+                .wants_subscriptions
+                .then(|| answer.subscription_ids.clone())
+                .flatten(),
         };
         Ok(publications.iter().map(of).collect())
     }

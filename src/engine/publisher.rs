@@ -23,7 +23,8 @@ impl Publisher {
         once: Option<&Once>,
     ) -> Result<Answer, Error> {
         // to tell who got any costs a look, for which there is no need while nobody waits
-        let tells = self.waiting.has_places();
+        let asked = |publication: &Publication| publication.wants_subscriptions;
+        let tells = self.waiting.has_places() || publications.iter().any(asked);
         let answer = publish::publish(&self.database, topic_id, publications, once, tells).await?;
         let messages = publications
             .iter()
@@ -57,6 +58,7 @@ impl Publisher {
         Ok(Published {
             message_ids: answer.message_ids.unwrap_or_default(),
             duplicates: answer.duplicates.unwrap_or_default(),
+            subscription_ids: answer.subscription_ids,
         })
     }
 }

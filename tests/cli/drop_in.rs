@@ -49,9 +49,8 @@ async fn a_system_s_own_variables_and_files_are_taken() {
     );
     assert_eq!(status(&format!("{door}/v7/queues"), "other").await, 401);
     server.get("/liveness").await.expect(200);
-    let without_effect =
-        "FASTPUBSUB_PYQUEUE_DEBUG, FASTPUBSUB_PYQUEUE_STORAGE_BACKEND has no effect";
-    assert_eq!(log.matches("has no effect").count(), 1, "{log}");
+    let without_effect = "own: FASTPUBSUB_PYQUEUE_DEBUG, FASTPUBSUB_PYQUEUE_STORAGE_BACKEND";
+    assert_eq!(log.matches("without effect").count(), 1, "{log}");
     assert!(log.contains(without_effect), "{log}");
     assert!(
         !log.contains("sesame") && !log.contains("of the file"),
@@ -60,14 +59,13 @@ async fn a_system_s_own_variables_and_files_are_taken() {
 }
 
 #[tokio::test]
-async fn the_door_takes_the_native_port_where_it_has_no_other() {
+async fn the_native_api_is_not_served_where_it_has_no_port_of_its_own() {
     let database = TestDatabase::create().await;
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = free.local_addr().unwrap().port().to_string();
     drop(free);
     let sandbox = Sandbox::over(&database.url())
         .with("FASTPUBSUB_DROP_IN", "pyqueue")
-        .with("FASTPUBSUB_API_PORT", &port)
         .with("PORT", &port);
 
     let started = sandbox.start(sandbox.command(&["server"]));

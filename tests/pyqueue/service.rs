@@ -174,6 +174,26 @@ async fn a_queue_is_a_topic_and_a_subscription_of_the_native_api() {
     assert_eq!(id.get_version_num(), 7);
 }
 
+/// The subscription may be deleted natively, and the topic be there.
+#[tokio::test]
+async fn what_is_added_is_in_the_queue_whatever_was_deleted_natively() {
+    let door = door().await;
+    let [place, _] = door.places();
+    place.add(&["a"]).await;
+    for path in [
+        "/subscriptions/pyqueue%2Fmounted",
+        "/topics/pyqueue%2Fmounted",
+    ] {
+        door.app.delete(path).await.expect(204);
+        place.add(&["b", "c", "b"]).await;
+        assert_eq!(
+            place.state().await,
+            (vec!["b".into(), "c".into()], 0),
+            "{path}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_prefix_of_the_api_is_a_setting() {
     let door = door_with(&["--pyqueue-api-v1-prefix", "/v9/"]).await;

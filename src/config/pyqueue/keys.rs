@@ -67,7 +67,6 @@ impl fmt::Debug for Keys {
 struct Given {
     #[serde(default)]
     description: String,
-    #[serde(default)]
     queues: BTreeMap<String, Vec<String>>,
 }
 
@@ -128,6 +127,12 @@ impl Keys {
         self.0.extend(others.0);
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What a key stands for, if there is such a key.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Key> {
@@ -174,18 +179,19 @@ mod tests {
     fn what_is_wrong_with_keys_is_told_without_them() {
         for (text, wrong) in [
             ("", "must be JSON"),
+            (r#"{"sesame": {"permissions": ["read"]}}"#, "must be JSON"),
             (r#"{"sesame": 5}"#, "must be JSON"),
             (
                 r#"{"sesame": {"queues": {"q": ["open"]}}}"#,
                 r#""open" on "q""#,
             ),
-            (r#"{"": {}}"#, "no characters"),
+            (r#"{"": {"queues": {}}}"#, "no characters"),
         ] {
             let refused = Keys::parse(text).unwrap_err();
             assert!(refused.contains(wrong), "{refused}");
             assert!(!refused.contains("sesame"), "{refused}");
         }
-        let keys = Keys::parse(r#"{"sesame": {}}"#).unwrap();
+        let keys = Keys::parse(r#"{"sesame": {"queues": {}}}"#).unwrap();
         assert_eq!(format!("{keys:?}"), "1 keys");
     }
 }

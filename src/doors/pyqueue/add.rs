@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::auth::scopes::PyqueueWrite;
 use crate::db;
 use crate::db::json::JsonText;
-use crate::db::publish::{Extras, Publication};
+use crate::db::publish::{Extras, Publication, Published};
 use crate::doors::body;
 use crate::doors::extract::JsonBytes;
 use crate::error::Error;
@@ -61,15 +61,13 @@ pub(super) async fn add_message(
     JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<Json<Added>, Error> {
     let Sent { id, payload } = parse(&app, body).await?;
-    let message = || publication(&id, payload.clone());
-    let published = match app.engine.publish(queue.id(), message()?, None).await {
-        Err(Error::Refused { status: 404, .. }) => {
-            start::create_queue(&app, &queue).await?;
-            app.engine.publish(queue.id(), message()?, None).await?
-        }
-        other => other?,
-    };
-    if !published.duplicates.contains(&true) {
+    let message = publication(&id, payload)?;
+    let mut published = publish(&app, &queue, message.clone()).await?;
+    if published.is_none() {
+        start::create_queue(&app, &queue).await?;
+        published = publish(&app, &queue, message).await?;
+    }
+    if published.is_some_and(|published| !published.duplicates.contains(&true)) {
         count("pyqueue_messages_added_total", &queue.0, 1);
     }
     Ok(Json(Added {
@@ -102,6 +100,22 @@ pub(super) async fn update_message(
     }
 }
 
+/// Publish into a queue; none when the queue, or its subscription, does not exist.
+async fn publish(
+    app: &App,
+    queue: &Queue,
+    message: Publication,
+) -> Result<Option<Published>, Error> {
+    let published = match app.engine.publish(queue.id(), message, None).await {
+        Err(Error::Refused { status: 404, .. }) => return Ok(None),
+        published => published?,
+    };
+    let got_any = published.subscription_ids.iter().flatten();
+    let is_in_queue =
+        published.duplicates.contains(&true) || got_any.into_iter().any(|id| *id == queue.id());
+    Ok(is_in_queue.then_some(published))
+}
+
 async fn parse(app: &App, body: Bytes) -> Result<Sent, Error> {
     let settings = app.settings.pyqueue.clone();
     let length = body.len();
@@ -126,6 +140,7 @@ fn publication(id: &str, payload: JsonText) -> Result<Publication, Error> {
             ..Extras::default()
         }],
         wants_ids: false,
+        wants_subscriptions: true,
     })
 }
 

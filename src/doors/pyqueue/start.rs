@@ -32,6 +32,19 @@ pub(super) async fn create_queue(app: &App, queue: &Queue) -> Result<(), Error> 
 /// # Errors
 /// When the database fails.
 pub async fn apply_settings(app: &App) -> Result<(), Error> {
+    let settings = &app.settings.pyqueue;
+    if settings.listen.is_some() && settings.keys.is_empty() {
+        tracing::warn!(
+            "PyQueue clients have no keys but those of create_client: \
+             FASTPUBSUB_PYQUEUE_API_KEYS_JSON, FASTPUBSUB_PYQUEUE_API_KEYS_FILE"
+        );
+    }
+    if settings.max_receive_count > 0 {
+        tracing::info!(
+            max_receive_count = settings.max_receive_count,
+            "PyQueue messages that are received so often and not deleted become dead letters"
+        );
+    }
     let wanted = max_delivery_attempts(app);
     let changes = json!({ "max_delivery_attempts": wanted }).to_string();
     let mut after = PREFIX.to_owned();
