@@ -65,7 +65,7 @@ fn documents_with(language: &str) -> Vec<String> {
 /// Ids, times and receipts differ from run to run; which ids and receipts are the same does not.
 fn mask(text: &str) -> String {
     let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|\+00:00)").unwrap();
-    let name = r#"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|"receipt(_handle)?":"[^"]+""#;
+    let name = r#"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|"(receipt(_handle)?|delivery_tag)":"[^"]+""#;
     let text = time.replace_all(text.trim(), "TIME");
     let mut seen: Vec<String> = Vec::new();
     let numbered = Regex::new(name)

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod broker;
 mod cli;
 mod clock;
 mod docs;

@@ -21,7 +21,7 @@ pub enum Object {
     Subscription,
     /// The id of a client, a UUID.
     Client,
-    /// The name of a queue of another system's door.
+    /// The name of a queue or topic of another system's door.
     Queue,
     /// There is none: what is acted on has no id yet.
     None,
@@ -93,6 +93,12 @@ scopes! {
     PyqueueWrite = pyqueue:write (Queue) "add and change messages of PyQueue queues",
     PyqueueDelete = pyqueue:delete (Queue) "delete messages of PyQueue queues",
     PyqueueManage = pyqueue:manage (Queue) "clear PyQueue queues",
+    BrokerPublish = broker:publish (Queue)
+        "publish to queues and topics of the Message Broker door, which come with their first message",
+    BrokerConsume = broker:consume (Queue)
+        "see, pull and settle messages of queues and topics of the Message Broker door",
+    BrokerManage = broker:manage (Queue)
+        "create, purge and delete queues, topics and subscriptions of the Message Broker door",
 }
 
 /// Check that every scope can match a request.

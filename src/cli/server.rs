@@ -101,7 +101,6 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Failed> {
     let connections = db::database::Database::new(&settings, database.options.clone(), sessions);
-    let is_authenticated = settings.auth_enabled;
     let metrics = Metrics::install().map_err(Failed::new)?;
     let app = App::new(settings.clone(), connections.clone(), metrics);
     doors::prepare(&app).await?;
@@ -110,7 +109,7 @@ async fn serve(
     }
     let mut listening = Vec::new();
     for (listener, which) in entrances {
-        announce(listener.local_addr()?, which, is_authenticated);
+        announce(listener.local_addr()?, which, &app.settings);
         listening.push(which.open(listener, &app));
     }
     let work = tokio::spawn(upkeep::run(connections.clone(), settings, shutdown.clone()));
@@ -127,15 +126,22 @@ async fn serve(
 }
 
 /// Tell where the service is.
-fn announce(address: SocketAddr, which: Which, is_authenticated: bool) {
+fn announce(address: SocketAddr, which: Which, settings: &Settings) {
     match which {
         Which::All => tracing::info!("listening on http://{address}"),
         Which::Pyqueue => tracing::info!("listening on http://{address} for PyQueue"),
+        Which::Broker => tracing::info!("listening on http://{address} for Message Broker"),
     }
-    let is_open = which == Which::All && !is_authenticated;
+    let closed = settings.auth_enabled;
+    let (is_open, setting) = match which {
+        Which::All => (!closed, "FASTPUBSUB_AUTH_ENABLED is false"),
+        Which::Pyqueue => (false, ""),
+        Which::Broker => (
+            settings.broker.is_open(closed),
+            "there is neither FASTPUBSUB_BROKER_API_KEY nor FASTPUBSUB_BROKER_JWT_SECRET",
+        ),
+    };
     if is_open && !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            "anybody who reaches {address} may do everything: FASTPUBSUB_AUTH_ENABLED is false"
-        );
+        tracing::warn!("anybody who reaches {address} may do everything: {setting}");
     }
 }

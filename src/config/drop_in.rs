@@ -11,6 +11,8 @@ use clap::ValueEnum;
 pub enum DropIn {
     /// PyQueue Server.
     Pyqueue,
+    /// The Message Broker.
+    Broker,
 }
 
 /// What a system calls its settings, and what they are here.
@@ -46,24 +48,49 @@ const PYQUEUE: System = System {
     port: ("PORT", "8000"),
 };
 
+const BROKER: System = System {
+    prefix: "FASTPUBSUB_BROKER_",
+    names: &[
+        "AUTH_MODE",
+        "API_KEY",
+        "JWT_SECRET",
+        "APP_ENV",
+        "VISIBILITY_TIMEOUT_SEC",
+        "MAX_RETRIES",
+        "BACKOFF_STRATEGY",
+        "BACKOFF_BASE_MS",
+        "DLQ_SUFFIX",
+        "CORS_ORIGINS",
+        "RATE_LIMIT",
+        "STORE_BACKEND",
+        "REDIS_URL",
+    ],
+    others: &[],
+    host: ("APP_HOST", "0.0.0.0"),
+    port: ("APP_PORT", "8080"),
+};
+
 /// Where PyQueue Server keeps its keys if nobody says.
 const PYQUEUE_KEYS: &str = "config/api_keys.json";
 
 /// Settings of other systems that are taken and mean nothing here: everything is in Postgres, and logs
 /// have the settings of the service.
-pub const WITHOUT_EFFECT: [&str; 6] = [
+pub const WITHOUT_EFFECT: [&str; 8] = [
     "FASTPUBSUB_PYQUEUE_STORAGE_BACKEND",
     "FASTPUBSUB_PYQUEUE_JSON_STORAGE_DIR",
     "FASTPUBSUB_PYQUEUE_SQLITE_DB_PATH",
     "FASTPUBSUB_PYQUEUE_QUEUE_DATA_DIR",
     "FASTPUBSUB_PYQUEUE_DEBUG",
     "FASTPUBSUB_PYQUEUE_LOG_LEVEL",
+    "FASTPUBSUB_BROKER_STORE_BACKEND",
+    "FASTPUBSUB_BROKER_REDIS_URL",
 ];
 
 /// Add what a system's own variables say under our names, which win.
 pub fn translate(drop_in: DropIn, values: &mut BTreeMap<String, OsString>) {
     let system = match drop_in {
         DropIn::Pyqueue => &PYQUEUE,
+        DropIn::Broker => &BROKER,
     };
     let regular = system
         .names
@@ -94,7 +121,9 @@ pub fn translate(drop_in: DropIn, values: &mut BTreeMap<String, OsString>) {
     // nothing is open that was not: the native API is served where it has a port of its own
     let port = listen
         .to_str()
-        .and_then(|address| address.rsplit(':').next());
+        .and_then(|address| address.rsplit(':').next())
+        // what is no port is told as the address
+        .filter(|port| port.parse::<u16>().is_ok());
     if let Some(port) = port.map(OsString::from) {
         values
             .entry("FASTPUBSUB_API_PORT".to_owned())
@@ -117,12 +146,34 @@ mod tests {
     use super::*;
 
     fn translated(given: &[(&str, &str)]) -> BTreeMap<String, OsString> {
+        translated_for(DropIn::Pyqueue, given)
+    }
+
+    fn translated_for(drop_in: DropIn, given: &[(&str, &str)]) -> BTreeMap<String, OsString> {
         let mut values = given
             .iter()
             .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
             .collect();
-        translate(DropIn::Pyqueue, &mut values);
+        translate(drop_in, &mut values);
         values
+    }
+
+    #[test]
+    fn the_broker_s_variables_are_its_own() {
+        let given = [
+            ("APP_PORT", "81"),
+            ("JWT_SECRET", "x"),
+            ("MAX_MESSAGE_SIZE", "5"),
+        ];
+        let values = translated_for(DropIn::Broker, &given);
+
+        assert_eq!(values["FASTPUBSUB_BROKER_LISTEN"], "0.0.0.0:81");
+        assert_eq!(values["FASTPUBSUB_BROKER_JWT_SECRET"], "x");
+        assert!(
+            !values
+                .keys()
+                .any(|name| name.starts_with("FASTPUBSUB_PYQUEUE"))
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! `env.sample` lists the same names in the same order; a test compares them.
 
+pub mod broker;
 mod database;
 pub mod drop_in;
 pub mod pyqueue;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use broker::BrokerSettings;
 use database::database_url;
 use drop_in::DropIn;
 use pyqueue::PyqueueSettings;
@@ -354,6 +356,10 @@ pub struct Settings {
     /// Those of the PyQueue door.
     #[command(flatten)]
     pub pyqueue: PyqueueSettings,
+
+    /// Those of the Message Broker door.
+    #[command(flatten)]
+    pub broker: BrokerSettings,
 }
 
 impl Settings {
@@ -363,6 +369,8 @@ impl Settings {
     /// One line that names the settings.
     pub fn check(mut self) -> Result<Self, String> {
         self.pyqueue = self.pyqueue.check()?;
+        self.broker
+            .check(self.auth_secret_key.is_some(), self.auth_enabled)?;
         if self.subscription_backoff_max_seconds < self.subscription_backoff_min_seconds {
             return Err(format!(
                 "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS ({}) must not be less than \

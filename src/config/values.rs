@@ -132,6 +132,18 @@ pub(crate) fn socket_address(value: &str) -> Result<SocketAddr, String> {
     address.map_err(|_| "must be an address and a port, such as 0.0.0.0:8001".to_owned())
 }
 
+/// The end of the names of dead-letter queues.
+pub(crate) fn dead_letter_suffix(value: &str) -> Result<String, String> {
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '/';
+    if (1..=32).contains(&value.chars().count()) && value.chars().all(fits) {
+        return Ok(value.to_owned());
+    }
+    Err(
+        "must be 1 to 32 characters without space, control characters or /, such as .DLQ"
+            .to_owned(),
+    )
+}
+
 /// A path that others are put behind.
 pub(crate) fn path_prefix(value: &str) -> Result<String, String> {
     let path = value.trim_end_matches('/');

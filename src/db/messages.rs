@@ -51,6 +51,15 @@ impl Delivery {
         self.payload.size() + attributes + key + OTHER_BYTES
     }
 
+    /// What names it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            message_id: self.message_id,
+            lease: self.lease,
+        }
+    }
+
     /// Whether it is of a subscription that was asked.
     pub(crate) fn is_of(&self, subscription_id: &str) -> bool {
         let named = self.subscription_id.as_deref();

@@ -100,6 +100,15 @@ pub struct Published {
     pub subscription_ids: Option<Vec<String>>,
 }
 
+impl Published {
+    /// Whether a subscription that takes every message has got those that were published, now or before.
+    #[must_use]
+    pub fn has_reached(&self, subscription_id: &str) -> bool {
+        let mut reached = self.subscription_ids.iter().flatten();
+        self.duplicates.contains(&true) || reached.any(|id| id == subscription_id)
+    }
+}
+
 /// What came of a call.
 #[derive(Debug, FromRow)]
 pub(crate) struct Answer {

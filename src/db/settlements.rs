@@ -5,7 +5,7 @@ use super::database::Database;
 use uuid::Uuid;
 
 use super::Timestamp;
-use super::messages::Delivery;
+use super::messages::Handle;
 use crate::error::Error;
 
 /// How a delivery is settled.
@@ -122,11 +122,11 @@ pub(crate) async fn settle(
 pub(crate) async fn release(
     database: &Database,
     subscription_id: &str,
-    deliveries: &[Delivery],
+    deliveries: &[Handle],
 ) -> Result<i64, Error> {
     let (message_ids, leases): (Vec<_>, Vec<_>) = deliveries
         .iter()
-        .map(|delivery| (delivery.message_id, delivery.lease))
+        .map(|handle| (handle.message_id, handle.lease))
         .unzip();
     Ok(
         sqlx::query_scalar("select pubsub.release_messages($1, $2, $3)")

@@ -14,7 +14,7 @@ use super::requests::Observed;
 
 /// Most bytes of an answer that are handed over at a time: so long as the client does not take them,
 /// the next are not asked for.
-const PIECE: usize = 64 * 1024;
+pub const PIECE: usize = 64 * 1024;
 
 /// The requests of a connection.
 #[derive(Debug)]

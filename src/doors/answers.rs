@@ -89,6 +89,35 @@ where
     list(begin, items, (bytes, Some(share)), shown)
 }
 
+/// One thing, whose share of the budget is free when it is handed over.
+///
+/// # Errors
+/// 500 when it is no JSON.
+pub fn one(shown: &impl Serialize, share: Option<Share>) -> Result<Response, Error> {
+    let bytes =
+        serde_json::to_vec(shown).map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
+    let held = Bytes::from_owner(Held {
+        bytes,
+        _share: share,
+    });
+    Ok((
+        [(header::CONTENT_TYPE, "application/json")],
+        Body::from(held),
+    )
+        .into_response())
+}
+
+struct Held {
+    bytes: Vec<u8>,
+    _share: Option<Share>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 struct List<T, F> {
     begin: Option<String>,
     items: IntoIter<T>,

@@ -1,6 +1,7 @@
 //! One connection: its requests on their way to the routes, and its end when it does nothing.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use crate::error::Error;
 /// such as a WebSocket, keeps it: then it has its place among the connections, and is waited for.
 #[derive(Clone, Debug)]
 pub struct Guest {
+    peer: Option<IpAddr>,
     draining: CancellationToken,
     _held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
 }
@@ -37,14 +39,22 @@ impl Guest {
     /// With its place, unless it is one too many.
     #[must_use]
     pub fn new(
+        peer: Option<IpAddr>,
         draining: CancellationToken,
         waited_for: TaskTrackerToken,
         place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
+            peer,
             draining,
             _held: Arc::new((waited_for, place)),
         }
+    }
+
+    /// The address of whoever connected: the client, or a proxy in front of it.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// Wait until the server is about to end: a stream ends then.

@@ -45,6 +45,14 @@ pub fn said(envelope: Envelope, response: Response) -> Response {
     said
 }
 
+/// Tell how to authenticate, in words of the door's own.
+pub fn set_challenge(response: &mut Response, scheme: &'static str) {
+    let scheme = HeaderValue::from_static(scheme);
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, scheme);
+}
+
 /// The status of an error.
 #[must_use]
 pub fn status(error: &Error) -> StatusCode {

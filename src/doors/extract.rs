@@ -48,6 +48,15 @@ impl<S: Send + Sync> FromRequestParts<S> for PathUuid {
     }
 }
 
+/// A parameter of the path, by its name; empty when it is no text.
+pub async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> String {
+    let path = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+    let found = path
+        .ok()
+        .and_then(|Path(all)| all.into_iter().find(|(known, _)| known == name));
+    found.map(|(_, value)| value).unwrap_or_default()
+}
+
 /// The `{id}` of the path, and its `{message_id}`, a UUID.
 #[derive(Debug)]
 pub struct PathMessage(pub String, pub Uuid);
@@ -200,11 +209,7 @@ impl<const LIMIT: usize> FromRequest<App> for JsonBytes<LIMIT> {
         if bytes.is_empty() {
             return Err(Error::fault(Vec::new(), Rule::Required));
         }
-        if !is_json(&parts.headers) {
-            let rule = Rule::Is(Form::JsonBody);
-            let fault = Fault::body(Vec::new(), rule, given::bytes(&bytes));
-            return Err(Error::Invalid(vec![fault]));
-        }
+        check_is_json(&parts.headers, &bytes)?;
         Ok(Self(bytes))
     }
 }
@@ -222,6 +227,33 @@ impl<const LIMIT: usize> FromRequest<App> for JsonBody<LIMIT> {
         let parse = move || parse_json(&bytes);
         app.budget.work(length, parse).await?.map(Self)
     }
+}
+
+/// A JSON body as a tree, or an empty object where there is none, whatever the content type says then.
+#[derive(Debug)]
+pub struct OptionalJsonBody(pub Value);
+
+impl FromRequest<App> for OptionalJsonBody {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
+        let (parts, body) = request.into_parts();
+        let bytes = body::read(&parts.headers, body, SMALL, app).await?;
+        if bytes.is_empty() {
+            return Ok(Self(json!({})));
+        }
+        check_is_json(&parts.headers, &bytes)?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+fn check_is_json(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Error> {
+    if is_json(headers) {
+        return Ok(());
+    }
+    let rule = Rule::Is(Form::JsonBody);
+    let fault = Fault::body(Vec::new(), rule, given::bytes(bytes));
+    Err(Error::Invalid(vec![fault]))
 }
 
 /// The media type of a request, in lower case, without parameters.

@@ -2,7 +2,6 @@
 //! a text or a list of faults.
 
 use axum::Json;
-use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -65,14 +64,6 @@ pub enum ErrorDetail {
     Faults(Vec<FaultBody>),
 }
 
-/// Tell how to authenticate, in words of the door's own.
-pub fn challenge(response: &mut Response, scheme: &'static str) {
-    let scheme = HeaderValue::from_static(scheme);
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, scheme);
-}
-
 /// An error as an answer.
 #[must_use]
 pub fn envelope(error: &Error) -> Response {
@@ -126,6 +117,13 @@ impl FaultBody {
             ctx,
         }
     }
+}
+
+/// Where a fault is, from the part of the request on, and what is wrong there.
+#[must_use]
+pub fn told(fault: &Fault) -> (Vec<Value>, String) {
+    let FaultBody { loc, msg, .. } = FaultBody::of(fault);
+    (loc, msg)
 }
 
 /// Type, text and limits of a fault.

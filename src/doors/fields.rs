@@ -305,6 +305,24 @@ impl<'a> Fields<'a> {
         i32::try_from(number).unwrap_or(default)
     }
 
+    /// A number from `min` to `max`, with a fraction or without, or the default.
+    pub fn number(&mut self, name: &'static str, default: f64, min: f64, max: f64) -> f64 {
+        let number = match self.get(name) {
+            None => return default,
+            Some(Value::Number(number)) => number.as_f64(),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(_) => None,
+        };
+        match number {
+            Some(number) if (min..=max).contains(&number) => return number,
+            Some(number) if !number.is_nan() => {
+                self.refuse_as(name, format!("a number from {min} to {max} is needed"));
+            }
+            _ => self.refuse_as(name, "a number is needed"),
+        }
+        default
+    }
+
     /// true or false, if given: 1, "yes", "on" and the like are taken.
     pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
         let unclear = Rule::Reads(Form::Boolean, None);

@@ -3,6 +3,7 @@
 pub mod activity;
 pub mod answers;
 pub mod body;
+pub mod broker;
 pub mod caller;
 pub mod connection;
 pub mod cors;
@@ -10,17 +11,21 @@ pub mod docs;
 pub mod envelope;
 pub mod extract;
 pub mod fastapi;
+pub mod feed;
 pub mod fields;
 pub mod given;
 pub mod mount;
 pub mod native;
 pub mod prometheus;
 pub mod pyqueue;
+pub mod rate;
+pub mod reapply;
 pub mod receipts;
 pub mod requests;
 pub mod schemas;
 pub mod sent;
 pub mod serve;
+pub mod stream;
 pub mod tree;
 
 use std::net::SocketAddr;
@@ -29,6 +34,7 @@ use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::config::Settings;
+use crate::config::drop_in::DropIn;
 use crate::error::Error;
 use envelope::Envelope;
 use mount::Mount;
@@ -40,6 +46,7 @@ pub fn mounts(app: &App) -> Vec<Mount> {
     vec![
         native::mount(app.clone()),
         pyqueue::mount(app, pyqueue::MOUNT),
+        broker::mount(app, broker::MOUNT),
     ]
 }
 
@@ -67,6 +74,8 @@ pub enum Which {
     All,
     /// The PyQueue door alone, at the root.
     Pyqueue,
+    /// The Message Broker door alone, at the root.
+    Broker,
 }
 
 impl Which {
@@ -76,6 +85,7 @@ impl Which {
         let (mounts, envelope): (_, Envelope) = match self {
             Self::All => (mounts(app), fastapi::envelope),
             Self::Pyqueue => (vec![pyqueue::mount(app, "")], pyqueue::envelope),
+            Self::Broker => (vec![broker::mount(app, "")], broker::envelope),
         };
         Listening {
             listener,
@@ -94,15 +104,29 @@ pub fn entrances(settings: &Settings) -> Vec<Entrance> {
         settings: "FASTPUBSUB_API_HOST, FASTPUBSUB_API_PORT",
         which: Which::All,
     };
-    let own = settings.pyqueue.listen.map(|address| Entrance {
-        address,
-        settings: "FASTPUBSUB_PYQUEUE_LISTEN",
-        which: Which::Pyqueue,
+    let own = |address: Option<SocketAddr>, settings, which| {
+        address.map(|address| Entrance {
+            address,
+            settings,
+            which,
+        })
+    };
+    let (pyqueue, broker) = (&settings.pyqueue, &settings.broker);
+    let own = [
+        own(pyqueue.listen, "FASTPUBSUB_PYQUEUE_LISTEN", Which::Pyqueue),
+        own(broker.listen, "FASTPUBSUB_BROKER_LISTEN", Which::Broker),
+    ];
+    let stands_in = settings.drop_in.map(|system| match system {
+        DropIn::Pyqueue => Which::Pyqueue,
+        DropIn::Broker => Which::Broker,
     });
-    let is_replaced = settings.drop_in.is_some()
-        && own.is_some_and(|own| own.address.port() == settings.api_port && settings.api_port != 0);
+    let is_replaced = settings.api_port != 0
+        && own
+            .iter()
+            .flatten()
+            .any(|own| Some(own.which) == stands_in && own.address.port() == settings.api_port);
     let all = (!is_replaced).then_some(all);
-    all.into_iter().chain(own).collect()
+    all.into_iter().chain(own.into_iter().flatten()).collect()
 }
 
 /// What doors have to do before they open.
@@ -110,5 +134,6 @@ pub fn entrances(settings: &Settings) -> Vec<Entrance> {
 /// # Errors
 /// When the database fails.
 pub async fn prepare(app: &App) -> Result<(), Error> {
-    pyqueue::start::apply_settings(app).await
+    pyqueue::start::apply_settings(app).await?;
+    broker::start::apply_settings(app).await
 }

@@ -7,7 +7,7 @@ use crate::app::App;
 
 /// In Prometheus' text format.
 pub async fn answer(app: &App) -> impl IntoResponse + use<> {
-    let text = app.metrics.render(&app.database).await;
+    let text = app.metrics.render(&app.database, &app.settings).await;
     (
         [(
             header::CONTENT_TYPE,

@@ -19,13 +19,17 @@ const REQUEST_ID_MAX_LENGTH: usize = 128;
 const OBJECT_ID_MAX_LENGTH: usize = 128;
 /// Routes that machines ask every few seconds, and which are answered even where there are too many
 /// connections.
-pub const PROBES: [&str; 6] = [
+pub const PROBES: [&str; 10] = [
     "/liveness",
     "/readiness",
     "/metrics",
     "/health",
     "/pyqueue/health",
     "/pyqueue/metrics",
+    "/broker/health",
+    "/broker/metrics",
+    "/broker/api/v1/health",
+    "/api/v1/health",
 ];
 
 /// Where authentication tells the log line who called.

@@ -200,7 +200,8 @@ impl Gate {
             (&self.http, self.limits.idle)
         };
         let activity = Arc::new(Activity::new(idle, self.limits.stalled));
-        let guest = Guest::new(self.draining.clone(), self.connections.token(), place);
+        let peer = stream.peer_addr().ok().map(|peer| peer.ip());
+        let guest = Guest::new(peer, self.draining.clone(), self.connections.token(), place);
         let front = Front {
             router: router.clone(),
             envelope,

@@ -199,6 +199,17 @@ pub(super) async fn give_back(
         );
         return;
     }
+    let handles: Vec<Handle> = deliveries.iter().map(Delivery::handle).collect();
+    release(database, waiting, subscription_id, &handles).await;
+}
+
+/// The next one who asks gets these.
+pub(super) async fn release(
+    database: &Database,
+    waiting: &Waiting,
+    subscription_id: &str,
+    deliveries: &[Handle],
+) {
     match settlements::release(database, subscription_id, deliveries).await {
         Ok(_) => waiting.announce(subscription_id, deliveries.len()),
         Err(error) => {

@@ -271,6 +271,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Undo the leases of deliveries, as if they had not been handed out.
+    pub async fn give_back(&self, subscription_id: &str, handles: &[Handle]) {
+        merged::release(&self.database, &self.waiting, subscription_id, handles).await;
+    }
+
     /// Settle deliveries, each in its own way; the results are in their order.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 
 use super::{doors, health, totals};
+use crate::config::Settings;
 use crate::db;
 use crate::db::subscriptions::SubscriptionMetrics;
 
@@ -88,13 +89,13 @@ impl Metrics {
     }
 
     /// The metrics in Prometheus' text format.
-    pub async fn render(&self, pool: &Database) -> String {
+    pub async fn render(&self, pool: &Database, settings: &Settings) -> String {
         let connections = pool.pool();
         let idle = u32::try_from(connections.num_idle()).unwrap_or(u32::MAX);
         gauge!(CONNECTIONS, "state" => "idle").set(idle);
         gauge!(CONNECTIONS, "state" => "used").set(connections.size().saturating_sub(idle));
         self.process.collect();
-        let totals = self.read_database(pool).await;
+        let totals = self.read_database(pool, settings).await;
         self.handle.run_upkeep();
         self.handle.render() + &totals
     }
@@ -102,11 +103,12 @@ impl Metrics {
     /// Scrapes within some seconds share what one of them read. What it says of totals is told here, not
     /// to the recorder, whose counters would outlive a subscription and could not begin anew with another
     /// one of its id.
-    async fn read_database(&self, pool: &Database) -> String {
+    async fn read_database(&self, pool: &Database, settings: &Settings) -> String {
         let mut read = self.read.lock().await;
         if read.at.is_none_or(|at| at.elapsed() >= READ_FOR) {
             // together: each may wait for a database that is away
             let (counted, ()) = tokio::join!(count_messages(pool), health::set_gauges(pool));
+            doors::set_dead_letters(&counted, &settings.broker.dlq_suffix);
             read.totals = totals::render(&counted);
             read.at = Some(Instant::now());
         }
@@ -146,6 +148,6 @@ async fn count_messages(pool: &Database) -> Vec<SubscriptionMetrics> {
     clippy::cast_precision_loss,
     reason = "a gauge is a float"
 )]
-fn approximate(count: i64) -> f64 {
+pub(super) fn approximate(count: i64) -> f64 {
     count as f64
 }

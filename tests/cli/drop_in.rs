@@ -125,3 +125,41 @@ async fn what_is_wrong_is_one_line_that_names_the_setting() {
     let line = sandbox.run(&["server"]).await.fails(2);
     assert!(line.starts_with("FASTPUBSUB_PYQUEUE_LISTEN"), "{line}");
 }
+
+#[tokio::test]
+async fn the_broker_s_example_settings_are_taken_and_its_secrets_stay_out_of_the_log() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url())
+        .with("FASTPUBSUB_DROP_IN", "broker")
+        .with("FASTPUBSUB_API_PORT", "0")
+        .with("FASTPUBSUB_LOG_LEVEL", "debug")
+        .with("APP_HOST", "127.0.0.1")
+        .with("APP_PORT", "0")
+        .with("APP_ENV", "development")
+        .with("AUTH_MODE", "apikey")
+        .with("API_KEY", "supersecretkey")
+        .with("JWT_SECRET", "change_me")
+        .with("MAX_RETRIES", "3")
+        .with("STORE_BACKEND", "redis")
+        .with("REDIS_URL", "redis://redis:6379/0");
+
+    let mut server = sandbox.serve(&[]).await;
+    let log = server.logged("for Message Broker").await;
+
+    let door = address_in(&log, "for Message Broker");
+    let queue = format!("{door}/api/v1/queues/q/stats");
+    let status = async |key: &str| {
+        let request = reqwest::Client::new().get(&queue).bearer_auth(key);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("supersecretkey").await, 404);
+    assert_eq!(status("change_me").await, 401);
+    server.get("/liveness").await.expect(200);
+    let without_effect = "own: FASTPUBSUB_BROKER_REDIS_URL, FASTPUBSUB_BROKER_STORE_BACKEND";
+    assert!(log.contains(without_effect), "{log}");
+    let log = server.stop().await;
+    assert!(
+        !log.contains("supersecretkey") && !log.contains("change_me"),
+        "{log}"
+    );
+}

@@ -147,7 +147,56 @@ fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
             beyond(1, 525_600),
             "must be a whole number from 1 to 525600",
         ),
-        ("DROP_IN", text(&[HIDDEN, ""]), "must be one of pyqueue"),
+        (
+            "DROP_IN",
+            text(&[HIDDEN, ""]),
+            "must be one of pyqueue, broker",
+        ),
+        (
+            "BROKER_AUTH_MODE",
+            text(&[HIDDEN, ""]),
+            "must be one of none, apikey, bearer",
+        ),
+        (
+            "BROKER_API_KEY",
+            text(&[""]),
+            "must not be empty; fastpubsub generate_secret_key makes one",
+        ),
+        (
+            "BROKER_VISIBILITY_TIMEOUT_SEC",
+            beyond(1, 43200),
+            "must be a whole number from 1 to 43200",
+        ),
+        (
+            "BROKER_MAX_RETRIES",
+            beyond(0, 1_000_000),
+            "must be a whole number from 0 to 1000000",
+        ),
+        (
+            "BROKER_BACKOFF_STRATEGY",
+            text(&[HIDDEN, "", "none"]),
+            "must be one of fixed, linear, exponential",
+        ),
+        (
+            "BROKER_BACKOFF_BASE_MS",
+            beyond(1, 3_600_000),
+            "must be a whole number from 1 to 3600000",
+        ),
+        (
+            "BROKER_DLQ_SUFFIX",
+            text(&["", "a b", "/", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"]),
+            "must be 1 to 32 characters without space, control characters or /, such as .DLQ",
+        ),
+        (
+            "BROKER_RATE_LIMIT",
+            beyond(0, 1_000_000_000),
+            "must be a whole number from 0 to 1000000000",
+        ),
+        (
+            "BROKER_LISTEN",
+            text(&[HIDDEN, "", "8080"]),
+            "must be an address and a port, such as 0.0.0.0:8001",
+        ),
         (
             "PYQUEUE_MAX_MESSAGE_SIZE",
             beyond(1, 10_485_760),
@@ -261,6 +310,57 @@ async fn settings_that_contradict_each_other_are_one_line() {
 
         assert_eq!(line, expected);
     }
+}
+
+#[tokio::test]
+async fn secrets_that_everybody_knows_are_refused_but_in_development() {
+    for (name, value) in [
+        ("FASTPUBSUB_BROKER_API_KEY", "supersecretkey"),
+        ("FASTPUBSUB_BROKER_JWT_SECRET", "change_me"),
+        ("FASTPUBSUB_BROKER_API_KEY", "change_me"),
+    ] {
+        let line = Sandbox::new()
+            .with(name, value)
+            .run(&[PROBE])
+            .await
+            .fails(2);
+        assert!(
+            line.starts_with(&format!("{name} is that of the broker's README")),
+            "{line}"
+        );
+        assert!(!line.contains(value), "{line}");
+    }
+    let drop_in = Sandbox::new()
+        .with("FASTPUBSUB_DROP_IN", "broker")
+        .with("JWT_SECRET", "change_me");
+    let line = drop_in.run(&[PROBE]).await.fails(2);
+    assert!(line.starts_with("FASTPUBSUB_BROKER_JWT_SECRET"), "{line}");
+    // the next thing to be wrong is told
+    let allowed = Sandbox::new()
+        .with("FASTPUBSUB_BROKER_API_KEY", "supersecretkey")
+        .with("FASTPUBSUB_BROKER_APP_ENV", "Development")
+        .with("FASTPUBSUB_SUBSCRIPTION_BACKOFF_MIN_SECONDS", "400");
+    let line = allowed.run(&[PROBE]).await.fails(2);
+    assert!(
+        line.starts_with("FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn no_door_is_open_beside_a_closed_one() {
+    let sandbox = Sandbox::new()
+        .with_auth()
+        .with("FASTPUBSUB_BROKER_AUTH_MODE", "none");
+    let line = sandbox.run(&[PROBE]).await.fails(2);
+    assert!(
+        line.contains("FASTPUBSUB_BROKER_AUTH_MODE is none"),
+        "{line}"
+    );
+    assert!(line.contains("FASTPUBSUB_AUTH_ENABLED"), "{line}");
+    let sandbox = Sandbox::new().with("FASTPUBSUB_BROKER_AUTH_MODE", "bearer");
+    let line = sandbox.run(&[PROBE]).await.fails(2);
+    assert!(line.contains("FASTPUBSUB_BROKER_JWT_SECRET"), "{line}");
 }
 
 /// Original's defect 14.

@@ -34,3 +34,27 @@ serve "$tools/drop-in.log" "$url/health" FASTPUBSUB_DROP_IN=pyqueue FASTPUBSUB_A
     HOST=127.0.0.1 PORT="$port" STORAGE_BACKEND=sqlite SQLITE_DB_PATH=queue.db
 "$tools/pyqueue/bin/python" "$here/use_pyqueue.py" "$url"
 grep -q 'without effect.*FASTPUBSUB_PYQUEUE_SQLITE_DB_PATH, FASTPUBSUB_PYQUEUE_STORAGE_BACKEND' "$tools/drop-in.log"
+
+# the Message Broker has no client: its README has requests
+cd "$here"
+python_tools "$tools/broker" "$here/broker.txt"
+port=$(free_port)
+url=http://127.0.0.1:$port
+serve "$tools/broker.log" "$url/readiness" FASTPUBSUB_API_PORT="$port" \
+    FASTPUBSUB_BROKER_API_KEY=sesame FASTPUBSUB_BROKER_MAX_RETRIES=2 FASTPUBSUB_BROKER_BACKOFF_BASE_MS=100
+"$tools/broker/bin/python" "$here/use_broker.py" "$url/broker" sesame
+
+# in its place: the example .env of its README, whose secret is one of development
+place=$tools/broker-place
+rm -rf "$place"
+mkdir -p "$place"
+cd "$place"
+port=$(free_port)
+url=http://127.0.0.1:$port
+serve "$tools/broker-drop-in.log" "$url/health" FASTPUBSUB_DROP_IN=broker FASTPUBSUB_API_PORT="$(free_port)" \
+    APP_ENV=development APP_HOST=127.0.0.1 APP_PORT="$port" AUTH_MODE=apikey API_KEY=supersecretkey \
+    JWT_SECRET=change_me VISIBILITY_TIMEOUT_SEC=30 MAX_RETRIES=2 BACKOFF_STRATEGY=exponential \
+    BACKOFF_BASE_MS=100 DLQ_SUFFIX=.DLQ CORS_ORIGINS='*' RATE_LIMIT=100000 STORE_BACKEND=redis \
+    REDIS_URL=redis://redis:6379/0
+"$tools/broker/bin/python" "$here/use_broker.py" "$url" supersecretkey
+grep -q 'without effect.*FASTPUBSUB_BROKER_REDIS_URL, FASTPUBSUB_BROKER_STORE_BACKEND' "$tools/broker-drop-in.log"

@@ -3,16 +3,21 @@
 
 use std::sync::LazyLock;
 
-use fastpubsub::doors::{native, pyqueue};
+use fastpubsub::doors::{broker, native, pyqueue};
 use serde_json::{Map, Value};
 
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(native::document()).unwrap());
 static PYQUEUE: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(pyqueue::document()).unwrap());
+static BROKER: LazyLock<Value> =
+    LazyLock::new(|| serde_json::to_value(broker::document()).unwrap());
 
 /// The document of the door at a path, and the path from there.
 fn document(path: &str) -> (&'static Value, &str) {
+    if let Some(rest) = path.strip_prefix(broker::MOUNT) {
+        return (&BROKER, rest);
+    }
     match path.strip_prefix(pyqueue::MOUNT) {
         Some(rest) => (&PYQUEUE, if rest.is_empty() { "/" } else { rest }),
         None => (&DOCUMENT, path),

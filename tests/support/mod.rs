@@ -180,6 +180,25 @@ impl TestApp {
         (id.to_string(), secret)
     }
 
+    /// An API key of a new client with these scopes.
+    pub async fn api_key_for(&self, scopes: &str) -> String {
+        use fastpubsub::auth::{api_keys, secrets};
+        use fastpubsub::db::clients::{ClientSettings, create};
+
+        let key = api_keys::generate();
+        let settings = ClientSettings {
+            name: "test".to_owned(),
+            scopes: scopes.to_owned(),
+            is_active: None,
+        };
+        let (id, secret) = (uuid::Uuid::now_v7(), secrets::hash("secret"));
+        let hash = secrets::hash(&key);
+        create(&self.pool(), id, &settings, &secret, Some(&hash))
+            .await
+            .unwrap();
+        key
+    }
+
     /// A token for a new client with these scopes.
     pub async fn token_for(&self, scopes: &str) -> String {
         let (id, secret) = self.client_with(scopes).await;
@@ -295,9 +314,15 @@ impl Caller<'_> {
 
 /// Send a request that was shaped by hand. The answer must be a documented one.
 pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    answer_at("", request).await
+}
+
+/// As [`answer`], of a door that is alone where the request goes, though else it is behind `mount`.
+pub async fn answer_at(mount: &str, request: reqwest::RequestBuilder) -> Answer {
     let (client, request) = request.build_split();
     let request = request.unwrap();
-    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let path = format!("{mount}{}", request.url().path());
+    let method = request.method().clone();
     let answer = answer_of(client, request).await;
     documented::check(method.as_str(), &path, answer.status, &answer.body);
     answer

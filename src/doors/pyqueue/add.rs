@@ -110,10 +110,7 @@ async fn publish(
         Err(Error::Refused { status: 404, .. }) => return Ok(None),
         published => published?,
     };
-    let got_any = published.subscription_ids.iter().flatten();
-    let is_in_queue =
-        published.duplicates.contains(&true) || got_any.into_iter().any(|id| *id == queue.id());
-    Ok(is_in_queue.then_some(published))
+    Ok(published.has_reached(&queue.id()).then_some(published))
 }
 
 async fn parse(app: &App, body: Bytes) -> Result<Sent, Error> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use crate::auth::scopes::{self, Scope};
 use crate::auth::tokens::Identity;
 use crate::config::pyqueue::keys::{EVERY_QUEUE, Key, Permission};
 use crate::db;
+use crate::doors::extract::parameter;
 use crate::doors::requests::ClientId;
 use crate::error::{Count, Error, Fault, Part, Rule};
 
@@ -173,15 +174,6 @@ impl FromRequestParts<App> for QueueName {
         let name = parameter(parts, app, "queue_name").await;
         Queue::parse(name).map(|queue| Self(queue.0))
     }
-}
-
-/// A parameter of the path; empty when it is no text.
-pub(super) async fn parameter(parts: &mut Parts, app: &App, name: &str) -> String {
-    let path = Path::<Vec<(String, String)>>::from_request_parts(parts, app).await;
-    let found = path
-        .ok()
-        .and_then(|Path(all)| all.into_iter().find(|(known, _)| known == name));
-    found.map(|(_, value)| value).unwrap_or_default()
 }
 
 /// The id or handle of a message in the path.

@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::doors::envelope::set_challenge;
 use crate::doors::mount::Mount;
 use crate::doors::{cors, docs, fastapi, schemas};
 use crate::error::Error;
@@ -90,7 +91,7 @@ pub fn mount(app: &App, prefix: &'static str) -> Mount {
 pub fn envelope(error: &Error) -> Response {
     let mut response = fastapi::envelope(error);
     if error.status() == 401 {
-        fastapi::challenge(&mut response, "ApiKey");
+        set_challenge(&mut response, "ApiKey");
     }
     response
 }

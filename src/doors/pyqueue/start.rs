@@ -6,11 +6,9 @@ use super::PREFIX;
 use super::caller::Queue;
 use crate::app::App;
 use crate::db;
-use crate::db::Page;
+use crate::db::subscriptions::Subscription;
+use crate::doors::reapply;
 use crate::error::Error;
-
-/// Subscriptions that are looked at in one call.
-const PAGE: i32 = 1000;
 
 /// How often a message is delivered before it is a dead letter: for ever, unless the settings say.
 fn max_delivery_attempts(app: &App) -> i32 {
@@ -46,31 +44,13 @@ pub async fn apply_settings(app: &App) -> Result<(), Error> {
         );
     }
     let wanted = max_delivery_attempts(app);
-    let changes = json!({ "max_delivery_attempts": wanted }).to_string();
-    let mut after = PREFIX.to_owned();
-    loop {
-        let page = Page {
-            offset: 0,
-            limit: PAGE,
-            after: Some(after),
-        };
-        let subscriptions =
-            db::subscriptions::list(&app.database, None, page, None, usize::MAX).await?;
-        let queues = subscriptions
-            .iter()
-            .take_while(|subscription| subscription.id.starts_with(PREFIX));
-        for queue in queues.filter(|queue| queue.max_delivery_attempts != wanted) {
-            match db::subscriptions::update(&app.database, &queue.id, &changes).await {
-                // deleted meanwhile
-                Err(Error::Refused { status: 404, .. }) => {}
-                updated => {
-                    updated?;
-                }
-            }
-        }
-        match subscriptions.last() {
-            Some(last) if last.id.starts_with(PREFIX) => after = last.id.clone(),
-            _ => return Ok(()),
-        }
-    }
+    let changes = |queue: &Subscription| {
+        let name = "max_delivery_attempts";
+        let differs = queue.max_delivery_attempts != wanted;
+        differs
+            .then(|| (name.to_owned(), json!(wanted)))
+            .into_iter()
+            .collect()
+    };
+    reapply::to_subscriptions(app, PREFIX, changes).await
 }

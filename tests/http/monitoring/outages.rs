@@ -202,7 +202,9 @@ async fn a_database_that_is_dropped_under_the_service_is_503() {
 
 #[tokio::test]
 async fn a_cut_connection_is_replaced_by_the_next_request() {
-    let app = TestApp::start().await;
+    // one connection, however many the doors opened at their start
+    let flags = ["--database-pool-size", "1", "--database-max-overflow", "0"];
+    let app = TestApp::start_with(&flags).await;
     app.get("/topics").await.expect(200);
     sqlx::query(
         "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \

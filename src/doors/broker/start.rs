@@ -1,0 +1,165 @@
+//! Queues, topics and subscriptions come to be, with the settings of the door.
+
+use serde_json::{Map, Value, json};
+
+use super::names::{Kind, PREFIX, is_dead_letter_queue, place, subscription};
+use crate::app::App;
+use crate::config::broker::BrokerSettings;
+use crate::db;
+use crate::db::subscriptions::{NewSettings, NewSubscription, Subscription};
+use crate::doors::reapply;
+use crate::error::Error;
+
+/// The longest wait before a retry, in seconds.
+const BACKOFF_MAX_SECONDS: i32 = 3600;
+/// Of a queue whose messages are delivered for ever.
+const UNLIMITED: i32 = i32::MAX;
+
+/// Settings of what receives messages: of a dead-letter queue, or of others.
+fn settings(broker: &BrokerSettings, is_dead_letter_queue: bool) -> Map<String, Value> {
+    let attempts = if is_dead_letter_queue {
+        UNLIMITED
+    } else {
+        broker.max_retries.saturating_add(1)
+    };
+    [
+        ("max_delivery_attempts", json!(attempts)),
+        ("backoff_strategy", json!(broker.backoff_strategy.name())),
+        (
+            "backoff_min_seconds",
+            json!(f64::from(broker.backoff_base_ms) / 1000.0),
+        ),
+        ("backoff_max_seconds", json!(BACKOFF_MAX_SECONDS)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .collect()
+}
+
+/// The id of the queue that the dead letters of a queue or topic go to; none of a dead-letter queue.
+pub(super) fn dead_letter_queue_id(app: &App, kind: Kind, name: &str) -> Option<String> {
+    let suffix = &app.settings.broker.dlq_suffix;
+    if kind == Kind::Queue && is_dead_letter_queue(name, suffix) {
+        return None;
+    }
+    Some(Kind::Queue.id(&format!("{name}{suffix}")))
+}
+
+/// Make a queue with its dead-letter queue, if there is none; whether there was none.
+pub(super) async fn create_queue(app: &App, name: &str) -> Result<bool, Error> {
+    let broker = &app.settings.broker;
+    let dead_letters = dead_letter_queue_id(app, Kind::Queue, name);
+    if let Some(id) = &dead_letters {
+        create_dead_letter_queue(app, id).await?;
+    }
+    let settings = Value::Object(settings(broker, dead_letters.is_none()));
+    let id = Kind::Queue.id(name);
+    db::queues::create(&app.database, &id, &settings, dead_letters.as_deref()).await
+}
+
+async fn create_dead_letter_queue(app: &App, id: &str) -> Result<(), Error> {
+    let settings = Value::Object(settings(&app.settings.broker, true));
+    db::queues::create(&app.database, id, &settings, None).await?;
+    Ok(())
+}
+
+/// Make a topic, if there is none; whether there was none.
+pub(super) async fn create_topic(app: &App, name: &str) -> Result<bool, Error> {
+    match db::topics::create(&app.database, &Kind::Topic.id(name), None).await {
+        Ok(_) => Ok(true),
+        Err(Error::Refused { status: 409, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Make a pull subscription for messages whose routing keys match a pattern, and what it needs, if there is
+/// none; whether there was none.
+pub(super) async fn create_subscription(
+    app: &App,
+    topic: &str,
+    id: &str,
+    pattern: &str,
+) -> Result<bool, Error> {
+    let dead_letters = dead_letter_queue_id(app, Kind::Topic, topic);
+    if let Some(id) = &dead_letters {
+        create_dead_letter_queue(app, id).await?;
+    }
+    let mut others = settings(&app.settings.broker, false);
+    others.insert("dead_letter_topic_id".to_owned(), json!(dead_letters));
+    let filter = filter_of(pattern).map(|filter| serde_json::value::to_raw_value(&filter));
+    let filter = filter
+        .transpose()
+        .map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
+    let new = NewSubscription {
+        id: subscription(topic, id),
+        topic_id: Kind::Topic.id(topic),
+        settings: NewSettings { filter, others },
+        start_from: None,
+    };
+    match db::subscriptions::create(&app.database, &new).await {
+        Ok(_) => Ok(true),
+        Err(Error::Refused { status: 409, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which messages a pattern lets pass; all if there is none.
+fn filter_of(pattern: &str) -> Option<Value> {
+    (pattern != "#")
+        .then(|| json!({"attributes": {super::view::ROUTING_KEY: [{"routing-key": pattern}]}}))
+}
+
+/// The pattern of a subscription; that of all messages if its filter is none of ours.
+pub(super) fn pattern_of(subscription: &Subscription) -> String {
+    let filter = subscription
+        .filter
+        .as_ref()
+        .and_then(|filter| serde_json::from_str::<Value>(filter.get()).ok());
+    let pattern = filter.as_ref().and_then(|filter| {
+        let keys = filter.get("attributes")?.get(super::view::ROUTING_KEY)?;
+        keys.get(0)?.get("routing-key")?.as_str()
+    });
+    pattern.unwrap_or("#").to_owned()
+}
+
+/// What was made under other settings gets those of now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn apply_settings(app: &App) -> Result<(), Error> {
+    reapply::to_subscriptions(app, PREFIX, |subscription| {
+        let Some(place) = place(&subscription.id) else {
+            return Map::new();
+        };
+        let broker = &app.settings.broker;
+        let is_last = dead_letter_queue_id(app, place.kind, place.name).is_none();
+        let wanted = settings(broker, is_last);
+        let now: [(&str, Value); 4] = [
+            (
+                "max_delivery_attempts",
+                json!(subscription.max_delivery_attempts),
+            ),
+            ("backoff_strategy", json!(subscription.backoff_strategy)),
+            (
+                "backoff_min_seconds",
+                json!(subscription.backoff_min_seconds),
+            ),
+            (
+                "backoff_max_seconds",
+                json!(subscription.backoff_max_seconds),
+            ),
+        ];
+        let is_same = |(name, value): &(&str, Value)| match (wanted.get(*name), value.as_f64()) {
+            // 3600 and 3600.0 are one
+            (Some(wanted), Some(number)) => wanted.as_f64() == Some(number),
+            (wanted, None) => wanted == Some(value),
+            (None, _) => true,
+        };
+        if now.iter().all(is_same) {
+            Map::new()
+        } else {
+            wanted
+        }
+    })
+    .await
+}

@@ -1,0 +1,306 @@
+//! Messages as they come: Server-Sent Events, or a WebSocket.
+
+use std::pin::Pin;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use utoipa::IntoParams;
+
+use super::auth::Caller;
+use super::caller::Allowed;
+use super::names::{self, Kind};
+use super::openapi::{Errors, NotFound};
+use super::pull::{CONSUMER, note_delivered};
+use super::settle::{self, Settled, Verdict};
+use super::subscriptions;
+use super::tags::Tagged;
+use super::view::{self, Pulled};
+use crate::app::App;
+use crate::auth::scopes::BrokerConsume;
+use crate::db;
+use crate::db::messages::{Claim, Delivery};
+use crate::doors::connection::Guest;
+use crate::doors::extract::QueryValues;
+use crate::doors::feed::Feed;
+use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
+use crate::doors::stream::{self, KEEP_ALIVE, Reply, Source};
+use crate::doors::tree::parse_json;
+use crate::engine::Claimed;
+use crate::error::Error;
+
+/// Longest frame of a client, in bytes.
+const FRAME_MAX_BYTES: usize = 16 * 1024;
+
+/// How to stream.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the schema only; queries are read field by field")]
+pub(super) struct StreamParams {
+    /// Whether messages are acked once they are handed over: by default of events, not of a WebSocket.
+    auto_ack: Option<bool>,
+    /// Most messages that are sent and not settled.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    max_in_flight: Option<i32>,
+}
+
+/// How to stream a topic.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the schema only; queries are read field by field")]
+pub(super) struct TopicStreamParams {
+    /// Of which subscription; without it, of all that the topic has.
+    subscription_id: Option<String>,
+    /// Whether messages are acked once they are handed over: by default of events, not of a WebSocket.
+    auto_ack: Option<bool>,
+    /// Most messages that are sent and not settled.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    max_in_flight: Option<i32>,
+}
+
+/// A pull under way.
+type Pulling = Pin<Box<dyn Future<Output = Result<Claimed, Error>> + Send>>;
+/// A WebSocket, if the request asks for one.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// Messages of a queue as they come, as Server-Sent Events or, with an upgrade, on a WebSocket
+///
+/// Each event is what a pull answers. On a WebSocket, `{"type": "ack" | "nack", "delivery_tag", "requeue"?}`
+/// settles and is answered by `{"type": "result", "delivery_tag", "status"}`. What is unsettled when the
+/// connection ends is available at once.
+#[utoipa::path(get, path = "/queues/{name}/stream", tag = "queues",
+    params(("name" = String, Path), StreamParams),
+    responses((status = 200, body = String, content_type = "text/event-stream"),
+        (status = 101, description = "A WebSocket"), NotFound, Errors))]
+pub(super) async fn stream_queue(
+    Allowed { name, caller, .. }: Allowed<BrokerConsume>,
+    State(app): State<App>,
+    Extension(guest): Extension<Guest>,
+    QueryValues(query): QueryValues,
+    headers: HeaderMap,
+    upgrade: Upgrade,
+) -> Result<Response, Error> {
+    let asked = Asked::parse(&query, &headers, false)?;
+    let id = Kind::Queue.id(&name);
+    let queue = db::subscriptions::get(&app.database, &id).await;
+    Kind::Queue.known(&name, queue)?;
+    let of = Of {
+        app,
+        caller,
+        kind: Kind::Queue,
+        name,
+        id: Some(id),
+    };
+    begin(of, &asked, guest, upgrade)
+}
+
+/// Messages of a topic as they come, as Server-Sent Events or, with an upgrade, on a WebSocket
+///
+/// As of a queue.
+#[utoipa::path(get, path = "/topics/{name}/stream", tag = "topics",
+    params(("name" = String, Path), TopicStreamParams),
+    responses((status = 200, body = String, content_type = "text/event-stream"),
+        (status = 101, description = "A WebSocket"), NotFound, Errors))]
+pub(super) async fn stream_topic(
+    Allowed { name, caller, .. }: Allowed<BrokerConsume>,
+    State(app): State<App>,
+    Extension(guest): Extension<Guest>,
+    QueryValues(query): QueryValues,
+    headers: HeaderMap,
+    upgrade: Upgrade,
+) -> Result<Response, Error> {
+    let asked = Asked::parse(&query, &headers, true)?;
+    let id = match &asked.subscription_id {
+        None => {
+            subscriptions::ids(&app, &name).await?;
+            None
+        }
+        Some(subscription_id) => {
+            let id = names::subscription(&name, subscription_id);
+            match db::subscriptions::get(&app.database, &id).await {
+                Err(Error::Refused { status: 404, .. }) => {
+                    return Err(subscriptions::unknown(&name, subscription_id));
+                }
+                found => found.map(|_| Some(id))?,
+            }
+        }
+    };
+    let of = Of {
+        app,
+        caller,
+        kind: Kind::Topic,
+        name,
+        id,
+    };
+    begin(of, &asked, guest, upgrade)
+}
+
+/// What a request asks for.
+struct Asked {
+    is_upgrade: bool,
+    auto_ack: bool,
+    max_in_flight: usize,
+    subscription_id: Option<String>,
+}
+
+impl Asked {
+    fn parse(
+        query: &Map<String, Value>,
+        headers: &HeaderMap,
+        of_topic: bool,
+    ) -> Result<Self, Error> {
+        let is_upgrade = headers.contains_key(header::UPGRADE);
+        let mut fields = Fields::of_query(query);
+        let auto_ack = fields.boolean("auto_ack").unwrap_or(!is_upgrade);
+        let max_in_flight = fields.int("max_in_flight", 100, 1, 1000);
+        let subscription_id = of_topic
+            .then(|| fields.optional("subscription_id"))
+            .flatten()
+            .map(|_| fields.text("subscription_id", 1, TEXT_MAX_LENGTH));
+        fields.finish()?;
+        Ok(Self {
+            is_upgrade,
+            auto_ack,
+            max_in_flight: usize::try_from(max_in_flight).unwrap_or(1),
+            subscription_id,
+        })
+    }
+}
+
+/// What is streamed, and to whom.
+#[derive(Clone)]
+struct Of {
+    app: App,
+    caller: Caller,
+    kind: Kind,
+    name: String,
+    /// The subscription of the engine; none for all of a topic.
+    id: Option<String>,
+}
+
+impl Of {
+    /// Pull up to so many.
+    async fn pull(self, room: i32) -> Result<Claimed, Error> {
+        let Self {
+            app, caller, name, ..
+        } = &self;
+        caller.check(app).await?;
+        let claim = Claim {
+            consumer_id: CONSUMER.to_owned(),
+            batch_size: room,
+            ack_deadline_seconds: Some(app.settings.broker.visibility_timeout_sec),
+            only: None,
+            auto_ack: false,
+        };
+        let allowed = || caller.check(app);
+        if let Some(id) = self.id.clone() {
+            return app.engine.pull(id, claim, KEEP_ALIVE, allowed).await;
+        }
+        let ids = subscriptions::ids(app, name).await?;
+        if ids.is_empty() {
+            tokio::time::sleep(KEEP_ALIVE).await;
+            return Ok(Claimed::default());
+        }
+        match app.engine.pull_from(ids, claim, KEEP_ALIVE, allowed).await {
+            // one of them was deleted meanwhile
+            Err(Error::Refused { status: 404, .. }) => Ok(Claimed::default()),
+            claimed => claimed,
+        }
+    }
+
+    fn source(
+        &self,
+        auto_ack: bool,
+    ) -> Source<
+        impl Fn(i32) -> Pulling + Send + Sync + 'static,
+        impl Fn(&str, Delivery) -> Pulled + Send + Sync + 'static,
+    > {
+        let of = self.clone();
+        let label = view::label(self.kind, &self.name).into_owned();
+        Source {
+            pull: move |room| -> Pulling { Box::pin(of.clone().pull(room)) },
+            show: move |id: &str, delivery: Delivery| {
+                note_delivered(&label, [delivery.attempts], auto_ack);
+                Pulled::of(id, delivery)
+            },
+            subscription_id: self.id.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Answer a frame of a client.
+    async fn reply(&self, frame: String) -> Reply {
+        let mut tag = String::new();
+        let settled = match Frame::parse(&frame) {
+            Ok(frame) => {
+                tag = frame.tag;
+                settle::settle(&self.app, &self.name, &tag, frame.verdict).await
+            }
+            Err(error) => Err(error),
+        };
+        let result = |status| json!({"type": "result", "delivery_tag": tag, "status": status});
+        match settled {
+            Ok(Settled { status }) => Reply {
+                text: result(status).to_string(),
+                settled: Tagged::parse(&tag)
+                    .map(|tagged| (tagged.subscription_id, tagged.message_id)),
+            },
+            Err(Error::Refused { status: 404, .. }) => Reply {
+                text: result("unknown").to_string(),
+                settled: None,
+            },
+            Err(error) => Reply {
+                text: json!({"type": "error", "delivery_tag": tag, "error": said(&error)})
+                    .to_string(),
+                settled: None,
+            },
+        }
+    }
+}
+
+fn said(error: &Error) -> String {
+    super::openapi::ErrorBody::of(error).error
+}
+
+/// A frame of a client.
+struct Frame {
+    tag: String,
+    verdict: Verdict,
+}
+
+impl Frame {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let body = parse_json(text.as_bytes())?;
+        let mut fields = Fields::of_body(&body)?;
+        let kind = fields.text("type", 0, TEXT_MAX_LENGTH);
+        let tag = fields.text("delivery_tag", 0, settle::TAG_MAX_LENGTH);
+        let verdict = match kind.as_str() {
+            "nack" => settle::nack_of(&mut fields),
+            _ => Verdict::Ack,
+        };
+        if !["ack", "nack"].contains(&kind.as_str()) {
+            fields.refuse_as("type", "type must be ack or nack");
+        }
+        fields.finish()?;
+        Ok(Self { tag, verdict })
+    }
+}
+
+fn begin(of: Of, asked: &Asked, guest: Guest, upgrade: Upgrade) -> Result<Response, Error> {
+    let source = of.source(asked.auto_ack);
+    let feed = Feed::new(of.app.clone(), asked.max_in_flight, asked.auto_ack);
+    if !asked.is_upgrade {
+        return Ok(stream::events(feed, guest, source));
+    }
+    let upgrade = upgrade
+        .map_err(|refused| Error::refused(refused.status().as_u16(), refused.body_text()))?
+        .max_message_size(FRAME_MAX_BYTES)
+        .max_frame_size(FRAME_MAX_BYTES);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let reply = (|frame| of.reply(frame), || of.caller.check(&of.app));
+        stream::frames(socket, feed, guest, source, reply).await;
+    }))
+}
