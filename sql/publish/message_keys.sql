@@ -14,8 +14,8 @@
  */
 
 /*
- * is_live — whether a message waits in a subscription, or is in somebody's hands. One whose time is over
- * is not, though its delivery may still be there.
+ * is_live — whether a message waits in a subscription, or is in somebody's hands. One whose time is over, or
+ * whose last lease is, is not, though its delivery may still be there.
  */
 create function pubsub.is_live(
     p_topic_key bigint, p_subscription_key bigint, p_message_id uuid, p_now timestamptz
@@ -32,6 +32,12 @@ begin atomic
                 and d.message_id = p_message_id
                 and (d.expires_at is null or d.expires_at > p_now
                     or d.lease is not null and d.visible_at > p_now)
+                -- spent: nobody gets it any more
+                and not (d.lease is not null and d.visible_at <= p_now and exists (
+                    select from pubsub_data.subscriptions s
+                    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+                        and s.max_delivery_attempts <= d.attempts
+                ))
             limit 1
         )
         union all

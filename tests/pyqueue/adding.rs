@@ -200,7 +200,7 @@ async fn an_update_changes_what_a_message_holds_and_nothing_else() {
             .await;
         for id in ["a", "b"] {
             let path = format!("messages/by-id/{id}");
-            let body = json!({"id": "ignored", "message_body": {"new": id}});
+            let body = json!({"id": 5, "message_body": {"new": id}});
             let updated = place.put(&path, body).await.expect(200).json();
             let done = json!({"status": "success", "message": "Message updated"});
             assert_eq!(updated, done);

@@ -50,6 +50,11 @@ async fn a_key_is_needed_and_an_unknown_one_is_told_so() {
                 assert_eq!(refused.json(), json!({"detail": "Invalid API key"}));
                 assert_eq!(refused.header("www-authenticate"), Some("ApiKey"));
             }
+            let two = place.request(method, &path).header("X-API-Key", KEY);
+            place
+                .tell(two.header("X-API-Key", "wrong"))
+                .await
+                .expect(401);
         }
     }
 }

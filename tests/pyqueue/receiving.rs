@@ -288,3 +288,23 @@ async fn a_message_received_too_often_becomes_a_dead_letter() {
         assert_eq!(place.state().await.0, ["a"]);
     }
 }
+
+#[tokio::test]
+async fn an_id_is_free_as_soon_as_its_message_was_received_too_often() {
+    let door = door_with(&["--pyqueue-max-receive-count", "1"]).await;
+    for place in door.places() {
+        place.add(&["a"]).await;
+        place.receive("?visibility_timeout=30").await;
+        door.app.pass_seconds(31.0).await;
+        let body = json!({"id": "a", "message_body": {"new": true}});
+        place.post("messages", body).await.expect(200);
+
+        let message = place.get("message/a").await.expect(200).json();
+        assert_eq!(message["message_body"], json!({"new": true}));
+        let page = place.get("messages?offset=9999999999").await.expect(200);
+        assert_eq!(page.json()["has_more"], false);
+        let received = place.receive("").await;
+        assert_eq!(received[0]["message_body"], json!({"new": true}));
+        assert_eq!(received.len(), 1);
+    }
+}

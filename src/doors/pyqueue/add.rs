@@ -23,6 +23,9 @@ use crate::doors::extract::JsonBytes;
 use crate::error::Error;
 use crate::telemetry::doors::count;
 
+/// How often a queue is made that is gone when the message comes.
+const TRIES: usize = 5;
+
 /// A message to add.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the schema only; bodies are read field by field")]
@@ -60,12 +63,19 @@ pub(super) async fn add_message(
     State(app): State<App>,
     JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<Json<Added>, Error> {
-    let Sent { id, payload } = parse(&app, body).await?;
+    let Sent { id, payload } = parse(&app, body, true).await?;
     let message = publication(&id, payload)?;
     let mut published = publish(&app, &queue, message.clone()).await?;
-    if published.is_none() {
+    // somebody may be deleting it again and again
+    for _ in 0..TRIES {
+        if published.is_some() {
+            break;
+        }
         start::create_queue(&app, &queue).await?;
-        published = publish(&app, &queue, message).await?;
+        published = publish(&app, &queue, message.clone()).await?;
+    }
+    if published.is_none() {
+        return Err(Error::refused(503, "the queue is being deleted"));
     }
     if published.is_some_and(|published| !published.duplicates.contains(&true)) {
         count("pyqueue_messages_added_total", &queue.0, 1);
@@ -87,13 +97,10 @@ pub(super) async fn update_message(
     State(app): State<App>,
     JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<Json<Done>, Error> {
-    let Sent { payload, .. } = parse(&app, body).await?;
+    let Sent { payload, .. } = parse(&app, body, false).await?;
     let found = find(&app, &queue, message_id).await?.ok_or_else(missing)?;
-    if app
-        .engine
-        .update(&queue.id(), found, &payload, None)
-        .await?
-    {
+    let updated = app.engine.update(&queue.id(), found, &payload, None).await;
+    if updated.map_err(no_queue)? {
         Ok(Json(Done::with("Message updated")))
     } else {
         Err(missing())
@@ -113,11 +120,11 @@ async fn publish(
     Ok(published.has_reached(&queue.id()).then_some(published))
 }
 
-async fn parse(app: &App, body: Bytes) -> Result<Sent, Error> {
+async fn parse(app: &App, body: Bytes, has_id: bool) -> Result<Sent, Error> {
     let settings = app.settings.pyqueue.clone();
     let length = body.len();
     app.budget
-        .work(length, move || bodies::parse(&body, &settings))
+        .work(length, move || bodies::parse(&body, &settings, has_id))
         .await?
 }
 
@@ -165,6 +172,14 @@ pub(super) async fn find_all(
         .collect();
     match db::message_keys::find(&app.database, &queue.id(), &ids).await {
         Err(Error::Refused { status: 404, .. }) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Without its queue there is no message either.
+pub(super) fn no_queue(error: Error) -> Error {
+    match error {
+        Error::Refused { status: 404, .. } => missing(),
         other => other,
     }
 }

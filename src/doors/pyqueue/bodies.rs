@@ -25,14 +25,14 @@ pub(super) struct Sent {
     pub(super) payload: JsonText,
 }
 
-/// Read a body.
+/// Read a body; the id of one that names another message does not count.
 ///
 /// # Errors
 /// 422 with all faults, 413 for a message that is too large.
-pub(super) fn parse(body: &Bytes, settings: &PyqueueSettings) -> Result<Sent, Error> {
+pub(super) fn parse(body: &Bytes, settings: &PyqueueSettings, has_id: bool) -> Result<Sent, Error> {
     let fields = tree::object(body).map_err(|_| tree::not_a(Form::Fields, body))?;
     let mut faults = Vec::new();
-    let id = match fields.get("id") {
+    let id = match fields.get("id").filter(|_| has_id) {
         None => None,
         Some(id) => id_of(id).unwrap_or_else(|wrong| {
             faults.extend(wrong);
@@ -104,7 +104,11 @@ fn payload(body: &Bytes, text: &RawValue, name: &'static str) -> Result<JsonText
 }
 
 fn check_size(payload: &JsonText, most: usize) -> Result<(), Error> {
-    let bytes = payload.size();
+    // as it was sent it is longer where its client escapes
+    if payload.size() <= most {
+        return Ok(());
+    }
+    let bytes = written_size(payload.as_str());
     if bytes <= most {
         return Ok(());
     }
@@ -112,4 +116,69 @@ fn check_size(payload: &JsonText, most: usize) -> Result<(), Error> {
         "the message has {bytes} bytes, the limit is {most} (FASTPUBSUB_PYQUEUE_MAX_MESSAGE_SIZE)"
     );
     Err(Error::refused(413, text))
+}
+
+/// How many bytes a JSON text has without space between its tokens, and without escapes that it does not need.
+fn written_size(json: &str) -> usize {
+    let mut bytes = json.bytes().peekable();
+    let (mut size, mut in_text) = (0, false);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                in_text = !in_text;
+                size += 1;
+            }
+            b'\\' if bytes.peek() == Some(&b'u') => {
+                let digits: Vec<u8> = bytes.by_ref().skip(1).take(4).collect();
+                size += match digits.as_slice() {
+                    // control characters stay as they are
+                    [b'0', b'0', b'0' | b'1', _] => 6,
+                    [b'0', b'0', b'2'..=b'7', _] => 1,
+                    // also each half of a pair
+                    [b'0', b'0'..=b'7', ..]
+                    | [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..] => 2,
+                    _ => 3,
+                };
+            }
+            b'\\' => {
+                let escaped = bytes.next();
+                size += if escaped == Some(b'/') { 1 } else { 2 };
+            }
+            b' ' | b'\t' | b'\n' | b'\r' if !in_text => {}
+            _ => size += 1,
+        }
+    }
+    size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_as_long_as_it_is_written_without_need() {
+        for value in [
+            json!({"a": [1, -2.5, true, null, "x y"], "b c": {}}),
+            json!({"t": "é😀\u{7ff}\u{800}\u{ffff}~\u{80}\"\\/ \t\n\u{1}"}),
+        ] {
+            let compact = value.to_string();
+            let mut escaped = String::new();
+            for c in compact.chars() {
+                match c {
+                    c if c.is_ascii() => escaped.push(c),
+                    c => {
+                        let mut units = [0; 2];
+                        for unit in c.encode_utf16(&mut units) {
+                            escaped.push_str(&format!("\\u{unit:04x}"));
+                        }
+                    }
+                }
+            }
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            // serde writes \u0001 as we count it
+            for text in [&compact, &escaped, &pretty] {
+                assert_eq!(written_size(text), compact.len(), "{text}");
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::add::{find, find_all, missing};
+use super::add::{find, find_all, missing, no_queue};
 use super::bodies::ID_MAX_LENGTH;
 use super::caller::{Allowed, MessageId};
 use super::openapi::{Errors, NoSuchMessage, TooLarge};
@@ -24,6 +24,8 @@ use crate::doors::{answers, body};
 use crate::error::Error;
 use crate::telemetry::doors::count;
 
+/// Beyond it no queue has messages.
+const MAX_OFFSET: i64 = 1_000_000_000;
 /// Most ids of one question whether they are there.
 const MAX_IDS: usize = 10_000;
 
@@ -60,7 +62,7 @@ pub(super) async fn get_messages(
     let page = Browse {
         state: Some("available"),
         after: None,
-        offset: i32::try_from(offset).unwrap_or(i32::MAX),
+        offset: i32::try_from(offset.min(MAX_OFFSET)).unwrap_or_default(),
         limit,
         message_ids: None,
         max_bytes: app.settings.api_max_answer_bytes,
@@ -75,7 +77,8 @@ pub(super) async fn get_messages(
         total,
         offset,
         limit,
-        has_more: offset.saturating_add(shown) < total,
+        // what nobody is given any more may be counted for a moment
+        has_more: shown > 0 && offset.saturating_add(shown) < total,
     };
     let begin = answers::begin(&page, "messages")?;
     answers::page(begin, messages, (share, Browsed::size), Message::seen)
@@ -99,7 +102,8 @@ pub(super) async fn get_message(
         message_ids: Some(&[found]),
         max_bytes: app.settings.api_max_answer_bytes,
     };
-    let messages = db::browse::browse(&app.database, &queue.id(), &one).await?;
+    let messages = db::browse::browse(&app.database, &queue.id(), &one).await;
+    let messages = messages.map_err(no_queue)?;
     let message = messages.into_iter().next().ok_or_else(missing)?;
     Ok(Json(Message::seen(message)))
 }
@@ -148,7 +152,8 @@ pub(super) async fn delete_by_id(
     State(app): State<App>,
 ) -> Result<Json<Done>, Error> {
     let found = find(&app, &queue, id).await?.ok_or_else(missing)?;
-    let deleted = app.engine.delete(&queue.id(), &[found]).await?;
+    let deleted = app.engine.delete(&queue.id(), &[found]).await;
+    let deleted = deleted.map_err(no_queue)?;
     if deleted.is_empty() {
         return Err(missing());
     }

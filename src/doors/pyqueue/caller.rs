@@ -88,6 +88,10 @@ impl FromRequestParts<App> for Caller {
             }])
         })?;
         let invalid = Error::Unauthorized("Invalid API key");
+        // one that a proxy looked at must not be another than ours
+        if parts.headers.get_all(HEADER).iter().count() > 1 {
+            return Err(invalid);
+        }
         let given = given.to_str().map_err(|_| invalid.clone())?;
         if let Some(key) = app.settings.pyqueue.keys.find(given) {
             return Ok(Self::Key(key.clone()));

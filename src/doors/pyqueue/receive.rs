@@ -23,7 +23,7 @@ use crate::telemetry::doors::count;
 
 /// Most characters of the name of a consumer.
 const CONSUMER_MAX_LENGTH: usize = 255;
-/// Who receives without a name. No consumer has so long a name.
+/// Who receives without a name. No consumer may have this one.
 const NOBODY: &str = "PyQueue client without a consumer_id";
 /// Longest time that a message may be hidden, in seconds.
 const VISIBILITY_MAX_SECONDS: i32 = 43200;
@@ -66,6 +66,9 @@ pub(super) async fn receive_messages(
     let consumer_id = fields
         .optional("consumer_id")
         .map(|_| fields.text("consumer_id", 1, CONSUMER_MAX_LENGTH));
+    if consumer_id.as_deref() == Some(NOBODY) {
+        fields.refuse_as("consumer_id", "it stands for clients without one");
+    }
     let deletes = fields.boolean("delete_after_receive").unwrap_or(false);
     let only_new = fields.boolean("only_new").unwrap_or(false);
     fields.finish()?;

@@ -405,3 +405,25 @@ begin
     assert v_answer.duplicates = '{t}' and v_answer.subscription_ids = '{}', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a job whose last lease is over is live no more, though nobody has buried it yet';
+    v_again uuid;
+begin
+    perform pg_temp.stock('spent', 0, 2, 10);
+    perform pg_temp.keyed('spent', '{a}');
+    for v_attempt in 1..2 loop
+        perform pg_temp.claim('spent');
+        assert (select count(*) from pubsub.find_messages('spent', '{a}')) = 1, c_proves;
+        perform pg_temp.later('spent', '11 s');
+        assert (select count(*) from pubsub.find_messages('spent', '{a}')) = 2 - v_attempt, c_proves;
+    end loop;
+    select p.message_id into v_again
+    from pubsub.publish_messages('spent', array['{"again": true}']::jsonb[], p_message_keys => '{a}') p;
+
+    assert (select f.message_id from pubsub.find_messages('spent', '{a}') f) = v_again, c_proves;
+    assert pg_temp.claim('spent') = array[v_again], c_proves;
+    assert pg_temp.counts('spent') = '0 available, 1 delivered, 0 scheduled, 0 acked, 1 dlq', c_proves;
+end
+$$;
