@@ -93,6 +93,27 @@ pub async fn browse(
         .await?)
 }
 
+/// Those of some messages that are leased, each with its lease.
+///
+/// # Errors
+/// 404 for an unknown subscription.
+pub async fn leases(
+    database: &Database,
+    subscription_id: &str,
+    message_ids: &[Uuid],
+) -> Result<Vec<(Uuid, Option<i64>)>, Error> {
+    let query = sqlx::query_as(
+        "select b.message_id, b.lease from pubsub.browse_messages($1, 'delivered', \
+         p_limit => $2, p_message_ids => $3) b",
+    );
+    Ok(query
+        .bind(subscription_id)
+        .bind(i32::try_from(message_ids.len()).unwrap_or(i32::MAX))
+        .bind(message_ids)
+        .fetch_all(database)
+        .await?)
+}
+
 /// Change what a message of a topic says, in place; no attributes: they stay. Whether there is one.
 ///
 /// # Errors

@@ -1,13 +1,12 @@
 //! What one client of a stream holds: messages that it was sent and has not settled. They are given back when
 //! it leaves, at once and as if it had never had them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::db;
-use crate::db::browse::Browse;
 use crate::db::messages::{Delivery, Handle};
 use crate::error::Error;
 
@@ -94,29 +93,14 @@ impl Feed {
     /// When the database fails.
     pub async fn look(&mut self) -> Result<(), Error> {
         for (id, held) in &mut self.held {
-            held.retain(|handle| handle.lease.is_some());
-            held.sort_by_key(|handle| handle.message_id);
-            let mut from = 0;
-            while let Some(rest) = held.get(from..).filter(|rest| !rest.is_empty()) {
-                let ids: Vec<Uuid> = rest.iter().map(|handle| handle.message_id).collect();
-                let found = leases(&self.app, id, &ids).await?;
-                let last = found.last().map(|(message_id, _)| *message_id);
-                // an answer ends where it would have too many bytes
-                let is_decided =
-                    |handle: &Handle| last.is_none_or(|last| handle.message_id <= last);
-                let decided = rest.iter().filter(|handle| is_decided(handle)).count();
-                let still: Vec<Handle> = rest
-                    .iter()
-                    .filter(|handle| {
-                        !is_decided(handle) || found.contains(&(handle.message_id, handle.lease))
-                    })
-                    .copied()
-                    .collect();
-                let gone = rest.len() - still.len();
-                held.truncate(from);
-                held.extend(still);
-                from += decided - gone;
-            }
+            let ids: Vec<Uuid> = held.iter().map(|handle| handle.message_id).collect();
+            let leases = match db::browse::leases(&self.app.database, id, &ids).await {
+                // deleted meanwhile
+                Err(Error::Refused { .. }) => Vec::new(),
+                leases => leases?,
+            };
+            let leases: HashSet<(Uuid, Option<i64>)> = leases.into_iter().collect();
+            held.retain(|handle| leases.contains(&(handle.message_id, handle.lease)));
         }
         Ok(())
     }
@@ -146,30 +130,5 @@ async fn give_back(app: &App, held: BTreeMap<String, Vec<Handle>>) {
         if !handles.is_empty() {
             app.engine.give_back(&id, &handles).await;
         }
-    }
-}
-
-/// Those of some messages that are leased, each with its lease, by their ids.
-async fn leases(
-    app: &App,
-    subscription_id: &str,
-    message_ids: &[Uuid],
-) -> Result<Vec<(Uuid, Option<i64>)>, Error> {
-    let _room = crate::doors::answers::share(app).await?;
-    let page = Browse {
-        state: Some("delivered"),
-        after: None,
-        offset: 0,
-        limit: i32::try_from(message_ids.len()).unwrap_or(i32::MAX),
-        message_ids: Some(message_ids),
-        max_bytes: app.settings.api_max_answer_bytes,
-    };
-    match db::browse::browse(&app.database, subscription_id, &page).await {
-        Ok(found) => Ok(found
-            .into_iter()
-            .map(|message| (message.message_id, message.lease))
-            .collect()),
-        Err(Error::Refused { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
     }
 }

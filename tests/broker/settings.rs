@@ -72,3 +72,27 @@ async fn retries_and_backoff_hold_for_queues_and_subscriptions_that_there_are() 
         json!({"attributes": {"routing_key": [{"routing-key": "order.*"}]}})
     );
 }
+
+#[tokio::test]
+async fn a_dead_letter_queue_of_another_suffix_keeps_its_messages_for_ever() {
+    let door = door().await;
+    let [place, _] = door.places();
+    place.put(&place.queue("")).await.expect(201);
+
+    let flags = [
+        "--broker-api-key",
+        KEY,
+        "--broker-dlq-suffix",
+        ".dead",
+        "--broker-max-retries",
+        "1",
+    ];
+    let restarted = TestApp::start_on(door.app.database.share(), &flags).await;
+
+    for (id, attempts) in [
+        ("broker/queues/mounted", 2),
+        ("broker/queues/mounted.DLQ", i32::MAX),
+    ] {
+        assert_eq!(settings(&restarted, id).await[0], attempts, "{id}");
+    }
+}

@@ -18,7 +18,7 @@ use super::view::{self, ROUTING_KEY};
 use crate::app::App;
 use crate::auth::scopes::BrokerPublish;
 use crate::db::json::JsonText;
-use crate::db::publish::{Extras, Publication};
+use crate::db::publish::{Extras, Publication, Published};
 use crate::doors::extract::{JsonBytes, QueryValues};
 use crate::doors::fields::Fields;
 use crate::doors::{body, tree};
@@ -26,6 +26,8 @@ use crate::engine::message::{IDEMPOTENCY_KEY_MAX_LENGTH, MAX_PRIORITY, MAX_SECON
 use crate::error::{Error, Fault, Form, Rule};
 use crate::telemetry::doors::count;
 
+/// How often a queue or a topic is made that is gone when the message comes.
+const TRIES: usize = 5;
 /// Most characters of a routing key.
 const ROUTING_KEY_MAX_LENGTH: usize = 1024;
 /// Shortest life of a message, in seconds.
@@ -179,29 +181,37 @@ async fn publish(
     publication: Publication,
 ) -> Result<(Uuid, bool), Error> {
     let id = kind.id(name);
-    let mut again = publication.clone();
-    let published = match app.engine.publish(id.clone(), publication, None).await {
-        Err(Error::Refused { status: 404, .. }) => None,
-        published => Some(published?),
-    };
-    let published = match (kind, published) {
-        (Kind::Topic, Some(published)) => published,
-        (Kind::Topic, None) => {
-            start::create_topic(app, name).await?;
-            app.engine.publish(id, again, None).await?
-        }
-        (Kind::Queue, Some(published)) if published.has_reached(&id) => published,
-        (Kind::Queue, published) => {
-            start::create_queue(app, name).await?;
-            if published.is_some() {
-                // its key is used, though nobody got it
-                for extras in &mut again.extras {
-                    extras.idempotency_key = None;
-                }
+    let mut next = publication;
+    // somebody may be deleting it again and again
+    for _ in 0..TRIES {
+        let published = match app.engine.publish(id.clone(), next.clone(), None).await {
+            Err(Error::Refused { status: 404, .. }) => None,
+            published => Some(published?),
+        };
+        match (kind, published) {
+            (Kind::Topic, Some(published)) => return Ok(told(kind, name, &published)),
+            (Kind::Topic, None) => {
+                start::create_topic(app, name).await?;
             }
-            app.engine.publish(id, again, None).await?
+            (Kind::Queue, Some(published)) if published.has_reached(&id) => {
+                return Ok(told(kind, name, &published));
+            }
+            (Kind::Queue, published) => {
+                if published.is_some() {
+                    // its key is used, though nobody got it
+                    for extras in &mut next.extras {
+                        extras.idempotency_key = None;
+                    }
+                }
+                start::create_queue(app, name).await?;
+            }
         }
-    };
+    }
+    Err(Error::refused(503, "it is being deleted"))
+}
+
+/// What is told of a publish, which is counted.
+fn told(kind: Kind, name: &str, published: &Published) -> (Uuid, bool) {
     let duplicate = published.duplicates.contains(&true);
     if !duplicate {
         count(
@@ -211,7 +221,7 @@ async fn publish(
         );
     }
     let message_id = published.message_ids.first().copied();
-    Ok((message_id.unwrap_or_default(), duplicate))
+    (message_id.unwrap_or_default(), duplicate)
 }
 
 /// Read a body: of a topic with its query, of a queue without one.

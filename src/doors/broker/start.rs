@@ -132,7 +132,10 @@ pub async fn apply_settings(app: &App) -> Result<(), Error> {
             return Map::new();
         };
         let broker = &app.settings.broker;
-        let is_last = dead_letter_queue_id(app, place.kind, place.name).is_none();
+        // what has nowhere to send its dead letters, such as a dead-letter queue of another DLQ_SUFFIX,
+        // keeps its messages
+        let is_last = dead_letter_queue_id(app, place.kind, place.name).is_none()
+            || subscription.dead_letter_topic_id.is_none();
         let wanted = settings(broker, is_last);
         let now: [(&str, Value); 4] = [
             (
