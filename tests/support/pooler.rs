@@ -33,10 +33,12 @@ impl Pooler {
         let upstream = database.options();
         let socket = upstream.get_socket().unwrap().display();
         let (port, user) = (upstream.get_port(), upstream.get_username());
+        // one login that Postgres refused would keep everybody out for 15 s
         let config = format!(
             "[databases]\n* = host={socket} port={port} user={user}\n\
              [pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\nunix_socket_dir = {dir}\n\
-             auth_type = any\npool_mode = {mode}\nmax_client_conn = 1000\n{more}\n",
+             auth_type = any\npool_mode = {mode}\nmax_client_conn = 1000\n\
+             server_login_retry = 1\n{more}\n",
             dir = dir.display()
         );
         let file = dir.join("pgbouncer.ini");
