@@ -207,6 +207,17 @@ pub enum Error {
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
 
+/// What was asked for; none where it does not exist.
+///
+/// # Errors
+/// Whatever else went wrong.
+pub fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Err(Error::Refused { status: 404, .. }) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 impl Error {
     /// One fault of the body, of a value that is not at hand.
     #[must_use]

@@ -67,14 +67,10 @@ begin
     then
         perform pubsub.recount_messages(p_subscription_id);
     end if;
-    -- claims have passed what waited for its key
-    if (v_old.settings ->> 'enable_ordering')::boolean
-        and not (v_new ->> 'enable_ordering')::boolean
+    -- claims have passed what waited for its key, and those who wait what came during a pause
+    if (v_old.settings ->> 'enable_ordering')::boolean and not (v_new ->> 'enable_ordering')::boolean
+        or (v_old.settings ->> 'paused')::boolean and not (v_new ->> 'paused')::boolean
     then
-        perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key,
-            pubsub.oldest_unsettled(v_old.topic_key, v_old.subscription_key));
-    -- those who wait have passed what came meanwhile
-    elsif (v_old.settings ->> 'paused')::boolean and not (v_new ->> 'paused')::boolean then
         perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key,
             pubsub.oldest_unsettled(v_old.topic_key, v_old.subscription_key));
     end if;

@@ -255,15 +255,6 @@ declare
     v_head uuid;
     v_found record;
 begin
-    if p_only is not null then
-        select u.topic_key, u.message_ids, u.attempts, u.consumers, u.lease, u.ack_deadline, u.is_cut
-        into claim_messages.topic_key, claim_messages.message_ids, claim_messages.attempts,
-            claim_messages.consumers, claim_messages.lease, claim_messages.ack_deadline,
-            claim_messages.is_cut
-        from pubsub.claim_unseen(p_subscription_id, p_consumer_ids, p_batch_sizes,
-            p_ack_deadline_seconds, p_default_ack_deadline_seconds, p_max_bytes, p_only) u;
-        return;
-    end if;
     if (p_consumer_ids[1] is not null and v_wanted between 1 and 1000 and coalesce(p_max_bytes, 1) > 0
         and cardinality(p_consumer_ids) = 1 and cardinality(p_batch_sizes) = 1) is not true
     then
@@ -287,38 +278,43 @@ begin
             p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
     end if;
 
-    v_setting := pubsub.hint_name('claim', v_claim.subscription_key);
-    begin
-        v_hint := nullif(current_setting(v_setting, true), '')::pubsub.claim_hint;
-    exception when data_exception then
-        v_hint := null;
-    end;
-    v_head := case when p_rewinds = v_claim.rewinds and p_head <= v_claim.ahead then p_head end;
-    v_found := pubsub.claim_fresh(
-        v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes, v_head, v_hint);
-    if not v_found.is_done then
-        v_found := pubsub.claim_thoroughly(v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes,
-            v_found.hint, v_head, coalesce(v_found.chosen, pubsub.nothing_chosen(v_sizes)));
-        -- now and then, and not of claims that find nothing, which write nothing
-        if cardinality(v_found.message_ids) > 0 then
-            perform pubsub.note_run_size(v_claim, case
-                when pubsub.takes_whole_runs(v_claim)
-                    then (select min(z.size) from unnest(p_batch_sizes) as z (size))
-                else 1 end);
+    if p_only is not null then
+        v_found := pubsub.claim_unseen(v_claim, p_consumer_ids, v_sizes, p_max_bytes, p_only);
+        claim_messages.lease := v_claim.lease;
+    else
+        v_setting := pubsub.hint_name('claim', v_claim.subscription_key);
+        begin
+            v_hint := nullif(current_setting(v_setting, true), '')::pubsub.claim_hint;
+        exception when data_exception then
+            v_hint := null;
+        end;
+        v_head := case when p_rewinds = v_claim.rewinds and p_head <= v_claim.ahead then p_head end;
+        v_found := pubsub.claim_fresh(
+            v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes, v_head, v_hint);
+        if not v_found.is_done then
+            v_found := pubsub.claim_thoroughly(v_claim, p_consumer_ids, v_sizes, v_wanted, p_max_bytes,
+                v_found.hint, v_head, coalesce(v_found.chosen, pubsub.nothing_chosen(v_sizes)));
+            -- now and then, and not of claims that find nothing, which write nothing
+            if cardinality(v_found.message_ids) > 0 then
+                perform pubsub.note_run_size(v_claim, case
+                    when pubsub.takes_whole_runs(v_claim)
+                        then (select min(z.size) from unnest(p_batch_sizes) as z (size))
+                    else 1 end);
+            end if;
         end if;
+        v_hint := v_found.hint;
+        v_hint.noted_at := v_claim.micros;
+        v_setting := set_config(v_setting, v_hint::text, false);
+        claim_messages.lease := pubsub.lease_of(v_claim, v_found.chosen);
+        claim_messages.rewinds := v_claim.rewinds;
+        claim_messages.head := case when v_claim.mode <> 'fair' then v_hint.head end;
     end if;
-    v_hint := v_found.hint;
-    v_hint.noted_at := v_claim.micros;
-    v_setting := set_config(v_setting, v_hint::text, false);
     claim_messages.topic_key := v_claim.topic_key;
-    claim_messages.lease := pubsub.lease_of(v_claim, v_found.chosen);
     claim_messages.ack_deadline := v_claim.ack_deadline;
-    claim_messages.rewinds := v_claim.rewinds;
     claim_messages.message_ids := v_found.message_ids;
     claim_messages.attempts := v_found.attempts;
     claim_messages.consumers := v_found.consumers;
     claim_messages.is_cut := v_found.is_cut;
-    claim_messages.head := case when v_claim.mode <> 'fair' then v_hint.head end;
     if v_claim.max_rate is not null and cardinality(message_ids) > 0 then
         -- noted after the fact: a second counts from when the last of them was leased
         insert into pubsub_data.handed_out (

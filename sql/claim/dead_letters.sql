@@ -190,11 +190,6 @@ declare
     v_kept constant tid[] := pubsub.publish_dead_letters(
         p_topic_key, p_subscription_key, p_places, p_reason);
 begin
-    insert into pubsub_data.counters (topic_key, subscription_key, dead_lettered)
-    values (p_topic_key, p_subscription_key, cardinality(p_places));
-    if v_kept = '{}' then
-        return;
-    end if;
     with buried as (
         insert into pubsub_data.dead_letters (
             topic_key, subscription_key, message_id, payload, attributes, ordering_key, priority,
@@ -239,8 +234,9 @@ begin
             dead_at = excluded.dead_at
         returning xmax = 0 as is_new
     )
-    insert into pubsub_data.counters (topic_key, subscription_key, dlq)
-    select p_topic_key, p_subscription_key, count(*) filter (where b.is_new) from buried b;
+    insert into pubsub_data.counters (topic_key, subscription_key, dlq, dead_lettered)
+    select p_topic_key, p_subscription_key, count(*) filter (where b.is_new), cardinality(p_places)
+    from buried b;
     perform pubsub.drop_deliveries(p_topic_key, p_subscription_key, v_kept);
 end
 $$;

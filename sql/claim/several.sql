@@ -37,7 +37,7 @@ comment on function pubsub.claim_order is
  * consume_messages_from — consume_messages of several subscriptions, one after the other in random order, until
  * there are enough.
  *
- * In       as consume_messages
+ * In       as consume_messages, but that the last message may go beyond p_max_bytes
  * Out      as consume_messages, by subscription
  * Errors   those of consume_messages, and PS404 if any is unknown · PS422 (subscription_ids)
  */

@@ -199,7 +199,7 @@ begin
                 p_taken || v_places, v_ends);
             v_places := v_places || v_found.places;
             exit when v_found.spent is null and v_found.expired is null;
-            -- once a claim, so that it does not end thousands of them
+            -- once a call, so that it does not end thousands of them
             v_ends := false;
             if v_found.spent is not null then
                 perform pubsub.dead_letter_deliveries(
@@ -278,15 +278,13 @@ begin
     if v_places = '{}' then
         return;
     end if;
-    if p_max_bytes is not null then
-        -- it lies above the head of nobody: what is left out needs no wake-up
-        v_kept := pubsub.leave_out(p_claim, v_places, p_max_bytes, p_least, c_lowest);
-        v_places := v_kept.places;
-        lease_unseen.bytes := v_kept.bytes;
-        lease_unseen.is_cut := v_kept.is_cut;
-        if v_places = '{}' then
-            return;
-        end if;
+    -- it lies above the head of nobody: what is left out needs no wake-up
+    v_kept := pubsub.leave_out(p_claim, v_places, p_max_bytes, p_least, c_lowest);
+    v_places := v_kept.places;
+    lease_unseen.bytes := v_kept.bytes;
+    lease_unseen.is_cut := v_kept.is_cut;
+    if v_places = '{}' then
+        return;
     end if;
     v_leased := pubsub.lease_deliveries(
         p_claim, v_places, p_only = 'unseen', array[p_consumer_id], null, null);
@@ -337,54 +335,37 @@ comment on function pubsub.fold_wakeups is
     'Take wake-ups that are due off the list, and put back what is left of their messages in fewer.';
 
 /*
- * claim_unseen — claim_messages for consumers that want only what is "new", or "unseen".
+ * claim_unseen — lease to consumers, one after the other, what is "new", or "unseen" by each.
  *
- * In       as claim_messages
- * Out      as claim_messages
- * Errors   and PS422 (only), also where messages may not be passed over: the subscription orders, or shares
+ * Out      in the order of handing out, of one position: the ids of the messages, their attempts, and who got
+ *          them, null when there are none; is_cut: the bound of bytes ended it
+ * Errors   PS422 (only), also where messages may not be passed over: the subscription orders, or shares
  * Locks    only what it leases; skips what others hold
  */
 create function pubsub.claim_unseen(
-    p_subscription_id text, p_consumer_ids text[], p_batch_sizes int[],
-    p_ack_deadline_seconds int, p_default_ack_deadline_seconds int, p_max_bytes bigint, p_only text,
-    out topic_key bigint, out message_ids uuid[], out attempts int[], out consumers int[],
-    out lease bigint, out ack_deadline timestamptz, out is_cut boolean
+    p_claim pubsub.claim_terms, p_consumer_ids text[], p_sizes int[], p_max_bytes bigint, p_only text,
+    out message_ids uuid[], out attempts int[], out consumers int[], out is_cut boolean
 )
 language plpgsql volatile
 as $$
 declare
-    v_claim pubsub.claim_terms;
-    v_sizes int[] := p_batch_sizes;
     v_left bigint := p_max_bytes;
     v_found record;
 begin
     if p_only not in ('new', 'unseen') then
         perform pubsub.fail_validation('only', 'only must be new or unseen');
-    end if;
-    perform pubsub.check_claim(p_consumer_ids, p_batch_sizes, p_max_bytes);
-    v_claim := pubsub.claim_terms_of(
-        p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
-    if v_claim.mode = 'ordered' then
+    elsif p_claim.mode = 'ordered' then
         perform pubsub.fail_validation('only', 'only cannot be used with enable_ordering: '
             'what is passed over would be overtaken by later messages of its key');
-    elsif v_claim.mode = 'fair' then
+    elsif p_claim.mode = 'fair' then
         perform pubsub.fail_validation('only', 'only cannot be used with fairness_key: '
             'what is passed over would cost its key its share');
     end if;
-    if v_claim.is_limited then
-        v_sizes := pubsub.claim_allowances(
-            v_claim.topic_key, v_claim.subscription_key, p_consumer_ids, p_batch_sizes);
-        v_claim := pubsub.claim_terms_of(
-            p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
-    end if;
-    claim_unseen.topic_key := v_claim.topic_key;
-    claim_unseen.lease := v_claim.lease;
-    claim_unseen.ack_deadline := v_claim.ack_deadline;
     claim_unseen.is_cut := false;
     for v_consumer in 1 .. cardinality(p_consumer_ids) loop
-        continue when v_sizes[v_consumer] = 0;
-        v_found := pubsub.lease_unseen(v_claim, p_only, p_consumer_ids[v_consumer],
-            v_sizes[v_consumer], v_left, (message_ids is null)::int);
+        continue when p_sizes[v_consumer] = 0;
+        v_found := pubsub.lease_unseen(p_claim, p_only, p_consumer_ids[v_consumer],
+            p_sizes[v_consumer], v_left, (message_ids is null)::int);
         if v_found.message_ids is not null then
             claim_unseen.message_ids := message_ids || v_found.message_ids;
             claim_unseen.attempts := attempts || v_found.attempts;
@@ -392,23 +373,16 @@ begin
                 || array_fill(v_consumer, array[cardinality(v_found.message_ids)]);
             v_left := v_left - v_found.bytes;
         end if;
-        claim_unseen.is_cut := v_found.is_cut or v_left <= 0;
+        claim_unseen.is_cut := v_found.is_cut or coalesce(v_left <= 0, false);
         exit when is_cut;
     end loop;
     if message_ids is null then
         return;
     end if;
-    perform pubsub.note_run_size(v_claim, 1);
+    perform pubsub.note_run_size(p_claim, 1);
     -- now and then, and not of claims that find nothing, which write nothing
     if random() < 0.25 then
-        perform pubsub.fold_wakeups(v_claim);
-    end if;
-    if v_claim.max_rate is not null then
-        insert into pubsub_data.handed_out (
-            topic_key, subscription_key, handed_out_at, messages
-        )
-        values (v_claim.topic_key, v_claim.subscription_key, clock_timestamp(),
-            cardinality(message_ids));
+        perform pubsub.fold_wakeups(p_claim);
     end if;
 end
 $$;

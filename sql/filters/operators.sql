@@ -45,9 +45,8 @@ begin
     if p_name = 'prefix' then
         return format('%s starts with %s', p_subject, p_affix);
     end if;
-    -- no character of it may mean anything to a regular expression
     return format('%s like_regex %s', p_subject, to_jsonb(
-        regexp_replace(p_affix #>> '{}', $r$([].*+?^$(){}|\\[])$r$, $r$\\\1$r$, 'g') || '$'));
+        pubsub.quote_regex(p_affix #>> '{}') || '$'));
 end
 $$;
 

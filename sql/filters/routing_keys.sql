@@ -4,6 +4,17 @@
  * what has at least one character, and every other character stands for itself.
  */
 
+/* quote_regex — a text in which no character means anything to a regular expression. */
+create function pubsub.quote_regex(p_text text)
+returns text
+language sql immutable parallel safe
+begin atomic
+    select regexp_replace(p_text, $r$([].*+?^$(){}|\\[])$r$, $r$\\\1$r$, 'g');
+end;
+
+comment on function pubsub.quote_regex is
+    'A text in which no character means anything to a regular expression.';
+
 /*
  * routing_key_operator — what a routing key asks of a string, which may be less than wildcards can.
  *
@@ -48,7 +59,7 @@ begin
             v_regex := v_regex || '[^.]+' || c_dot;
         else
             v_regex := v_regex || case when v_any then $r$(?:.*\.)?$r$ else '' end
-                || regexp_replace(v_word, $r$([].*+?^$(){}|\\[])$r$, $r$\\\1$r$, 'g') || c_dot;
+                || pubsub.quote_regex(v_word) || c_dot;
             v_any := false;
         end if;
     end loop;

@@ -6,7 +6,7 @@
 /*
  * purge_subscription — drop everything unsettled.
  *
- * Errors   PS404 · PS503 the sequences are behind
+ * Errors   those of fail_gone · PS503 the sequences are behind
  * Locks    the subscription, its jobs, its snapshots, its dead letters
  * Effects  receipts of before are of lost leases; the history of acks and failures begins anew, running jobs are
  *          cancelled. Settings, snapshots, dead letters, totals and what a rate limit counts stay. What is published,

@@ -10,7 +10,7 @@
 /*
  * ack_taken — ack what this transaction has just leased.
  *
- * Errors   PS404 the subscription was deleted meanwhile
+ * Errors   PS404 the subscription was deleted meanwhile · 40001 it was purged: the call may be made again
  */
 create function pubsub.ack_taken(p_subscription_id text, p_message_ids uuid[], p_leases bigint[])
 returns void
@@ -18,8 +18,9 @@ language plpgsql volatile
 as $$
 begin
     if pubsub.ack_messages(p_subscription_id, p_message_ids, p_leases) <> cardinality(p_message_ids) then
-        -- and made anew under the same id
-        raise exception 'Subscription not found' using errcode = 'PS404';
+        -- purged, or made anew under the same id
+        raise exception 'The subscription was purged meanwhile: call again'
+            using errcode = 'serialization_failure';
     end if;
 end
 $$;
@@ -115,7 +116,7 @@ comment on function pubsub.take_messages is
  * take_messages_from — take_messages of several subscriptions, one after the other in random order, until there
  * are enough.
  *
- * In       as take_messages
+ * In       as take_messages, but that the last message may go beyond p_max_bytes
  * Out      as take_messages, by subscription
  * Errors   those of take_messages, and PS404 if any is unknown · PS422 (subscription_ids)
  */

@@ -1,5 +1,5 @@
 //! Looking at what a subscription has not settled, and changing it: `browse_messages`, `update_message`,
-//! `delete_messages`, `purge_subscription`, `backlog_bytes`.
+//! `delete_messages`, `purge_subscription`.
 
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -104,11 +104,10 @@ pub async fn leases(
 ) -> Result<Vec<(Uuid, Option<i64>)>, Error> {
     let query = sqlx::query_as(
         "select b.message_id, b.lease from pubsub.browse_messages($1, 'delivered', \
-         p_limit => $2, p_message_ids => $3) b",
+         p_message_ids => $2) b",
     );
     Ok(query
         .bind(subscription_id)
-        .bind(i32::try_from(message_ids.len()).unwrap_or(i32::MAX))
         .bind(message_ids)
         .fetch_all(database)
         .await?)
@@ -162,15 +161,4 @@ pub async fn purge(database: &Database, subscription_id: &str) -> Result<(), Err
         .execute(database)
         .await?;
     Ok(())
-}
-
-/// How many bytes the unsettled messages of a subscription have, extrapolated where they are many.
-///
-/// # Errors
-/// 404 for an unknown subscription.
-pub async fn backlog_bytes(database: &Database, subscription_id: &str) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("select pubsub.backlog_bytes($1)")
-        .bind(subscription_id)
-        .fetch_one(database)
-        .await?)
 }

@@ -33,6 +33,17 @@ impl JsonText {
         })
     }
 
+    /// For a JSON text that we wrote.
+    ///
+    /// # Errors
+    /// Why Postgres cannot store it.
+    pub fn written(text: String) -> Result<Self, &'static str> {
+        Ok(Self {
+            size: stored_size(&text)?,
+            text: text.into(),
+        })
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -208,6 +208,14 @@ impl Totals {
     }
 }
 
+impl SubscriptionMetrics {
+    /// How many wait to be consumed, or are being.
+    #[must_use]
+    pub fn backlog(&self) -> i64 {
+        self.available + self.delivered + self.scheduled
+    }
+}
+
 /// Create a subscription.
 ///
 /// # Errors

@@ -222,15 +222,18 @@ impl<T: AsRef<str>> Credential<T> {
 pub struct Presented(Option<Credential<String>>);
 
 impl Presented {
-    /// Check that it is still good.
+    /// Check that it still has the scope `S` on an object.
     ///
     /// # Errors
-    /// 401 when it is not, 503 when that cannot be found out.
-    pub async fn check(&self, app: &App) -> Result<(), Error> {
-        if let Some(credential) = &self.0 {
-            credential.identify(app).await?;
+    /// 401 when it is good no more, 403 when it has no more, 503 when that cannot be found out.
+    pub async fn check<S: Scope>(&self, app: &App, object: &str) -> Result<(), Error> {
+        match &self.0 {
+            Some(credential) => {
+                let Identity { scopes, .. } = credential.identify(app).await?;
+                Grants(Some(scopes)).allow::<S>(object)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::db;
 use crate::db::messages::{Delivery, Handle};
-use crate::error::Error;
+use crate::error::{Error, found};
 
 /// Most deliveries of a claim.
 const BATCH: usize = 1000;
@@ -85,6 +85,7 @@ impl Feed {
         if let Some(held) = self.held.get_mut(subscription_id) {
             held.retain(|handle| handle.message_id != message_id);
         }
+        self.held.retain(|_, held| !held.is_empty());
     }
 
     /// Look which were settled in another way, or have run out.
@@ -94,14 +95,13 @@ impl Feed {
     pub async fn look(&mut self) -> Result<(), Error> {
         for (id, held) in &mut self.held {
             let ids: Vec<Uuid> = held.iter().map(|handle| handle.message_id).collect();
-            let leases = match db::browse::leases(&self.app.database, id, &ids).await {
-                // deleted meanwhile
-                Err(Error::Refused { .. }) => Vec::new(),
-                leases => leases?,
-            };
+            let leases = db::browse::leases(&self.app.database, id, &ids).await;
+            // none where it was deleted meanwhile
+            let leases = found(leases)?.unwrap_or_default();
             let leases: HashSet<(Uuid, Option<i64>)> = leases.into_iter().collect();
             held.retain(|handle| leases.contains(&(handle.message_id, handle.lease)));
         }
+        self.held.retain(|_, held| !held.is_empty());
         Ok(())
     }
 
@@ -127,8 +127,6 @@ impl Drop for Feed {
 
 async fn give_back(app: &App, held: BTreeMap<String, Vec<Handle>>) {
     for (id, handles) in held {
-        if !handles.is_empty() {
-            app.engine.give_back(&id, &handles).await;
-        }
+        app.engine.give_back(&id, &handles).await;
     }
 }

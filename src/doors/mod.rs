@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod answers;
+pub mod attributes;
 pub mod body;
 pub mod broker;
 pub mod caller;
@@ -13,6 +14,7 @@ pub mod extract;
 pub mod fastapi;
 pub mod feed;
 pub mod fields;
+pub mod first;
 pub mod given;
 pub mod mount;
 pub mod native;

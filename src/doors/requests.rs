@@ -19,13 +19,14 @@ const REQUEST_ID_MAX_LENGTH: usize = 128;
 const OBJECT_ID_MAX_LENGTH: usize = 128;
 /// Routes that machines ask every few seconds, and which are answered even where there are too many
 /// connections.
-pub const PROBES: [&str; 10] = [
+pub const PROBES: [&str; 11] = [
     "/liveness",
     "/readiness",
     "/metrics",
     "/health",
     "/pyqueue/health",
     "/pyqueue/metrics",
+    "/pyqueue/api/v1/health",
     "/broker/health",
     "/broker/metrics",
     "/broker/api/v1/health",

@@ -139,7 +139,8 @@ impl Engine {
         subscription_ids: Vec<String>,
         claim: Claim,
     ) -> Result<Claimed, Error> {
-        let source = subscription_ids.join(" ");
+        // of any of them: it is a hint
+        let source = subscription_ids.first().cloned().unwrap_or_default();
         let batch_size = claim.batch_size;
         let key = ClaimKey::new(subscription_ids, &claim);
         let request = self.merged.claims_from.request(key, claim);

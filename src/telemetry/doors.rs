@@ -75,8 +75,7 @@ pub(super) fn set_dead_letters(subscriptions: &[SubscriptionMetrics], suffix: &s
     for counts in subscriptions {
         let name = counts.subscription_id.strip_prefix(QUEUES);
         if let Some(queue) = name.and_then(|name| name.strip_suffix(suffix)) {
-            let size = counts.available + counts.delivered + counts.scheduled;
-            gauge!(DEAD_LETTERS, "queue" => queue.to_owned()).set(approximate(size));
+            gauge!(DEAD_LETTERS, "queue" => queue.to_owned()).set(approximate(counts.backlog()));
         }
     }
 }

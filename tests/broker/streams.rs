@@ -263,6 +263,33 @@ async fn a_topic_streams_one_subscription_or_all() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_its_client_may_consume_no_more() {
+    let door = door().await;
+    for place in door.places() {
+        let settings = |scopes: &str| json!({"name": "n", "scopes": scopes, "api_key": true});
+        let made = door.app.post("/clients", settings("broker:consume")).await;
+        let made = made.expect(201).json();
+        place.put(&place.queue("")).await.expect(201);
+        let path = format!("/api/v1{}", place.queue("/stream"));
+        let request = place
+            .request("GET", &path)
+            .bearer_auth(made["api_key"].as_str().unwrap());
+        let stream = request.send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+
+        let path = format!("/clients/{}", made["id"].as_str().unwrap());
+        let less = json!({"name": "n", "scopes": "broker:publish"});
+        door.app.put(&path, less).await.expect(200);
+
+        let rest = stream.text().await.unwrap();
+        assert!(rest.contains("event: error"), "{rest}");
+        assert!(rest.contains("broker:consume is needed"), "{rest}");
+        place.publish(&[json!(1)]).await;
+        assert_eq!(place.pull(&place.queue("")).await["message"], 1);
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_streamed_is_told_before_it_begins() {
     let door = door().await;
     for place in door.places() {

@@ -82,6 +82,7 @@ async fn whoever_waits_for_a_run_that_is_cut_holds_none_that_comes_after_it() {
     let first_run = publish_count(&mut claimer, 20).await;
     let later_run = publish_count(&mut claimer, 20).await;
     let (claimer_pid, holder_pid) = (pid(&mut claimer).await, pid(&mut holder).await);
+    let seeker_pid = pid(&mut seeker).await;
 
     let mut claim = claimer.begin().await.unwrap();
     assert_eq!(consume(&mut claim, "s", 10).await.len(), 10);
@@ -106,6 +107,8 @@ async fn whoever_waits_for_a_run_that_is_cut_holds_none_that_comes_after_it() {
     assert!(consume(&mut claimer, "s", 10).await.is_empty());
     let all = [&first_run[10..], &later_run].concat();
     let ack = tokio::spawn(async move { try_to_ack(&mut other, &all).await });
+    // else it might overtake the seek, which has to wake up first
+    until_they_wait_for(&mut watcher, seeker_pid, 1).await;
     extends.rollback().await.unwrap();
 
     seek.await.unwrap().unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -55,7 +56,7 @@ pub struct Key {
 
 /// Keys, found by their SHA-256: comparing digests tells nothing about a key in its time.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Keys(HashMap<[u8; 32], Key>);
+pub struct Keys(HashMap<[u8; 32], Arc<Key>>);
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,13 +112,11 @@ impl Keys {
                 })
                 .collect::<Result<_, String>>()?;
             let key = Sha256::digest(key.as_bytes()).into();
-            keys.0.insert(
-                key,
-                Key {
-                    description,
-                    queues,
-                },
-            );
+            let stands_for = Key {
+                description,
+                queues,
+            };
+            keys.0.insert(key, Arc::new(stands_for));
         }
         Ok(keys)
     }
@@ -135,7 +134,7 @@ impl Keys {
 
     /// What a key stands for, if there is such a key.
     #[must_use]
-    pub fn find(&self, key: &str) -> Option<&Key> {
+    pub fn find(&self, key: &str) -> Option<&Arc<Key>> {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         self.0.get(&digest)
     }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::scopes::Scope;
 use crate::auth::tokens::Identity;
 use crate::auth::{api_keys, scopes};
 use crate::config::Secret;
@@ -60,13 +61,27 @@ impl Caller {
             .is_none_or(|scopes| scopes::allow(scopes, RESOURCE, action, Some(name)))
     }
 
-    /// Check that what was shown is still good.
+    /// Check that he may.
     ///
     /// # Errors
-    /// 401 when it is not, 503 when that cannot be found out.
-    pub(super) async fn check(&self, app: &App) -> Result<(), Error> {
+    /// 403 when he may not.
+    pub(super) fn allow<S: Scope>(&self, name: &str) -> Result<(), Error> {
+        if self.may(S::ACTION, name) {
+            return Ok(());
+        }
+        Err(Error::Forbidden {
+            message: format!("the scope broker:{} is needed for {name:?}", S::ACTION),
+            needed: Some((S::RESOURCE, S::ACTION)),
+        })
+    }
+
+    /// Check that he still may, by what he showed.
+    ///
+    /// # Errors
+    /// 401 when it is good no more, 403 when he may no more, 503 when that cannot be found out.
+    pub(super) async fn check<S: Scope>(&self, app: &App, name: &str) -> Result<(), Error> {
         let shown = self.shown.as_ref().map(Secret::reveal);
-        identify(app, shown).await.map(|_| ())
+        identify(app, shown).await?.allow::<S>(name)
     }
 }
 

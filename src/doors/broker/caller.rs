@@ -35,11 +35,7 @@ impl<S: Scope> FromRequestParts<App> for Allowed<S> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refused> {
         let caller = known(parts, app).await?;
         let name = parameter(parts, app, "name").await;
-        if !caller.may(S::ACTION, &name) {
-            let message = format!("the scope broker:{} is needed for {name:?}", S::ACTION);
-            let needed = Some((S::RESOURCE, S::ACTION));
-            return Err(Error::Forbidden { message, needed }.into());
-        }
+        caller.allow::<S>(&name)?;
         let suffix = &app.settings.broker.dlq_suffix;
         names::check(&name, suffix)?;
         Ok(Self {

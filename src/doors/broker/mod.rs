@@ -31,7 +31,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::doors::mount::Mount;
 use crate::doors::rate::Rate;
-use crate::doors::{cors, docs};
+use crate::doors::{cors, docs, schemas};
 use crate::error::Error;
 pub use openapi::envelope;
 
@@ -75,14 +75,17 @@ fn all() -> OpenApiRouter<App> {
 /// The OpenAPI document of the door.
 #[must_use]
 pub fn document() -> Document {
-    all().into_openapi()
+    let mut document = all().into_openapi();
+    schemas::complete(&mut document);
+    document
 }
 
 /// The door, at a place: [`MOUNT`], or the root of a listener of its own.
 #[must_use]
 pub fn mount(app: &App, prefix: &'static str) -> Mount {
     let settings = &app.settings.broker;
-    let (routes, document) = all().split_for_parts();
+    let (routes, mut document) = all().split_for_parts();
+    schemas::complete(&mut document);
     let mut routes = routes
         .merge(docs::routes(&document))
         // where monitors look for them first

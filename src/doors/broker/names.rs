@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::error::{Count, Error, Fault, Part, Rule};
+use crate::error::{Count, Error, Fault, Part, Rule, found};
 
 /// What begins the ids of all that the door has.
 pub(super) const PREFIX: &str = "broker/";
@@ -47,10 +47,7 @@ impl Kind {
 
     /// What the engine says, in which nothing has this name.
     pub(super) fn known<T>(self, name: &str, answer: Result<T, Error>) -> Result<T, Error> {
-        match answer {
-            Err(Error::Refused { status: 404, .. }) => Err(self.unknown(name)),
-            other => other,
-        }
+        found(answer)?.ok_or_else(|| self.unknown(name))
     }
 }
 

@@ -18,16 +18,15 @@ use super::view::{self, ROUTING_KEY};
 use crate::app::App;
 use crate::auth::scopes::BrokerPublish;
 use crate::db::json::JsonText;
-use crate::db::publish::{Extras, Publication, Published};
+use crate::db::publish::{Extras, Publication};
 use crate::doors::extract::{JsonBytes, QueryValues};
 use crate::doors::fields::Fields;
+use crate::doors::first;
 use crate::doors::{body, tree};
 use crate::engine::message::{IDEMPOTENCY_KEY_MAX_LENGTH, MAX_PRIORITY, MAX_SECONDS};
 use crate::error::{Error, Fault, Form, Rule};
 use crate::telemetry::doors::count;
 
-/// How often a queue or a topic is made that is gone when the message comes.
-const TRIES: usize = 5;
 /// Most characters of a routing key.
 const ROUTING_KEY_MAX_LENGTH: usize = 1024;
 /// Shortest life of a message, in seconds.
@@ -180,38 +179,13 @@ async fn publish(
     name: &str,
     publication: Publication,
 ) -> Result<(Uuid, bool), Error> {
-    let id = kind.id(name);
-    let mut next = publication;
-    // somebody may be deleting it again and again
-    for _ in 0..TRIES {
-        let published = match app.engine.publish(id.clone(), next.clone(), None).await {
-            Err(Error::Refused { status: 404, .. }) => None,
-            published => Some(published?),
-        };
-        match (kind, published) {
-            (Kind::Topic, Some(published)) => return Ok(told(kind, name, &published)),
-            (Kind::Topic, None) => {
-                start::create_topic(app, name).await?;
-            }
-            (Kind::Queue, Some(published)) if published.has_reached(&id) => {
-                return Ok(told(kind, name, &published));
-            }
-            (Kind::Queue, published) => {
-                if published.is_some() {
-                    // its key is used, though nobody got it
-                    for extras in &mut next.extras {
-                        extras.idempotency_key = None;
-                    }
-                }
-                start::create_queue(app, name).await?;
-            }
+    let create = || async {
+        match kind {
+            Kind::Queue => start::create_queue(app, name).await,
+            Kind::Topic => start::create_topic(app, name).await,
         }
-    }
-    Err(Error::refused(503, "it is being deleted"))
-}
-
-/// What is told of a publish, which is counted.
-fn told(kind: Kind, name: &str, published: &Published) -> (Uuid, bool) {
+    };
+    let published = first::publish(app, &kind.id(name), publication, create).await?;
     let duplicate = published.duplicates.contains(&true);
     if !duplicate {
         count(
@@ -221,7 +195,7 @@ fn told(kind: Kind, name: &str, published: &Published) -> (Uuid, bool) {
         );
     }
     let message_id = published.message_ids.first().copied();
-    (message_id.unwrap_or_default(), duplicate)
+    Ok((message_id.unwrap_or_default(), duplicate))
 }
 
 /// Read a body: of a topic with its query, of a queue without one.
@@ -331,8 +305,6 @@ fn key_of(query: &Map<String, Value>) -> Result<String, Error> {
 }
 
 fn attributes(routing_key: &str) -> Result<JsonText, Error> {
-    let text = Bytes::from(json!({ ROUTING_KEY: routing_key }).to_string());
-    let part = serde_json::from_slice::<&RawValue>(&text)
-        .map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
-    JsonText::part_of(&text, part).map_err(|reason| Error::refused(422, reason))
+    JsonText::written(json!({ ROUTING_KEY: routing_key }).to_string())
+        .map_err(|reason| Error::refused(422, reason))
 }

@@ -23,7 +23,7 @@ use crate::doors::connection::Guest;
 use crate::doors::extract::{OptionalJsonBody, QueryValues};
 use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::engine::Claimed;
-use crate::error::Error;
+use crate::error::{Error, found};
 use crate::telemetry::doors::count;
 
 /// Longest wait for a message, in seconds.
@@ -122,12 +122,12 @@ pub(super) async fn pull_from_queue(
 ) -> Result<Response, Error> {
     let asked = Asked::parse(&body, &query, false)?;
     let id = Kind::Queue.id(&name);
-    let allowed = || caller.check(&app);
+    let allowed = || caller.check::<BrokerConsume>(&app, &name);
     let pull = app
         .engine
         .pull(id.clone(), asked.claim(&app), asked.wait, allowed);
     let claimed = Kind::Queue.known(&name, pull.await)?;
-    answer(&name, &id, claimed, asked.auto_ack)
+    answer(Kind::Queue, &name, &id, claimed, asked.auto_ack)
 }
 
 /// Pull a message from a topic: from a subscription, or from all of them in turn
@@ -143,31 +143,29 @@ pub(super) async fn pull_from_topic(
 ) -> Result<Response, Error> {
     let asked = Asked::parse(&body, &query, true)?;
     let Some(subscription_id) = &asked.subscription_id else {
-        let claimed = pull_from_all(&app, &guest, (&name, &caller), &asked).await?;
-        return answer(&name, "", claimed, asked.auto_ack);
+        let claim = asked.claim(&app);
+        let claimed = pull_from_all(&app, &guest, (&name, &caller), &claim, asked.wait).await?;
+        return answer(Kind::Topic, &name, "", claimed, asked.auto_ack);
     };
     let id = names::subscription(&name, subscription_id);
-    let allowed = || caller.check(&app);
+    let allowed = || caller.check::<BrokerConsume>(&app, &name);
     let pull = app
         .engine
         .pull(id.clone(), asked.claim(&app), asked.wait, allowed);
-    let claimed = match pull.await {
-        Err(Error::Refused { status: 404, .. }) => {
-            return Err(subscriptions::unknown(&name, subscription_id));
-        }
-        claimed => claimed?,
-    };
-    answer(&name, &id, claimed, asked.auto_ack)
+    let claimed = found(pull.await)?;
+    let claimed = claimed.ok_or_else(|| subscriptions::unknown(&name, subscription_id))?;
+    answer(Kind::Topic, &name, &id, claimed, asked.auto_ack)
 }
 
-/// From whichever subscriptions a topic has.
-async fn pull_from_all(
+/// From whichever subscriptions a topic has, and gets meanwhile.
+pub(super) async fn pull_from_all(
     app: &App,
     guest: &Guest,
     (topic, caller): (&str, &Caller),
-    asked: &Asked,
+    claim: &Claim,
+    wait: Duration,
 ) -> Result<Claimed, Error> {
-    let until = Instant::now() + asked.wait;
+    let until = Instant::now() + wait;
     loop {
         let ids = subscriptions::ids(app, topic).await?;
         let left = until.saturating_duration_since(Instant::now());
@@ -181,30 +179,30 @@ async fn pull_from_all(
             }
             continue;
         }
-        let allowed = || caller.check(app);
-        match app
-            .engine
-            .pull_from(ids, asked.claim(app), left, allowed)
-            .await
-        {
-            // one of them was deleted meanwhile
-            Err(Error::Refused { status: 404, .. }) => {}
-            claimed => return claimed,
+        let allowed = || caller.check::<BrokerConsume>(app, topic);
+        let pull = app.engine.pull_from(ids, claim.clone(), left, allowed);
+        // none where one of them was deleted meanwhile
+        if let Some(claimed) = found(pull.await)? {
+            return Ok(claimed);
         }
     }
 }
 
 /// What was pulled, if anything.
-fn answer(name: &str, id: &str, claimed: Claimed, acked: bool) -> Result<Response, Error> {
+fn answer(
+    kind: Kind,
+    name: &str,
+    id: &str,
+    claimed: Claimed,
+    acked: bool,
+) -> Result<Response, Error> {
     let Claimed {
         deliveries, share, ..
     } = claimed;
     let Some(delivery) = deliveries.into_iter().next() else {
         return answers::one(&Pulled::nothing(), None);
     };
-    let is_queue = id.starts_with(names::QUEUES);
-    let kind = if is_queue { Kind::Queue } else { Kind::Topic };
-    note_delivered(&view::label(kind, name), [delivery.attempts], acked);
+    note_delivered(&view::label(kind, name), delivery.attempts, acked);
     let id = delivery
         .subscription_id
         .clone()
@@ -212,16 +210,9 @@ fn answer(name: &str, id: &str, claimed: Claimed, acked: bool) -> Result<Respons
     answers::one(&Pulled::of(&id, delivery), share)
 }
 
-/// Count deliveries, each with how often its message was delivered.
-pub(super) fn note_delivered(label: &str, attempts: impl IntoIterator<Item = i32>, acked: bool) {
-    let (mut delivered, mut retried) = (0, 0);
-    for attempts in attempts {
-        delivered += 1;
-        retried += usize::from(attempts > 1);
-    }
-    count("broker_messages_delivered_total", label, delivered);
-    count("broker_retries_total", label, retried);
-    if acked {
-        count("broker_messages_acked_total", label, delivered);
-    }
+/// Count a delivery, the how manieth of its message it is.
+pub(super) fn note_delivered(label: &str, attempts: i32, acked: bool) {
+    count("broker_messages_delivered_total", label, 1);
+    count("broker_retries_total", label, usize::from(attempts > 1));
+    count("broker_messages_acked_total", label, usize::from(acked));
 }

@@ -142,6 +142,9 @@ pub(super) async fn peek(
     answers::list(begin, shown, (bytes, Some(share)), |message| message)
 }
 
+/// Messages that are looked at in one call.
+const BROWSED: i32 = 100;
+
 /// The oldest messages that are not over: what is over is passed, however much it is.
 async fn browse(app: &App, name: &str, limit: i32) -> Result<Vec<Browsed>, Error> {
     let id = Kind::Queue.id(name);
@@ -154,7 +157,8 @@ async fn browse(app: &App, name: &str, limit: i32) -> Result<Vec<Browsed>, Error
             state: None,
             after,
             offset: 0,
-            limit,
+            // what is over counts here, too
+            limit: BROWSED,
             message_ids: None,
             max_bytes: left,
         };

@@ -14,7 +14,7 @@ use crate::auth::scopes::BrokerConsume;
 use crate::db::settlements::{Action, Settlement};
 use crate::doors::extract::JsonBody;
 use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
-use crate::error::Error;
+use crate::error::{Error, found};
 use crate::telemetry::doors::count;
 
 /// Longest tag that is looked at, in characters: the longest name is of 232, each of four bytes.
@@ -107,7 +107,7 @@ async fn ack(
     let mut fields = Fields::of_body(&body)?;
     let tag = fields.text("delivery_tag", 0, TAG_MAX_LENGTH);
     fields.finish()?;
-    settle(&app, &name, &tag, Verdict::Ack).await.map(Json)
+    settle(&app, &name, &tag, Action::Ack).await.map(Json)
 }
 
 async fn nack(
@@ -117,32 +117,19 @@ async fn nack(
 ) -> Result<Json<Settled>, Error> {
     let mut fields = Fields::of_body(&body)?;
     let tag = fields.text("delivery_tag", 0, TAG_MAX_LENGTH);
-    let verdict = nack_of(&mut fields);
+    let nack = nack_of(&mut fields);
     fields.finish()?;
-    settle(&app, &name, &tag, verdict).await.map(Json)
-}
-
-/// What is to become of a delivery.
-#[derive(Clone, Debug)]
-pub(super) enum Verdict {
-    /// It is done.
-    Ack,
-    /// It comes back.
-    Nack {
-        /// At once.
-        requeue: bool,
-        /// Why.
-        reason: Option<String>,
-    },
+    settle(&app, &name, &tag, nack).await.map(Json)
 }
 
 /// What the fields of a nack say beside the tag.
-pub(super) fn nack_of(fields: &mut Fields<'_>) -> Verdict {
-    Verdict::Nack {
-        requeue: match fields.optional("requeue") {
-            Some(_) => fields.boolean("requeue").unwrap_or(true),
-            None => true,
-        },
+pub(super) fn nack_of(fields: &mut Fields<'_>) -> Action {
+    let requeue = match fields.optional("requeue") {
+        Some(_) => fields.boolean("requeue").unwrap_or(true),
+        None => true,
+    };
+    Action::Nack {
+        seconds: requeue.then_some(0.0),
         reason: fields
             .optional("reason")
             .map(|_| fields.text("reason", 0, TEXT_MAX_LENGTH)),
@@ -154,55 +141,38 @@ pub(super) async fn settle(
     app: &App,
     name: &str,
     tag: &str,
-    verdict: Verdict,
+    action: Action,
 ) -> Result<Settled, Error> {
     let missing = || {
-        Error::refused(
-            404,
-            "delivery_tag is unknown, was used, or was delivered again",
-        )
+        let text = "delivery_tag is unknown, was used, or was delivered again";
+        Error::refused(404, text)
     };
     let tagged = Tagged::parse(tag).filter(|tagged| tagged.is_of(name));
     let tagged = tagged.ok_or_else(missing)?;
-    let kind = tagged.kind();
-    let (action, status) = match verdict {
-        Verdict::Ack => (Action::Ack, "acked"),
-        Verdict::Nack { requeue, reason } => {
-            let seconds = requeue.then_some(0.0);
-            let status = if requeue { "requeued" } else { "retry" };
-            (Action::Nack { seconds, reason }, status)
+    let label = view::label(tagged.kind(), name);
+    let at_once = matches!(
+        action,
+        Action::Nack {
+            seconds: Some(_),
+            ..
         }
-    };
+    );
     let settlement = Settlement {
         message_id: tagged.message_id,
         lease: tagged.lease,
         action,
     };
-    let settled = match app
-        .engine
-        .settle(tagged.subscription_id, vec![settlement])
-        .await
-    {
-        // deleted meanwhile
-        Err(Error::Refused { status: 404, .. }) => return Err(missing()),
-        settled => settled?,
-    };
-    let label = view::label(kind, name);
-    let status = match settled.first().map(|settled| settled.status.as_str()) {
-        Some("acked") => {
-            count("broker_messages_acked_total", &label, 1);
-            status
-        }
-        Some("nacked") => {
-            count("broker_messages_nacked_total", &label, 1);
-            status
-        }
-        Some("dead_lettered") => {
-            count("broker_messages_nacked_total", &label, 1);
-            "dead_lettered"
-        }
+    let settle = app.engine.settle(tagged.subscription_id, vec![settlement]);
+    // it may have been deleted meanwhile
+    let settled = found(settle.await)?.ok_or_else(missing)?;
+    let (counter, status) = match settled.first().map(|settled| settled.status.as_str()) {
+        Some("acked") => ("broker_messages_acked_total", "acked"),
+        Some("nacked") if at_once => ("broker_messages_nacked_total", "requeued"),
+        Some("nacked") => ("broker_messages_nacked_total", "retry"),
+        Some("dead_lettered") => ("broker_messages_nacked_total", "dead_lettered"),
         _ => return Err(missing()),
     };
+    count(counter, &label, 1);
     tracing::debug!(delivery.tag = tag, "{status}");
     Ok(Settled { status })
 }

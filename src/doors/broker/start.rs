@@ -11,7 +11,7 @@ use crate::doors::reapply;
 use crate::error::Error;
 
 /// The longest wait before a retry, in seconds.
-const BACKOFF_MAX_SECONDS: i32 = 3600;
+const BACKOFF_MAX_SECONDS: f64 = 3600.0;
 /// Of a queue whose messages are delivered for ever.
 const UNLIMITED: i32 = i32::MAX;
 
@@ -22,14 +22,23 @@ fn settings(broker: &BrokerSettings, is_dead_letter_queue: bool) -> Map<String, 
     } else {
         broker.max_retries.saturating_add(1)
     };
+    let backoff_min = f64::from(broker.backoff_base_ms) / 1000.0;
+    let strategy = broker.backoff_strategy.name();
+    named(attempts, strategy, backoff_min, BACKOFF_MAX_SECONDS)
+}
+
+/// The settings that the door has an opinion on, by their names.
+fn named(
+    max_delivery_attempts: i32,
+    backoff_strategy: &str,
+    backoff_min_seconds: f64,
+    backoff_max_seconds: f64,
+) -> Map<String, Value> {
     [
-        ("max_delivery_attempts", json!(attempts)),
-        ("backoff_strategy", json!(broker.backoff_strategy.name())),
-        (
-            "backoff_min_seconds",
-            json!(f64::from(broker.backoff_base_ms) / 1000.0),
-        ),
-        ("backoff_max_seconds", json!(BACKOFF_MAX_SECONDS)),
+        ("max_delivery_attempts", json!(max_delivery_attempts)),
+        ("backoff_strategy", json!(backoff_strategy)),
+        ("backoff_min_seconds", json!(backoff_min_seconds)),
+        ("backoff_max_seconds", json!(backoff_max_seconds)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()
@@ -137,32 +146,13 @@ pub async fn apply_settings(app: &App) -> Result<(), Error> {
         let is_last = dead_letter_queue_id(app, place.kind, place.name).is_none()
             || subscription.dead_letter_topic_id.is_none();
         let wanted = settings(broker, is_last);
-        let now: [(&str, Value); 4] = [
-            (
-                "max_delivery_attempts",
-                json!(subscription.max_delivery_attempts),
-            ),
-            ("backoff_strategy", json!(subscription.backoff_strategy)),
-            (
-                "backoff_min_seconds",
-                json!(subscription.backoff_min_seconds),
-            ),
-            (
-                "backoff_max_seconds",
-                json!(subscription.backoff_max_seconds),
-            ),
-        ];
-        let is_same = |(name, value): &(&str, Value)| match (wanted.get(*name), value.as_f64()) {
-            // 3600 and 3600.0 are one
-            (Some(wanted), Some(number)) => wanted.as_f64() == Some(number),
-            (wanted, None) => wanted == Some(value),
-            (None, _) => true,
-        };
-        if now.iter().all(is_same) {
-            Map::new()
-        } else {
-            wanted
-        }
+        let now = named(
+            subscription.max_delivery_attempts,
+            &subscription.backoff_strategy,
+            subscription.backoff_min_seconds,
+            subscription.backoff_max_seconds,
+        );
+        if now == wanted { Map::new() } else { wanted }
     })
     .await
 }

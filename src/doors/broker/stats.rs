@@ -12,13 +12,12 @@ use super::caller::Allowed;
 use super::names::{self, Kind, PREFIX, TOPICS, place};
 use super::openapi::{Errors, NotFound};
 use super::start::dead_letter_queue_id;
-use super::subscriptions;
 use crate::app::App;
 use crate::auth::scopes::BrokerConsume;
 use crate::db;
 use crate::db::Page;
 use crate::db::subscriptions::SubscriptionMetrics;
-use crate::error::Error;
+use crate::error::{Error, found};
 
 /// Topics that are read in one call.
 const PAGE: i32 = 1000;
@@ -143,15 +142,8 @@ async fn dead_letters(app: &App, kind: Kind, name: &str) -> Result<i64, Error> {
     let Some(id) = dead_letter_queue_id(app, kind, name) else {
         return Ok(0);
     };
-    match db::subscriptions::metrics(&app.database, &id).await {
-        Ok(metrics) => Ok(backlog(&metrics)),
-        Err(Error::Refused { status: 404, .. }) => Ok(0),
-        Err(error) => Err(error),
-    }
-}
-
-fn backlog(metrics: &SubscriptionMetrics) -> i64 {
-    metrics.available + metrics.delivered + metrics.scheduled
+    let metrics = found(db::subscriptions::metrics(&app.database, &id).await)?;
+    Ok(metrics.map_or(0, |metrics| metrics.backlog()))
 }
 
 /// Counts of all queues and topics.
@@ -192,7 +184,7 @@ pub(super) async fn all_stats(State(app): State<App>) -> Result<Json<AllStats>, 
     let metrics = db::subscriptions::list_metrics(&app.database, None, PREFIX).await?;
     let backlogs: BTreeMap<&str, i64> = metrics
         .iter()
-        .map(|metrics| (metrics.subscription_id.as_str(), backlog(metrics)))
+        .map(|metrics| (metrics.subscription_id.as_str(), metrics.backlog()))
         .collect();
     let mut queues = BTreeMap::new();
     let mut topics: BTreeMap<String, TopicSummary> = topic_names(&app)
@@ -204,7 +196,7 @@ pub(super) async fn all_stats(State(app): State<App>) -> Result<Json<AllStats>, 
         let Some(place) = place(&metrics.subscription_id) else {
             continue;
         };
-        if subscriptions::is_of_topics(&metrics.subscription_id) {
+        if place.kind == Kind::Topic {
             let topic = topics.entry(place.name.to_owned()).or_default();
             topic.subscriptions += 1;
             topic.ready += metrics.available;

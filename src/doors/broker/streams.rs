@@ -15,8 +15,8 @@ use super::auth::Caller;
 use super::caller::Allowed;
 use super::names::{self, Kind};
 use super::openapi::{Errors, NotFound};
-use super::pull::{CONSUMER, note_delivered};
-use super::settle::{self, Settled, Verdict};
+use super::pull::{CONSUMER, note_delivered, pull_from_all};
+use super::settle::{self, Settled};
 use super::subscriptions;
 use super::tags::Tagged;
 use super::view::{self, Pulled};
@@ -24,6 +24,7 @@ use crate::app::App;
 use crate::auth::scopes::BrokerConsume;
 use crate::db;
 use crate::db::messages::{Claim, Delivery};
+use crate::db::settlements::Action;
 use crate::doors::connection::Guest;
 use crate::doors::extract::QueryValues;
 use crate::doors::feed::Feed;
@@ -31,7 +32,7 @@ use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::stream::{self, KEEP_ALIVE, Reply, Source};
 use crate::doors::tree::parse_json;
 use crate::engine::Claimed;
-use crate::error::Error;
+use crate::error::{Error, found};
 
 /// Longest frame of a client, in bytes.
 const FRAME_MAX_BYTES: usize = 16 * 1024;
@@ -94,8 +95,9 @@ pub(super) async fn stream_queue(
         kind: Kind::Queue,
         name,
         id: Some(id),
+        guest,
     };
-    begin(of, &asked, guest, upgrade)
+    begin(of, &asked, upgrade)
 }
 
 /// Messages of a topic as they come, as Server-Sent Events or, with an upgrade, on a WebSocket
@@ -121,12 +123,9 @@ pub(super) async fn stream_topic(
         }
         Some(subscription_id) => {
             let id = names::subscription(&name, subscription_id);
-            match db::subscriptions::get(&app.database, &id).await {
-                Err(Error::Refused { status: 404, .. }) => {
-                    return Err(subscriptions::unknown(&name, subscription_id));
-                }
-                found => found.map(|_| Some(id))?,
-            }
+            let there = found(db::subscriptions::get(&app.database, &id).await)?;
+            there.ok_or_else(|| subscriptions::unknown(&name, subscription_id))?;
+            Some(id)
         }
     };
     let of = Of {
@@ -135,8 +134,9 @@ pub(super) async fn stream_topic(
         kind: Kind::Topic,
         name,
         id,
+        guest,
     };
-    begin(of, &asked, guest, upgrade)
+    begin(of, &asked, upgrade)
 }
 
 /// What a request asks for.
@@ -180,6 +180,7 @@ struct Of {
     name: String,
     /// The subscription of the engine; none for all of a topic.
     id: Option<String>,
+    guest: Guest,
 }
 
 impl Of {
@@ -188,7 +189,7 @@ impl Of {
         let Self {
             app, caller, name, ..
         } = &self;
-        caller.check(app).await?;
+        caller.check::<BrokerConsume>(app, name).await?;
         let claim = Claim {
             consumer_id: CONSUMER.to_owned(),
             batch_size: room,
@@ -196,20 +197,12 @@ impl Of {
             only: None,
             auto_ack: false,
         };
-        let allowed = || caller.check(app);
-        if let Some(id) = self.id.clone() {
-            return app.engine.pull(id, claim, KEEP_ALIVE, allowed).await;
-        }
-        let ids = subscriptions::ids(app, name).await?;
-        if ids.is_empty() {
-            tokio::time::sleep(KEEP_ALIVE).await;
-            return Ok(Claimed::default());
-        }
-        match app.engine.pull_from(ids, claim, KEEP_ALIVE, allowed).await {
-            // one of them was deleted meanwhile
-            Err(Error::Refused { status: 404, .. }) => Ok(Claimed::default()),
-            claimed => claimed,
-        }
+        let Some(id) = self.id.clone() else {
+            let from = (name.as_str(), caller);
+            return pull_from_all(app, &self.guest, from, &claim, KEEP_ALIVE).await;
+        };
+        let allowed = || caller.check::<BrokerConsume>(app, name);
+        app.engine.pull(id, claim, KEEP_ALIVE, allowed).await
     }
 
     fn source(
@@ -224,7 +217,7 @@ impl Of {
         Source {
             pull: move |room| -> Pulling { Box::pin(of.clone().pull(room)) },
             show: move |id: &str, delivery: Delivery| {
-                note_delivered(&label, [delivery.attempts], auto_ack);
+                note_delivered(&label, delivery.attempts, auto_ack);
                 Pulled::of(id, delivery)
             },
             subscription_id: self.id.clone().unwrap_or_default(),
@@ -237,7 +230,7 @@ impl Of {
         let settled = match Frame::parse(&frame) {
             Ok(frame) => {
                 tag = frame.tag;
-                settle::settle(&self.app, &self.name, &tag, frame.verdict).await
+                settle::settle(&self.app, &self.name, &tag, frame.action).await
             }
             Err(error) => Err(error),
         };
@@ -268,7 +261,7 @@ fn said(error: &Error) -> String {
 /// A frame of a client.
 struct Frame {
     tag: String,
-    verdict: Verdict,
+    action: Action,
 }
 
 impl Frame {
@@ -277,20 +270,21 @@ impl Frame {
         let mut fields = Fields::of_body(&body)?;
         let kind = fields.text("type", 0, TEXT_MAX_LENGTH);
         let tag = fields.text("delivery_tag", 0, settle::TAG_MAX_LENGTH);
-        let verdict = match kind.as_str() {
+        let action = match kind.as_str() {
             "nack" => settle::nack_of(&mut fields),
-            _ => Verdict::Ack,
+            _ => Action::Ack,
         };
         if !["ack", "nack"].contains(&kind.as_str()) {
             fields.refuse_as("type", "type must be ack or nack");
         }
         fields.finish()?;
-        Ok(Self { tag, verdict })
+        Ok(Self { tag, action })
     }
 }
 
-fn begin(of: Of, asked: &Asked, guest: Guest, upgrade: Upgrade) -> Result<Response, Error> {
+fn begin(of: Of, asked: &Asked, upgrade: Upgrade) -> Result<Response, Error> {
     let source = of.source(asked.auto_ack);
+    let guest = of.guest.clone();
     let feed = Feed::new(of.app.clone(), asked.max_in_flight, asked.auto_ack);
     if !asked.is_upgrade {
         return Ok(stream::events(feed, guest, source));
@@ -300,7 +294,10 @@ fn begin(of: Of, asked: &Asked, guest: Guest, upgrade: Upgrade) -> Result<Respon
         .max_message_size(FRAME_MAX_BYTES)
         .max_frame_size(FRAME_MAX_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let reply = (|frame| of.reply(frame), || of.caller.check(&of.app));
+        let reply = (
+            |frame| of.reply(frame),
+            || of.caller.check::<BrokerConsume>(&of.app, &of.name),
+        );
         stream::frames(socket, feed, guest, source, reply).await;
     }))
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::caller::Allowed;
-use super::names::{self, Kind, TOPICS};
+use super::names::{self, Kind};
 use super::openapi::{Errors, NoPush, NotFound, TooLarge};
 use super::queues::{Deleted, There};
 use super::start;
@@ -306,9 +306,4 @@ fn is_http(endpoint: &str) -> bool {
         .find_map(|scheme| endpoint.strip_prefix(scheme))
         .and_then(|rest| rest.split(['/', '?', '#']).next());
     host.is_some_and(|host| !host.is_empty()) && !endpoint.contains(char::is_whitespace)
-}
-
-/// Whether a subscription is of this door.
-pub(super) fn is_of_topics(id: &str) -> bool {
-    id.starts_with(TOPICS)
 }

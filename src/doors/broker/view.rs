@@ -1,7 +1,6 @@
 //! Messages as this door shows them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,6 +11,7 @@ use super::tags::tag;
 use crate::db::browse::Browsed;
 use crate::db::json::JsonText;
 use crate::db::messages::Delivery;
+use crate::doors::attributes::attribute;
 
 /// The attribute of messages to topics that has their routing key.
 pub(super) const ROUTING_KEY: &str = "routing_key";
@@ -73,11 +73,7 @@ impl Pulled {
 
 /// What a message to a topic was published with; of one that was published natively perhaps nothing.
 fn routing_key(attributes: Option<&JsonText>) -> String {
-    let attributes = attributes
-        .and_then(|text| serde_json::from_str::<HashMap<String, String>>(text.as_str()).ok());
-    attributes
-        .and_then(|mut attributes| attributes.remove(ROUTING_KEY))
-        .unwrap_or_default()
+    attribute(attributes, ROUTING_KEY).unwrap_or_default()
 }
 
 /// A message that is only looked at.

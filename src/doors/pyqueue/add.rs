@@ -4,7 +4,6 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
@@ -17,14 +16,11 @@ use crate::app::App;
 use crate::auth::scopes::PyqueueWrite;
 use crate::db;
 use crate::db::json::JsonText;
-use crate::db::publish::{Extras, Publication, Published};
-use crate::doors::body;
+use crate::db::publish::{Extras, Publication};
 use crate::doors::extract::JsonBytes;
-use crate::error::Error;
+use crate::doors::{body, first};
+use crate::error::{Error, found};
 use crate::telemetry::doors::count;
-
-/// How often a queue is made that is gone when the message comes.
-const TRIES: usize = 5;
 
 /// A message to add.
 #[derive(Deserialize, ToSchema)]
@@ -65,19 +61,9 @@ pub(super) async fn add_message(
 ) -> Result<Json<Added>, Error> {
     let Sent { id, payload } = parse(&app, body, true).await?;
     let message = publication(&id, payload)?;
-    let mut published = publish(&app, &queue, message.clone()).await?;
-    // somebody may be deleting it again and again
-    for _ in 0..TRIES {
-        if published.is_some() {
-            break;
-        }
-        start::create_queue(&app, &queue).await?;
-        published = publish(&app, &queue, message.clone()).await?;
-    }
-    if published.is_none() {
-        return Err(Error::refused(503, "the queue is being deleted"));
-    }
-    if published.is_some_and(|published| !published.duplicates.contains(&true)) {
+    let create = || start::create_queue(&app, &queue);
+    let published = first::publish(&app, &queue.id(), message, create).await?;
+    if !published.duplicates.contains(&true) {
         count("pyqueue_messages_added_total", &queue.0, 1);
     }
     Ok(Json(Added {
@@ -98,44 +84,30 @@ pub(super) async fn update_message(
     JsonBytes(body): JsonBytes<{ body::PUBLISH }>,
 ) -> Result<Json<Done>, Error> {
     let Sent { payload, .. } = parse(&app, body, false).await?;
-    let found = find(&app, &queue, message_id).await?.ok_or_else(missing)?;
-    let updated = app.engine.update(&queue.id(), found, &payload, None).await;
-    if updated.map_err(no_queue)? {
+    let message = find(&app, &queue, message_id).await?.ok_or_else(missing)?;
+    let updated = app
+        .engine
+        .update(&queue.id(), message, &payload, None)
+        .await;
+    if found(updated)? == Some(true) {
         Ok(Json(Done::with("Message updated")))
     } else {
         Err(missing())
     }
 }
 
-/// Publish into a queue; none when the queue, or its subscription, does not exist.
-async fn publish(
-    app: &App,
-    queue: &Queue,
-    message: Publication,
-) -> Result<Option<Published>, Error> {
-    let published = match app.engine.publish(queue.id(), message, None).await {
-        Err(Error::Refused { status: 404, .. }) => return Ok(None),
-        published => published?,
-    };
-    Ok(published.has_reached(&queue.id()).then_some(published))
-}
-
 async fn parse(app: &App, body: Bytes, has_id: bool) -> Result<Sent, Error> {
-    let settings = app.settings.pyqueue.clone();
+    let most = app.settings.pyqueue.max_message_size;
     let length = body.len();
     app.budget
-        .work(length, move || bodies::parse(&body, &settings, has_id))
+        .work(length, move || bodies::parse(&body, most, has_id))
         .await?
 }
 
 /// The one message of a publish.
 fn publication(id: &str, payload: JsonText) -> Result<Publication, Error> {
-    let attributes = Bytes::from(json!({ ID: id }).to_string());
-    let attributes = serde_json::from_slice::<&RawValue>(&attributes)
-        .map_err(|error| Error::Internal(std::sync::Arc::new(error)))
-        .and_then(|text| {
-            JsonText::part_of(&attributes, text).map_err(|reason| Error::refused(422, reason))
-        })?;
+    let attributes = JsonText::written(json!({ ID: id }).to_string())
+        .map_err(|reason| Error::refused(422, reason))?;
     Ok(Publication {
         payloads: vec![payload],
         extras: vec![Extras {
@@ -154,8 +126,8 @@ pub(super) async fn find(
     queue: &Queue,
     id: String,
 ) -> Result<Option<uuid::Uuid>, Error> {
-    let found = find_all(app, queue, &[id]).await?;
-    Ok(found.into_iter().next().map(|(_, message_id)| message_id))
+    let all = find_all(app, queue, &[id]).await?;
+    Ok(all.into_iter().next().map(|(_, message_id)| message_id))
 }
 
 /// The messages that have some ids now, in a queue; none where there is no such queue.
@@ -170,18 +142,8 @@ pub(super) async fn find_all(
         .map(String::as_str)
         .filter(|id| !id.contains('\0'))
         .collect();
-    match db::message_keys::find(&app.database, &queue.id(), &ids).await {
-        Err(Error::Refused { status: 404, .. }) => Ok(Vec::new()),
-        other => other,
-    }
-}
-
-/// Without its queue there is no message either.
-pub(super) fn no_queue(error: Error) -> Error {
-    match error {
-        Error::Refused { status: 404, .. } => missing(),
-        other => other,
-    }
+    let messages = db::message_keys::find(&app.database, &queue.id(), &ids).await;
+    Ok(found(messages)?.unwrap_or_default())
 }
 
 /// That no message has an id or a handle.

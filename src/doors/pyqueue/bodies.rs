@@ -6,7 +6,6 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::config::pyqueue::PyqueueSettings;
 use crate::db::json::JsonText;
 use crate::doors::fields::Fields;
 use crate::doors::{given, tree};
@@ -25,11 +24,11 @@ pub(super) struct Sent {
     pub(super) payload: JsonText,
 }
 
-/// Read a body; the id of one that names another message does not count.
+/// Read a body, whose message has at most so many bytes; the id of one that names another message does not count.
 ///
 /// # Errors
 /// 422 with all faults, 413 for a message that is too large.
-pub(super) fn parse(body: &Bytes, settings: &PyqueueSettings, has_id: bool) -> Result<Sent, Error> {
+pub(super) fn parse(body: &Bytes, most: usize, has_id: bool) -> Result<Sent, Error> {
     let fields = tree::object(body).map_err(|_| tree::not_a(Form::Fields, body))?;
     let mut faults = Vec::new();
     let id = match fields.get("id").filter(|_| has_id) {
@@ -50,7 +49,7 @@ pub(super) fn parse(body: &Bytes, settings: &PyqueueSettings, has_id: bool) -> R
     let payload = payload.map_err(|fault| faults.push(fault)).ok();
     match payload {
         Some(payload) if faults.is_empty() => {
-            check_size(&payload, settings.max_message_size)?;
+            check_size(&payload, most)?;
             Ok(Sent {
                 id: id.unwrap_or_else(|| Uuid::new_v4().to_string()),
                 payload,
@@ -78,13 +77,7 @@ fn id_of(text: &RawValue) -> Result<Option<String>, Vec<Fault>> {
 fn payload(body: &Bytes, text: &RawValue, name: &'static str) -> Result<JsonText, Fault> {
     let read = match text.get().as_bytes().first() {
         Some(b'{') => JsonText::part_of(body, text),
-        Some(b'"') => {
-            let object = Bytes::from(format!("{{\"content\":{}}}", text.get()));
-            match serde_json::from_slice::<&RawValue>(&object) {
-                Ok(text) => JsonText::part_of(&object, text),
-                Err(_) => Err("it is no text"),
-            }
-        }
+        Some(b'"') => JsonText::written(format!("{{\"content\":{}}}", text.get())),
         _ => {
             let given = given::json(text.get());
             return Err(Fault::body(

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::add::{find, find_all, missing, no_queue};
+use super::add::{find, find_all, missing};
 use super::bodies::ID_MAX_LENGTH;
 use super::caller::{Allowed, MessageId};
 use super::openapi::{Errors, NoSuchMessage, TooLarge};
@@ -21,7 +21,7 @@ use crate::db::browse::{Browse, Browsed};
 use crate::doors::extract::{JsonBody, QueryValues};
 use crate::doors::fields::Fields;
 use crate::doors::{answers, body};
-use crate::error::Error;
+use crate::error::{Error, found};
 use crate::telemetry::doors::count;
 
 /// Beyond it no queue has messages.
@@ -67,10 +67,9 @@ pub(super) async fn get_messages(
         message_ids: None,
         max_bytes: app.settings.api_max_answer_bytes,
     };
-    let (messages, total) = match db::browse::browse(&app.database, &queue.id(), &page).await {
-        Err(Error::Refused { status: 404, .. }) => (Vec::new(), 0),
-        messages => (messages?, counts(&app, &queue).await?.available),
-    };
+    let messages = db::browse::browse(&app.database, &queue.id(), &page).await;
+    let messages = found(messages)?.unwrap_or_default();
+    let total = counts(&app, &queue).await?.available;
     let shown = i64::try_from(messages.len()).unwrap_or(i64::MAX);
     let page = Page {
         count: messages.len(),
@@ -93,17 +92,17 @@ pub(super) async fn get_message(
     MessageId(id): MessageId,
     State(app): State<App>,
 ) -> Result<Json<Message>, Error> {
-    let found = find(&app, &queue, id).await?.ok_or_else(missing)?;
+    let message = find(&app, &queue, id).await?.ok_or_else(missing)?;
     let one = Browse {
         state: None,
         after: None,
         offset: 0,
         limit: 1,
-        message_ids: Some(&[found]),
+        message_ids: Some(&[message]),
         max_bytes: app.settings.api_max_answer_bytes,
     };
     let messages = db::browse::browse(&app.database, &queue.id(), &one).await;
-    let messages = messages.map_err(no_queue)?;
+    let messages = found(messages)?.unwrap_or_default();
     let message = messages.into_iter().next().ok_or_else(missing)?;
     Ok(Json(Message::seen(message)))
 }
@@ -136,9 +135,9 @@ pub(super) async fn check_existence(
     let mut ids = fields.texts("message_ids", MAX_IDS);
     fields.finish_ignoring_others()?;
     ids.retain(|id| id.chars().count() <= ID_MAX_LENGTH);
-    let found = find_all(&app, &queue, &ids).await?;
-    let found: HashSet<String> = found.into_iter().map(|(id, _)| id).collect();
-    ids.retain(|id| found.contains(id));
+    let there = find_all(&app, &queue, &ids).await?;
+    let there: HashSet<String> = there.into_iter().map(|(id, _)| id).collect();
+    ids.retain(|id| there.contains(id));
     Ok(Json(Existing { existing_ids: ids }))
 }
 
@@ -151,10 +150,9 @@ pub(super) async fn delete_by_id(
     MessageId(id): MessageId,
     State(app): State<App>,
 ) -> Result<Json<Done>, Error> {
-    let found = find(&app, &queue, id).await?.ok_or_else(missing)?;
-    let deleted = app.engine.delete(&queue.id(), &[found]).await;
-    let deleted = deleted.map_err(no_queue)?;
-    if deleted.is_empty() {
+    let message = find(&app, &queue, id).await?.ok_or_else(missing)?;
+    let deleted = app.engine.delete(&queue.id(), &[message]).await;
+    if found(deleted)?.is_none_or(|deleted| deleted.is_empty()) {
         return Err(missing());
     }
     count("pyqueue_messages_deleted_total", &queue.0, 1);
@@ -168,9 +166,7 @@ pub(super) async fn clear_queue(
     Allowed { queue, .. }: Allowed<PyqueueManage>,
     State(app): State<App>,
 ) -> Result<Json<Done>, Error> {
-    match app.engine.purge(&queue.id()).await {
-        Err(Error::Refused { status: 404, .. }) => {}
-        purged => purged?,
-    }
+    // an absent one is as empty
+    found(app.engine.purge(&queue.id()).await)?;
     Ok(Json(Done::with("Queue cleared")))
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -27,12 +28,25 @@ const HEADER: &str = "x-api-key";
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
     /// Of a key of the settings.
-    Key(Key),
+    Key(Arc<Key>),
     /// A client of fastpubsub.
     Client(Identity),
 }
 
 impl Caller {
+    /// Whether the caller may do `S` with a queue.
+    fn may<S: Scope>(&self, queue: &str) -> bool {
+        match self {
+            Self::Key(key) => key
+                .permissions(queue)
+                .iter()
+                .any(|permission| permission.name() == S::ACTION),
+            Self::Client(Identity { scopes, .. }) => {
+                scopes::allow(scopes, S::RESOURCE, S::ACTION, Some(queue))
+            }
+        }
+    }
+
     /// What the caller may do with a queue.
     pub(super) fn permissions(&self, queue: &str) -> BTreeSet<Permission> {
         match self {
@@ -94,7 +108,7 @@ impl FromRequestParts<App> for Caller {
         }
         let given = given.to_str().map_err(|_| invalid.clone())?;
         if let Some(key) = app.settings.pyqueue.keys.find(given) {
-            return Ok(Self::Key(key.clone()));
+            return Ok(Self::Key(Arc::clone(key)));
         }
         let identified = app.identify_api_key(given).await;
         let identity = identified.map_err(|error| match error.status() {
@@ -152,8 +166,7 @@ impl<S: Scope> FromRequestParts<App> for Allowed<S> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, app).await?;
         let name = parameter(parts, app, "queue_name").await;
-        let may = caller.permissions(&name);
-        if !may.iter().any(|permission| permission.name() == S::ACTION) {
+        if !caller.may::<S>(&name) {
             let text = format!(
                 "Access denied: {} permission required for queue '{name}'",
                 S::ACTION
@@ -168,15 +181,12 @@ impl<S: Scope> FromRequestParts<App> for Allowed<S> {
 }
 
 /// The queue of the path, whatever the caller may do with it.
-#[derive(Debug)]
-pub(super) struct QueueName(pub(super) String);
-
-impl FromRequestParts<App> for QueueName {
+impl FromRequestParts<App> for Queue {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
         let name = parameter(parts, app, "queue_name").await;
-        Queue::parse(name).map(|queue| Self(queue.0))
+        Self::parse(name)
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::caller::{Caller, QueueName};
+use super::caller::{Caller, Queue};
 use super::openapi::Errors;
 use crate::app::App;
 use crate::config::pyqueue::keys::Permission;
@@ -95,7 +95,7 @@ pub(super) struct Access {
 /// See what the key may do with a queue
 #[utoipa::path(get, path = "/auth/permissions/{queue_name}", tag = "auth",
     params(("queue_name" = String, Path)), responses((status = 200, body = Access), Errors))]
-pub(super) async fn permissions(caller: Caller, QueueName(queue_name): QueueName) -> Json<Access> {
+pub(super) async fn permissions(caller: Caller, Queue(queue_name): Queue) -> Json<Access> {
     let permissions = caller.permissions(&queue_name);
     Json(Access {
         queue_name,

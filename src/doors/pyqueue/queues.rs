@@ -18,7 +18,7 @@ use crate::auth::scopes::PyqueueRead;
 use crate::config::pyqueue::keys::Permission;
 use crate::db;
 use crate::db::subscriptions::SubscriptionMetrics;
-use crate::error::Error;
+use crate::error::{Error, found};
 
 /// How many messages a queue has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,17 +33,15 @@ impl Counts {
         Self {
             available: metrics.available,
             in_flight: metrics.delivered,
-            all: metrics.available + metrics.delivered + metrics.scheduled,
+            all: metrics.backlog(),
         }
     }
 }
 
 /// Of a queue; none of anything where there is no such queue.
 pub(super) async fn counts(app: &App, queue: &Queue) -> Result<Counts, Error> {
-    match db::subscriptions::metrics(&app.database, &queue.id()).await {
-        Err(Error::Refused { status: 404, .. }) => Ok(Counts::default()),
-        metrics => Ok(Counts::of(&metrics?)),
-    }
+    let metrics = found(db::subscriptions::metrics(&app.database, &queue.id()).await)?;
+    Ok(metrics.as_ref().map(Counts::of).unwrap_or_default())
 }
 
 /// A queue.
@@ -76,10 +74,7 @@ pub(super) async fn info(
     State(app): State<App>,
 ) -> Result<Json<Info>, Error> {
     let counts = counts(&app, &queue).await?;
-    let summary = match db::queues::summary(&app.database, &queue.id()).await {
-        Err(Error::Refused { status: 404, .. }) => None,
-        summary => Some(summary?),
-    };
+    let summary = found(db::queues::summary(&app.database, &queue.id()).await)?;
     Ok(Json(Info {
         queue_name: queue.0,
         message_count: counts.all,

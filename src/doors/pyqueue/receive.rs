@@ -18,7 +18,7 @@ use crate::doors::extract::QueryValues;
 use crate::doors::fields::Fields;
 use crate::doors::{answers, receipts};
 use crate::engine::Claimed;
-use crate::error::Error;
+use crate::error::{Error, found};
 use crate::telemetry::doors::count;
 
 /// Most characters of the name of a consumer.
@@ -90,10 +90,7 @@ pub(super) async fn receive_messages(
         deliveries,
         bytes,
         share,
-    } = match received {
-        Err(Error::Refused { status: 404, .. }) => Claimed::default(),
-        other => other?,
-    };
+    } = found(received)?.unwrap_or_default();
     let received = deliveries.len();
     count("pyqueue_messages_received_total", &queue.0, received);
     let shown = if deletes {
@@ -129,10 +126,8 @@ pub(super) async fn delete_message(
         lease,
         action: Action::Ack,
     };
-    let settled = match app.engine.settle(queue.id(), vec![settlement]).await {
-        Err(Error::Refused { status: 404, .. }) => Vec::new(),
-        other => other?,
-    };
+    let settled = app.engine.settle(queue.id(), vec![settlement]).await;
+    let settled = found(settled)?.unwrap_or_default();
     if settled.iter().any(|settled| settled.status == "acked") {
         count("pyqueue_messages_deleted_total", &queue.0, 1);
         Ok(Json(Done::with("Message deleted")))

@@ -1,7 +1,5 @@
 //! Messages as this door shows them.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,6 +8,7 @@ use uuid::Uuid;
 use crate::db::browse::Browsed;
 use crate::db::json::JsonText;
 use crate::db::messages::Delivery;
+use crate::doors::attributes::attribute;
 use crate::doors::receipts::receipt;
 
 /// The attribute that has the id which the client chose.
@@ -46,11 +45,7 @@ pub(super) fn time(at: DateTime<Utc>) -> String {
 
 /// The id that a client knows a message by. One that was published natively has no other than its own.
 fn id_of(message_id: Uuid, attributes: Option<&JsonText>) -> String {
-    let attributes = attributes
-        .and_then(|text| serde_json::from_str::<HashMap<String, String>>(text.as_str()).ok());
-    attributes
-        .and_then(|mut attributes| attributes.remove(ID))
-        .unwrap_or_else(|| message_id.to_string())
+    attribute(attributes, ID).unwrap_or_else(|| message_id.to_string())
 }
 
 impl Message {

@@ -212,15 +212,19 @@ impl Places {
         waited_for.filter_map(|place| place.look_at).min()
     }
 
-    /// What to look at; none when nobody has waited for a while, which ends the watch.
-    pub(super) fn watched(&mut self) -> Option<Watched> {
+    /// Whether nobody has waited for a while, which ends the watch.
+    pub(super) fn ends_watch(&mut self) -> bool {
         let now = Instant::now();
         self.places
             .retain(|_, place| place.waiting > 0 || now < place.left_at + KEPT_FOR);
         if self.places.is_empty() {
             self.watched = false;
-            return None;
         }
+        !self.watched
+    }
+
+    /// What to look at now.
+    pub(super) fn watched(&mut self) -> Watched {
         let mut watched = Watched::default();
         for (subscription_id, place) in &mut self.places {
             place.look_at = None;
@@ -228,7 +232,7 @@ impl Places {
             watched.after.push(place.after);
             watched.rewinds.push(place.rewinds);
         }
-        Some(watched)
+        watched
     }
 
     /// What a look found.

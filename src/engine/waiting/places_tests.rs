@@ -101,7 +101,7 @@ fn what_nobody_gets_is_not_tried_at_each_look_but_something_else_is() {
     places.update(vec![look("s", true, 1)]);
     assert_eq!(heard!(again), 0);
     assert!(places.next_at().is_some(), "it is tried later");
-    assert_eq!(places.watched().unwrap().after, [None], "and from there");
+    assert_eq!(places.watched().after, [None], "and from there");
 
     places.update(vec![look("s", true, 2)]);
     assert_eq!(heard!(again), 1);
@@ -139,7 +139,7 @@ fn one_watch_runs_until_nobody_has_waited_for_a_while() {
     assert!(!places.enter("t", false).starts_watch);
     places.leave("s", false);
     places.leave("t", false);
-    assert!(places.watched().is_some(), "most come back at once");
+    assert!(!places.ends_watch(), "most come back at once");
     assert!(!places.enter("s", false).starts_watch);
     places.leave("s", false);
 
@@ -147,7 +147,7 @@ fn one_watch_runs_until_nobody_has_waited_for_a_while() {
         place.left_at -= KEPT_FOR;
     }
 
-    assert!(places.watched().is_none());
+    assert!(places.ends_watch());
     assert!(places.enter("s", false).starts_watch);
 }
 
@@ -175,4 +175,23 @@ fn what_one_who_is_choosy_passes_over_is_offered_to_all_and_not_taken_for_nothin
     assert_eq!(heard!(last), 0);
     places.ring("s", 1);
     assert_eq!(heard!(again, last), 1, "one for each, as before");
+}
+
+#[tokio::test]
+async fn whoever_asks_only_whether_somebody_waits_forgets_no_time() {
+    let mut places = Places::default();
+    let _entered = places.enter("s", false);
+    let due = Look {
+        due_in_seconds: Some(8.0),
+        ..look("s", false, 1)
+    };
+    places.update(vec![due]);
+    let next_at = places.next_at();
+    assert!(next_at.is_some());
+
+    assert!(!places.ends_watch());
+
+    assert_eq!(places.next_at(), next_at);
+    places.watched();
+    assert_eq!(places.next_at(), None, "until the look tells another");
 }

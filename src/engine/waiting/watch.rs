@@ -42,12 +42,13 @@ async fn look_after_commits(shared: &Shared, mut commits: mpsc::Receiver<()>) {
             () = tokio::time::sleep_until(next_at.map_or(idle_until, |at| at.min(idle_until))) => false,
         };
         let asked = asked || next_at.is_some_and(|at| at <= Instant::now());
-        let Some(watched) = shared.places().watched() else {
+        if shared.places().ends_watch() {
             return;
-        };
+        }
         if !asked {
             continue;
         }
+        let watched = shared.places().watched();
         let started = Instant::now();
         match waiting::look(&shared.database, watched).await {
             Ok(looks) => shared.places().update(looks),

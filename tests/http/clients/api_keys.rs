@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::http::messages::waiting::watched_by;
 use crate::support::{Answer, SECRET_KEY, TestApp, answer};
 
 const AUTH: [&str; 4] = ["--auth-enabled", "true", "--auth-secret-key", SECRET_KEY];
@@ -401,4 +402,24 @@ async fn a_good_key_does_not_wait_behind_garbage() {
 
     assert_eq!(slow, 401);
     assert!(good < Duration::from_secs(4), "{good:?}");
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_the_client_may_consume_no_more() {
+    let app = TestApp::start_with_auth("*").await;
+    app.topic_with_subscription("t", "s", json!({})).await;
+    let (path, key) = keyed(&app, "subscriptions:consume").await;
+    let pull = reqwest::Client::new()
+        .post(format!("{}/subscriptions/s/pull", app.url))
+        .header("x-api-key", key)
+        .json(&json!({"consumer_id": "c", "wait_seconds": 30}));
+    let begun = Instant::now();
+    let waits = tokio::spawn(answer(pull));
+    watched_by(&app, 1).await;
+
+    let less = json!({"name": "n", "scopes": "subscriptions:read"});
+    app.put(&path, less).await.expect(200);
+
+    waits.await.unwrap().expect(403);
+    assert!(begun.elapsed() < Duration::from_secs(25));
 }

@@ -17,7 +17,7 @@ mod taking;
 mod timeline;
 mod transactions;
 mod upkeep;
-mod waiting;
+pub(in crate::http) mod waiting;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};

@@ -31,7 +31,7 @@ pub(super) async fn execute(app: &TestApp, sql: &str) {
 }
 
 /// Until so many servers watch for commits: somebody waits there.
-pub(super) async fn watched_by(app: &TestApp, servers: i64) {
+pub(in crate::http) async fn watched_by(app: &TestApp, servers: i64) {
     let pool = app.pool();
     let watched = async {
         loop {

@@ -255,7 +255,8 @@ begin
     assert pg_temp.ids_at(pubsub.take_urgent_unseen(v_claim, 'new', 'me', 2, '{}'))
         = array[v_ids[4], v_ids[3]], c_proves;
     assert (pubsub.lease_unseen(v_claim, 'new', 'me', 2, null, 1)).message_ids = v_ids[:2], c_proves;
-    assert (pubsub.claim_unseen('unseen-parts', array['me'], array[1], null, 60, null, 'new'))
+    assert (pubsub.claim_unseen(pubsub.claim_terms_of('unseen-parts', null, 60), array['me'], array[1],
+        null, 'new'))
         .message_ids = v_ids[3:3], c_proves;
 end
 $$;

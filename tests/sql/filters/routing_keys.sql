@@ -289,3 +289,13 @@ begin
         like '$."f" starts with "a.b" && $."f" like\_regex "^a%', c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'no character of a quoted text means anything to a regular expression';
+    c_text constant text := $t$a.b*c+d?e^f$g(h)i{j}k|l\m[n]$t$;
+begin
+    assert c_text ~ ('^' || pubsub.quote_regex(c_text) || '$'), c_proves;
+    assert 'axb' !~ pubsub.quote_regex('a.b'), c_proves;
+end
+$$;

@@ -136,7 +136,7 @@ begin
         = 'PS422(consumer_id) consumer_id is required', c_proves;
     assert pg_temp.refusal(
         format('select pubsub.ack_taken(%L, array[%L]::uuid[], array[1])', 'taken-refused', v_ids[1]))
-        = 'PS404 Subscription not found', c_proves;
+        = '40001 The subscription was purged meanwhile: call again', c_proves;
     assert pg_temp.claim('taken-refused') = v_ids, c_proves;
 end
 $$;

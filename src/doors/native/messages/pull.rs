@@ -146,7 +146,7 @@ pub async fn pull_messages(
         }
     };
     let wait = Duration::from_secs(u64::from(wait.unsigned_abs()));
-    let allowed = || token.check(&app);
+    let allowed = || token.check::<SubscriptionsConsume>(&app, &id);
     let claimed = app.engine.pull(id.clone(), claim, wait, allowed).await?;
     let room = (claimed.bytes, claimed.share);
     answers::list(begin, claimed.deliveries, room, move |delivery| {
