@@ -28,6 +28,8 @@ pub struct Parts {
     pub budget: Budget,
     /// Publishes, claims, acks.
     pub engine: Engine,
+    /// The same, for streams.
+    pub streams: Engine,
     /// Issues and verifies tokens, where there is a key.
     pub tokens: Option<Tokens>,
     /// Finds out who has an API key.
@@ -50,6 +52,7 @@ impl App {
             settings,
             database,
             budget,
+            streams: engine.for_streams(),
             engine,
             tokens,
             api_keys: ApiKeys::default(),

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const UNIT: usize = 1024;
 /// Bodies up to it have a share of their own, so that large publishes do not hold up acks.
 const SMALL: usize = 64 * UNIT;
+/// What all streams together may have beside the answers: one part of so many of what these have.
+const STREAMS: usize = 4;
 /// For all small bodies.
 const SMALL_TOTAL: usize = 8 * 1024 * UNIT;
 
@@ -26,6 +28,8 @@ pub struct Budget {
     large_bodies: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     all_answers: usize,
+    streams: Arc<Semaphore>,
+    all_streams: usize,
     parsing: Arc<Semaphore>,
 }
 
@@ -43,6 +47,8 @@ impl Budget {
             large_bodies: Arc::new(Semaphore::new(units(large))),
             answers: Arc::new(Semaphore::new(units(answers))),
             all_answers: answers,
+            streams: Arc::new(Semaphore::new(units(answers / STREAMS))),
+            all_streams: answers / STREAMS,
             parsing: Arc::new(Semaphore::new(cores)),
         }
     }
@@ -75,6 +81,17 @@ impl Budget {
             "too many bytes of answers are in flight (FASTPUBSUB_API_MAX_ANSWER_BYTES_IN_FLIGHT)";
         let units = units(bytes.min(self.all_answers));
         take(&self.answers, units, refusal).await.map(Share)
+    }
+
+    /// The same, but for what it calls answers: those are of streams, and have a lane of their own, so that
+    /// clients that stream and do not read hold up nobody else.
+    #[must_use]
+    pub fn for_streams(&self) -> Self {
+        Self {
+            answers: Arc::clone(&self.streams),
+            all_answers: self.all_streams,
+            ..self.clone()
+        }
     }
 
     /// Do work that takes as long as a body of so many bytes is long: at once if that is short, else

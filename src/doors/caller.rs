@@ -2,12 +2,14 @@
 //! entered by a client that lacks the scope. A handler without one is public. What each route of a
 //! door asks for stands in its table of routes.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
+use super::extract::query_pairs;
 use super::requests::ClientId;
 use crate::app::App;
 use crate::auth::api_keys;
@@ -19,6 +21,10 @@ use crate::error::Error;
 const TOKEN_MAX_LENGTH: usize = 16 * 1024;
 /// Where an API key may stand instead of a token.
 const API_KEY: &str = "x-api-key";
+/// Where a token may stand in the query (RFC 6750, section 2.3), because browsers can set no header there:
+/// `EventSource` and `WebSocket` have no argument for it.
+const IN_QUERY: [&str; 2] = ["/subscriptions/{id}/stream", "/subscriptions/{id}/ws"];
+const ACCESS_TOKEN: &str = "access_token";
 
 /// What is wrong with a request apart from its body: told once the caller is known to have the scope,
 /// and before anything is done.
@@ -177,16 +183,36 @@ enum Credential<T> {
     ApiKey(T),
 }
 
-impl<'a> Credential<&'a str> {
+impl<'a> Credential<Cow<'a, str>> {
     /// One that a proxy looked at must not be another than ours: who shows two is nobody.
     fn of(parts: &'a Parts) -> Result<Self, Error> {
+        let has_header = [AUTHORIZATION.as_str(), API_KEY]
+            .iter()
+            .any(|name| parts.headers.contains_key(*name));
+        match token_in_query(parts) {
+            None => Self::in_headers(parts),
+            Some(_) if has_header => Err(Error::InvalidToken(
+                "There must be one of Authorization, X-API-Key and access_token",
+            )),
+            // a key does not end, and must not stand where others log it
+            Some(token) if api_keys::is_meant_as_key(&token) => {
+                Err(Error::InvalidToken("access_token must not be an API key"))
+            }
+            Some(token) if token.len() > TOKEN_MAX_LENGTH => {
+                Err(Error::InvalidToken("Invalid jwt token"))
+            }
+            Some(token) => Ok(Self::Token(token.into())),
+        }
+    }
+
+    fn in_headers(parts: &'a Parts) -> Result<Self, Error> {
         let mut keys = parts.headers.get_all(API_KEY).iter();
         let Some(key) = keys.next() else {
             let token = bearer_token(parts)?;
             return Ok(if api_keys::is_meant_as_key(token) {
-                Self::ApiKey(token)
+                Self::ApiKey(token.into())
             } else {
-                Self::Token(token)
+                Self::Token(token.into())
             });
         };
         if keys.next().is_some() || parts.headers.contains_key(AUTHORIZATION) {
@@ -195,13 +221,13 @@ impl<'a> Credential<&'a str> {
             ));
         }
         // what is no text is no key
-        Ok(Self::ApiKey(key.to_str().unwrap_or_default().trim()))
+        Ok(Self::ApiKey(key.to_str().unwrap_or_default().trim().into()))
     }
 
-    fn to_owned(&self) -> Credential<String> {
-        match *self {
-            Self::Token(token) => Credential::Token(token.to_owned()),
-            Self::ApiKey(key) => Credential::ApiKey(key.to_owned()),
+    fn into_owned(self) -> Credential<String> {
+        match self {
+            Self::Token(token) => Credential::Token(token.into_owned()),
+            Self::ApiKey(key) => Credential::ApiKey(key.into_owned()),
         }
     }
 }
@@ -243,7 +269,7 @@ impl FromRequestParts<App> for Presented {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
         let shown = Credential::of(parts).ok();
         let shown = shown.filter(|_| app.settings.auth_enabled);
-        Ok(Self(shown.map(|credential| credential.to_owned())))
+        Ok(Self(shown.map(Credential::into_owned)))
     }
 }
 
@@ -252,6 +278,19 @@ fn lacks<S: Scope>() -> Error {
         message: "Insufficient scope".to_owned(),
         needed: Some((S::RESOURCE, S::ACTION)),
     }
+}
+
+fn token_in_query(parts: &Parts) -> Option<String> {
+    let query = parts.uri.query()?;
+    let path = parts.extensions.get::<MatchedPath>()?;
+    if !query.contains(ACCESS_TOKEN) || !IN_QUERY.contains(&path.as_str()) {
+        return None;
+    }
+    let pairs = query_pairs(&parts.uri).ok()?;
+    let mut tokens = pairs.into_iter().filter(|(name, _)| name == ACCESS_TOKEN);
+    let (_, token) = tokens.next()?;
+    // of two, neither
+    Some(tokens.next().map_or(token, |_| String::new()))
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750, section 2.1).

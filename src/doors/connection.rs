@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -32,6 +33,8 @@ use crate::error::Error;
 pub struct Guest {
     peer: Option<IpAddr>,
     draining: CancellationToken,
+    given_up: CancellationToken,
+    behind: Duration,
     _held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
 }
 
@@ -41,12 +44,15 @@ impl Guest {
     pub fn new(
         peer: Option<IpAddr>,
         draining: CancellationToken,
+        behind: Duration,
         waited_for: TaskTrackerToken,
         place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
             peer,
             draining,
+            given_up: CancellationToken::new(),
+            behind,
             _held: Arc::new((waited_for, place)),
         }
     }
@@ -60,6 +66,23 @@ impl Guest {
     /// Wait until the server is about to end: a stream ends then.
     pub async fn drained(&self) {
         self.draining.cancelled().await;
+    }
+
+    /// How long the client of a stream may take nothing of what it was sent.
+    #[must_use]
+    pub fn behind(&self) -> Duration {
+        self.behind
+    }
+
+    /// Break the connection off: its client does not take what it was sent.
+    pub fn give_up(&self) {
+        self.given_up.cancel();
+    }
+
+    /// Told when that was done.
+    #[must_use]
+    pub fn given_up(&self) -> CancellationToken {
+        self.given_up.clone()
     }
 }
 
@@ -121,7 +144,7 @@ impl Service<Request<Incoming>> for Front {
 pub async fn watch(
     connection: UpgradeableConnection<'static, TokioIo<TcpStream>, Front, TokioExecutor>,
     activity: &Activity,
-    draining: CancellationToken,
+    (draining, given_up): (CancellationToken, CancellationToken),
 ) {
     let mut connection = pin!(connection);
     let pause = activity.pause();
@@ -139,6 +162,7 @@ pub async fn watch(
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = given_up.cancelled() => return,
             _ = looks.tick() => match activity.overdue() {
                 // whoever is told so politely has until the next look
                 Some(Overdue::Idle) if !ending => {

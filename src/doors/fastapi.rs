@@ -85,6 +85,18 @@ pub fn envelope(error: &Error) -> Response {
     }
 }
 
+/// What an error says where there is no answer of its own.
+#[must_use]
+pub fn body(error: &Error) -> Value {
+    match error {
+        Error::Invalid(faults) => {
+            let shown = faults.iter().take(MAX_FAULTS).map(FaultBody::of);
+            json!({"detail": shown.collect::<Vec<_>>()})
+        }
+        other => json!({"detail": other.to_string()}),
+    }
+}
+
 #[derive(Serialize)]
 struct Detail<T> {
     detail: T,

@@ -18,6 +18,8 @@ pub struct Feed {
     app: App,
     max_in_flight: usize,
     auto_ack: bool,
+    /// How many more it may be sent; none where it need not say so.
+    credit: Option<usize>,
     /// By subscription.
     held: BTreeMap<String, Vec<Handle>>,
 }
@@ -30,20 +32,45 @@ impl Feed {
             app,
             max_in_flight,
             auto_ack,
+            credit: None,
             held: BTreeMap::new(),
         }
+    }
+
+    /// It may be sent only so many, until it says how many more.
+    #[must_use]
+    pub fn with_credit(mut self, credit: Option<usize>) -> Self {
+        self.credit = credit;
+        self
+    }
+
+    /// It may be sent so many more.
+    pub fn credit(&mut self, more: usize) {
+        self.credit = self.credit.map(|credit| credit.saturating_add(more));
+    }
+
+    fn held(&self) -> usize {
+        self.held.values().map(Vec::len).sum()
+    }
+
+    /// Whether it holds all it may.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.held() >= self.max_in_flight
     }
 
     /// How many more it may be sent; none if there is no room.
     #[must_use]
     pub fn room(&self) -> Option<i32> {
-        let held: usize = self.held.values().map(Vec::len).sum();
-        let room = self.max_in_flight.saturating_sub(held).min(BATCH);
+        let room = self.max_in_flight.saturating_sub(self.held());
+        let room = room.min(self.credit.unwrap_or(room)).min(BATCH);
         i32::try_from(room).ok().filter(|room| *room > 0)
     }
 
     /// It is sent these, of a subscription, or of those that they name.
     pub fn hold(&mut self, subscription_id: &str, deliveries: &[Delivery]) {
+        let credit = self.credit;
+        self.credit = credit.map(|credit| credit.saturating_sub(deliveries.len()));
         for delivery in deliveries {
             let id = delivery
                 .subscription_id

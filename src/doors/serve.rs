@@ -47,6 +47,8 @@ pub struct Limits {
     pub idle: Duration,
     /// For an answer of which the client takes nothing.
     pub stalled: Duration,
+    /// For a stream of which the client takes nothing.
+    pub behind: Duration,
     /// As `idle`, for connections beyond the limit.
     pub idle_in_crowd: Duration,
 }
@@ -71,6 +73,7 @@ impl Limits {
             connections,
             idle: Duration::from_secs(65),
             stalled: Duration::from_secs(60),
+            behind: Duration::from_secs(15),
             idle_in_crowd: Duration::from_secs(2),
         }
     }
@@ -201,7 +204,9 @@ impl Gate {
         };
         let activity = Arc::new(Activity::new(idle, self.limits.stalled));
         let peer = stream.peer_addr().ok().map(|peer| peer.ip());
-        let guest = Guest::new(peer, self.draining.clone(), self.connections.token(), place);
+        let (waited_for, behind) = (self.connections.token(), self.limits.behind);
+        let guest = Guest::new(peer, self.draining.clone(), behind, waited_for, place);
+        let given_up = guest.given_up();
         let front = Front {
             router: router.clone(),
             envelope,
@@ -215,7 +220,7 @@ impl Gate {
         let draining = self.draining.clone();
         let task = self
             .connections
-            .spawn(async move { connection::watch(served, &activity, draining).await });
+            .spawn(async move { connection::watch(served, &activity, (draining, given_up)).await });
         task.abort_handle()
     }
 

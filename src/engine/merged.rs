@@ -38,7 +38,7 @@ impl Merged {
         database: &Database,
         publisher: &Publisher,
         waiting: &Waiting,
-        terms: Terms,
+        default_ack_deadline_seconds: i32,
     ) -> Self {
         // one key must not take all connections
         let connections = database.pool().options().get_max_connections();
@@ -47,13 +47,13 @@ impl Merged {
         let claims = Claims {
             database: database(),
             waiting: waiting.clone(),
-            terms,
+            default_ack_deadline_seconds,
             heads: hints(),
         };
         let claims_from = ClaimsFrom {
             database: database(),
             waiting: waiting.clone(),
-            terms,
+            default_ack_deadline_seconds,
         };
         let publisher = publisher.clone();
         Self {
@@ -91,15 +91,26 @@ pub(super) struct ClaimKey<S = String> {
     pub(super) ack_deadline_seconds: Option<i32>,
     pub(super) only: Option<Only>,
     pub(super) auto_ack: bool,
+    /// Most bytes of the messages of one call, unless one message alone has more.
+    max_bytes: i64,
 }
 
 impl<S> ClaimKey<S> {
-    pub(super) fn new(source: S, claim: &Claim) -> Self {
+    pub(super) fn new(source: S, claim: &Claim, max_bytes: usize) -> Self {
         Self {
             source,
             ack_deadline_seconds: claim.ack_deadline_seconds,
             only: claim.only,
             auto_ack: claim.auto_ack,
+            max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// What holds for the claims.
+    pub(super) fn terms(&self, default_ack_deadline_seconds: i32) -> Terms {
+        Terms {
+            default_ack_deadline_seconds,
+            max_bytes: self.max_bytes,
         }
     }
 }
@@ -146,7 +157,7 @@ impl Calls for Publishes {
 pub(super) struct Claims {
     database: Database,
     waiting: Waiting,
-    terms: Terms,
+    default_ack_deadline_seconds: i32,
     /// How far each subscription was read by the last call, on whichever connection.
     heads: Cache<String, Head>,
 }
@@ -163,8 +174,9 @@ impl Calls for Claims {
     async fn call(&self, key: &ClaimKey, claims: &[Claim]) -> Result<Vec<Vec<Delivery>>, Error> {
         let subscription_id = &key.source;
         let head = self.heads.get(subscription_id).await;
+        let terms = key.terms(self.default_ack_deadline_seconds);
         let claimed =
-            messages::consume(&self.database, subscription_id, claims, self.terms, head).await?;
+            messages::consume(&self.database, subscription_id, claims, terms, head).await?;
         if key.auto_ack {
             let acked = claimed.deliveries.iter().map(Vec::len).sum();
             self.waiting.announce_room(subscription_id, acked);

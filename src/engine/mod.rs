@@ -24,7 +24,7 @@ use crate::db::database::Database;
 use crate::db::dead_letters::{self, Reprocessed};
 use crate::db::jobs::Job;
 use crate::db::json::JsonText;
-use crate::db::messages::{self, Claim, Delivery, Handle, Terms};
+use crate::db::messages::{self, Claim, Delivery, Handle};
 use crate::db::publish::{Publication, Published, RequestKey};
 use crate::db::seek::{self, Seek};
 use crate::db::settlements::{Action, Settled, Settlement};
@@ -37,6 +37,9 @@ use waiting::{Waiting, Wanted};
 
 /// Of a delivery whose subscription has shown none yet, in bytes.
 const FIRST_EXPECTED: usize = 1024 * 1024;
+
+/// Most bytes that one stream is sent at a time, unless one message alone has more.
+const STREAM_BYTES: usize = 256 * 1024;
 
 /// Deliveries, and their share of the bytes of answers in flight.
 #[derive(Debug, Default)]
@@ -74,12 +77,9 @@ impl Engine {
             database: database.clone(),
             waiting: waiting.clone(),
         };
-        let terms = Terms {
-            default_ack_deadline_seconds: settings.cleanup_stuck_messages_lock_timeout_seconds,
-            max_bytes: i64::try_from(max_answer_bytes).unwrap_or(i64::MAX),
-        };
+        let default_ack_deadline = settings.cleanup_stuck_messages_lock_timeout_seconds;
         Self {
-            merged: Merged::new(database, &publisher, &waiting, terms),
+            merged: Merged::new(database, &publisher, &waiting, default_ack_deadline),
             database: database.clone(),
             waiting,
             publisher,
@@ -90,6 +90,16 @@ impl Engine {
             max_answer_bytes,
             idempotency_window_seconds: settings.idempotency_window_seconds,
             sizes: merged::hints(),
+        }
+    }
+
+    /// The same for streams: what they are sent is of a lane of its own, little at a time.
+    #[must_use]
+    pub fn for_streams(&self) -> Self {
+        Self {
+            budget: self.budget.for_streams(),
+            max_answer_bytes: self.max_answer_bytes.min(STREAM_BYTES),
+            ..self.clone()
         }
     }
 
@@ -124,7 +134,7 @@ impl Engine {
     pub async fn consume(&self, subscription_id: String, claim: Claim) -> Result<Claimed, Error> {
         let source = subscription_id.clone();
         let batch_size = claim.batch_size;
-        let key = ClaimKey::new(subscription_id, &claim);
+        let key = ClaimKey::new(subscription_id, &claim, self.max_answer_bytes);
         let request = self.merged.claims.request(key, claim);
         self.with_room(source, batch_size, request).await
     }
@@ -142,7 +152,7 @@ impl Engine {
         // of any of them: it is a hint
         let source = subscription_ids.first().cloned().unwrap_or_default();
         let batch_size = claim.batch_size;
-        let key = ClaimKey::new(subscription_ids, &claim);
+        let key = ClaimKey::new(subscription_ids, &claim, self.max_answer_bytes);
         let request = self.merged.claims_from.request(key, claim);
         self.with_room(source, batch_size, request).await
     }

@@ -7,7 +7,7 @@ use super::group::Calls;
 use super::merged::{ClaimKey, give_back};
 use super::waiting::Waiting;
 use crate::db::database::Database;
-use crate::db::messages::{self, Claim, Delivery, Terms};
+use crate::db::messages::{self, Claim, Delivery};
 use crate::error::Error;
 
 /// Of each claim: so much that none waits for another one.
@@ -16,7 +16,7 @@ const WEIGHT: usize = 200;
 pub(super) struct ClaimsFrom {
     pub(super) database: Database,
     pub(super) waiting: Waiting,
-    pub(super) terms: Terms,
+    pub(super) default_ack_deadline_seconds: i32,
 }
 
 impl Calls for ClaimsFrom {
@@ -33,8 +33,8 @@ impl Calls for ClaimsFrom {
         let Some(claim) = claims.first() else {
             return Ok(Vec::new());
         };
-        let deliveries =
-            messages::consume_from(&self.database, &key.source, claim, self.terms).await?;
+        let terms = key.terms(self.default_ack_deadline_seconds);
+        let deliveries = messages::consume_from(&self.database, &key.source, claim, terms).await?;
         if key.auto_ack {
             for id in deliveries
                 .iter()

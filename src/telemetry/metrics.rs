@@ -11,7 +11,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 
-use super::{doors, health, totals};
+use super::{doors, health, streams, totals};
 use crate::config::Settings;
 use crate::db;
 use crate::db::subscriptions::SubscriptionMetrics;
@@ -79,6 +79,7 @@ impl Metrics {
                 let process = Arc::new(Collector::default());
                 process.describe();
                 doors::describe();
+                streams::describe();
                 Ok(Metrics {
                     handle,
                     process,
@@ -95,6 +96,7 @@ impl Metrics {
         gauge!(CONNECTIONS, "state" => "idle").set(idle);
         gauge!(CONNECTIONS, "state" => "used").set(connections.size().saturating_sub(idle));
         self.process.collect();
+        streams::set_gauges();
         let totals = self.read_database(pool, settings).await;
         self.handle.run_upkeep();
         self.handle.render() + &totals

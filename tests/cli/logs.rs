@@ -49,6 +49,7 @@ async fn requests(
     let invalid = json!({"id": PAYLOAD.to_owned() + " "});
     let query = format!("/topics?limit=5&after={PAYLOAD}");
     let some = Some(token);
+    let stream = format!("/subscriptions/x/stream?access_token={token}");
     for (route, token, id, body, status) in [
         (("POST", "/topics"), some, "req-1", topic, 201),
         (("POST", "/topics/t/messages"), some, "req-2", messages, 204),
@@ -63,6 +64,7 @@ async fn requests(
             404,
         ),
         (("GET", "/topics/t"), some, "req-7", Value::Null, 200),
+        (("GET", stream.as_str()), None, "req-8", Value::Null, 404),
     ] {
         send(server, route, token, id, body).await.expect(status);
     }
@@ -74,6 +76,7 @@ async fn requests(
         ("req-5", "/topics", 401, false),
         ("req-6", "unmatched", 404, false),
         ("req-7", "/topics/{id}", 200, true),
+        ("req-8", "/subscriptions/{id}/stream", 404, true),
     ]
 }
 
@@ -116,6 +119,7 @@ async fn each_request_is_one_line_of_json_with_its_fields() {
         assert_eq!(fields["level"], "INFO", "{fields}");
     }
     assert!(!log.contains(PAYLOAD), "{log}");
+    assert!(!log.contains(&token), "{log}");
 }
 
 #[tokio::test]

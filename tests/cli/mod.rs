@@ -17,6 +17,7 @@ mod settings;
 mod shutdown;
 mod signals;
 mod sources;
+mod streams;
 mod tls;
 mod used;
 

@@ -58,3 +58,19 @@ serve "$tools/broker-drop-in.log" "$url/health" FASTPUBSUB_DROP_IN=broker FASTPU
     REDIS_URL=redis://redis:6379/0
 "$tools/broker/bin/python" "$here/use_broker.py" "$url" supersecretkey
 grep -q 'without effect.*FASTPUBSUB_BROKER_REDIS_URL, FASTPUBSUB_BROKER_STORE_BACKEND' "$tools/broker-drop-in.log"
+
+# streams: the clients of docs/streaming.md, and the Python one behind nginx, where there is one
+cd "$here/../.."
+python_tools "$tools/streaming" "$here/streaming.txt"
+if ! cmp -s "$here/streaming/package.json" "$tools/streaming-node/package.json"; then
+    rm -rf "$tools/streaming-node"
+    mkdir -p "$tools/streaming-node"
+    cp "$here/streaming/package.json" "$tools/streaming-node"
+    npm install --prefix "$tools/streaming-node" --no-audit --no-fund --silent
+fi
+port=$(free_port)
+pages=$(free_port)
+url=http://127.0.0.1:$port
+serve "$tools/streaming.log" "$url/readiness" FASTPUBSUB_API_PORT="$port" \
+    FASTPUBSUB_API_CORS_ORIGINS="http://127.0.0.1:$pages"
+"$tools/streaming/bin/python" "$here/run_streaming.py" "$url" "$tools/streaming-node" "$pages"

@@ -5,6 +5,7 @@ mod messages;
 mod monitoring;
 mod oauth;
 mod robustness;
+mod streams;
 mod subscriptions;
 mod topics;
 mod unknown;

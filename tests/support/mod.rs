@@ -235,12 +235,7 @@ impl TestApp {
 
     /// A request to shape by hand.
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let request = self.client.request(method, format!("{}{path}", self.url));
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
+        self.with_token(self.token.as_deref()).request(method, path)
     }
 
     /// A topic and a subscription to it, with more fields for the subscription.
@@ -296,15 +291,19 @@ impl Caller<'_> {
         self.send("PATCH", path, Some(body)).await
     }
 
-    async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    /// A request to shape by hand.
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self
-            .app
-            .client
-            .request(method, format!("{}{path}", self.app.url));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        let url = format!("{}{path}", self.app.url);
+        let request = self.app.client.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }

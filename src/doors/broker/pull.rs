@@ -22,7 +22,7 @@ use crate::doors::answers;
 use crate::doors::connection::Guest;
 use crate::doors::extract::{OptionalJsonBody, QueryValues};
 use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
-use crate::engine::Claimed;
+use crate::engine::{Claimed, Engine};
 use crate::error::{Error, found};
 use crate::telemetry::doors::count;
 
@@ -144,7 +144,8 @@ pub(super) async fn pull_from_topic(
     let asked = Asked::parse(&body, &query, true)?;
     let Some(subscription_id) = &asked.subscription_id else {
         let claim = asked.claim(&app);
-        let claimed = pull_from_all(&app, &guest, (&name, &caller), &claim, asked.wait).await?;
+        let of = (name.as_str(), &caller);
+        let claimed = pull_from_all((&app, &app.engine), &guest, of, &claim, asked.wait).await?;
         return answer(Kind::Topic, &name, "", claimed, asked.auto_ack);
     };
     let id = names::subscription(&name, subscription_id);
@@ -159,7 +160,7 @@ pub(super) async fn pull_from_topic(
 
 /// From whichever subscriptions a topic has, and gets meanwhile.
 pub(super) async fn pull_from_all(
-    app: &App,
+    (app, engine): (&App, &Engine),
     guest: &Guest,
     (topic, caller): (&str, &Caller),
     claim: &Claim,
@@ -180,7 +181,7 @@ pub(super) async fn pull_from_all(
             continue;
         }
         let allowed = || caller.check::<BrokerConsume>(app, topic);
-        let pull = app.engine.pull_from(ids, claim.clone(), left, allowed);
+        let pull = engine.pull_from(ids, claim.clone(), left, allowed);
         // none where one of them was deleted meanwhile
         if let Some(claimed) = found(pull.await)? {
             return Ok(claimed);

@@ -1,9 +1,7 @@
 //! Messages as they come: Server-Sent Events, or a WebSocket.
 
-use std::pin::Pin;
+use std::sync::Arc;
 
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
@@ -29,13 +27,10 @@ use crate::doors::connection::Guest;
 use crate::doors::extract::QueryValues;
 use crate::doors::feed::Feed;
 use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
-use crate::doors::stream::{self, KEEP_ALIVE, Reply, Source};
+use crate::doors::stream::{Change, Reply, Source, Upgrade, WAIT, events, frames};
 use crate::doors::tree::parse_json;
 use crate::engine::Claimed;
 use crate::error::{Error, found};
-
-/// Longest frame of a client, in bytes.
-const FRAME_MAX_BYTES: usize = 16 * 1024;
 
 /// How to stream.
 #[derive(Deserialize, IntoParams)]
@@ -62,11 +57,6 @@ pub(super) struct TopicStreamParams {
     #[param(minimum = 1, maximum = 1000, default = 100)]
     max_in_flight: Option<i32>,
 }
-
-/// A pull under way.
-type Pulling = Pin<Box<dyn Future<Output = Result<Claimed, Error>> + Send>>;
-/// A WebSocket, if the request asks for one.
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// Messages of a queue as they come, as Server-Sent Events or, with an upgrade, on a WebSocket
 ///
@@ -96,6 +86,7 @@ pub(super) async fn stream_queue(
         name,
         id: Some(id),
         guest,
+        auto_ack: asked.auto_ack,
     };
     begin(of, &asked, upgrade)
 }
@@ -135,6 +126,7 @@ pub(super) async fn stream_topic(
         name,
         id,
         guest,
+        auto_ack: asked.auto_ack,
     };
     begin(of, &asked, upgrade)
 }
@@ -172,7 +164,6 @@ impl Asked {
 }
 
 /// What is streamed, and to whom.
-#[derive(Clone)]
 struct Of {
     app: App,
     caller: Caller,
@@ -181,14 +172,24 @@ struct Of {
     /// The subscription of the engine; none for all of a topic.
     id: Option<String>,
     guest: Guest,
+    auto_ack: bool,
 }
 
 impl Of {
-    /// Pull up to so many.
-    async fn pull(self, room: i32) -> Result<Claimed, Error> {
+    fn shown(&self, delivery: Delivery) -> Pulled {
+        let label = view::label(self.kind, &self.name);
+        note_delivered(&label, delivery.attempts, self.auto_ack);
+        let named = delivery.subscription_id.clone();
+        let id = named.unwrap_or_else(|| self.subscription_id().to_owned());
+        Pulled::of(&id, delivery)
+    }
+}
+
+impl Source for Of {
+    async fn pull(&self, room: i32) -> Result<Claimed, Error> {
         let Self {
             app, caller, name, ..
-        } = &self;
+        } = self;
         caller.check::<BrokerConsume>(app, name).await?;
         let claim = Claim {
             consumer_id: CONSUMER.to_owned(),
@@ -199,28 +200,37 @@ impl Of {
         };
         let Some(id) = self.id.clone() else {
             let from = (name.as_str(), caller);
-            return pull_from_all(app, &self.guest, from, &claim, KEEP_ALIVE).await;
+            return pull_from_all((app, &app.streams), &self.guest, from, &claim, WAIT).await;
         };
-        let allowed = || caller.check::<BrokerConsume>(app, name);
-        app.engine.pull(id, claim, KEEP_ALIVE, allowed).await
+        app.streams.pull(id, claim, WAIT, || self.allowed()).await
     }
 
-    fn source(
-        &self,
-        auto_ack: bool,
-    ) -> Source<
-        impl Fn(i32) -> Pulling + Send + Sync + 'static,
-        impl Fn(&str, Delivery) -> Pulled + Send + Sync + 'static,
-    > {
-        let of = self.clone();
-        let label = view::label(self.kind, &self.name).into_owned();
-        Source {
-            pull: move |room| -> Pulling { Box::pin(of.clone().pull(room)) },
-            show: move |id: &str, delivery: Delivery| {
-                note_delivered(&label, delivery.attempts, auto_ack);
-                Pulled::of(id, delivery)
-            },
-            subscription_id: self.id.clone().unwrap_or_default(),
+    async fn allowed(&self) -> Result<(), Error> {
+        let Self {
+            app, caller, name, ..
+        } = self;
+        caller.check::<BrokerConsume>(app, name).await
+    }
+
+    fn subscription_id(&self) -> &str {
+        self.id.as_deref().unwrap_or_default()
+    }
+
+    fn event(&self, delivery: Delivery) -> Result<(String, String), Error> {
+        let id = delivery.message_id.to_string();
+        Ok((id, text(&self.shown(delivery))?))
+    }
+
+    fn frame(&self, delivery: Delivery) -> Result<String, Error> {
+        text(&self.shown(delivery))
+    }
+
+    fn failure(&self, error: &Error, is_frame: bool) -> String {
+        let error = said(error);
+        if is_frame {
+            json!({"type": "error", "error": error}).to_string()
+        } else {
+            json!({"error": error}).to_string()
         }
     }
 
@@ -235,23 +245,27 @@ impl Of {
             Err(error) => Err(error),
         };
         let result = |status| json!({"type": "result", "delivery_tag": tag, "status": status});
-        match settled {
-            Ok(Settled { status }) => Reply {
-                text: result(status).to_string(),
-                settled: Tagged::parse(&tag)
-                    .map(|tagged| (tagged.subscription_id, tagged.message_id)),
-            },
-            Err(Error::Refused { status: 404, .. }) => Reply {
-                text: result("unknown").to_string(),
-                settled: None,
-            },
-            Err(error) => Reply {
-                text: json!({"type": "error", "delivery_tag": tag, "error": said(&error)})
-                    .to_string(),
-                settled: None,
-            },
+        let (told, is_settled) = match settled {
+            Ok(Settled { status }) => (result(status), true),
+            Err(Error::Refused { status: 404, .. }) => (result("unknown"), false),
+            Err(error) => {
+                let error = said(&error);
+                let told = json!({"type": "error", "delivery_tag": tag, "error": error});
+                (told, false)
+            }
+        };
+        let tagged = Tagged::parse(&tag).filter(|_| is_settled);
+        Reply {
+            text: told.to_string(),
+            change: tagged.map_or(Change::Nothing, |tagged| {
+                Change::Settled(tagged.subscription_id, tagged.message_id)
+            }),
         }
     }
+}
+
+fn text(pulled: &Pulled) -> Result<String, Error> {
+    serde_json::to_string(pulled).map_err(|error| Error::Internal(Arc::new(error)))
 }
 
 fn said(error: &Error) -> String {
@@ -283,21 +297,11 @@ impl Frame {
 }
 
 fn begin(of: Of, asked: &Asked, upgrade: Upgrade) -> Result<Response, Error> {
-    let source = of.source(asked.auto_ack);
     let guest = of.guest.clone();
     let feed = Feed::new(of.app.clone(), asked.max_in_flight, asked.auto_ack);
-    if !asked.is_upgrade {
-        return Ok(stream::events(feed, guest, source));
+    if asked.is_upgrade {
+        frames::answer(upgrade, feed, guest, of)
+    } else {
+        Ok(events::answer(feed, guest, of))
     }
-    let upgrade = upgrade
-        .map_err(|refused| Error::refused(refused.status().as_u16(), refused.body_text()))?
-        .max_message_size(FRAME_MAX_BYTES)
-        .max_frame_size(FRAME_MAX_BYTES);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        let reply = (
-            |frame| of.reply(frame),
-            || of.caller.check::<BrokerConsume>(&of.app, &of.name),
-        );
-        stream::frames(socket, feed, guest, source, reply).await;
-    }))
 }

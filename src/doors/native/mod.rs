@@ -11,6 +11,7 @@ pub mod oauth;
 pub mod openapi;
 pub mod queries;
 pub mod routes;
+pub mod streams;
 pub mod subscriptions;
 pub mod times;
 pub mod topics;
@@ -31,8 +32,12 @@ use crate::doors::mount::Mount;
 use crate::doors::{cors, docs, fastapi};
 use crate::error::Error;
 
-/// The one path where a GET changes something.
-const CONSUME: &str = "/subscriptions/{id}/messages";
+/// The paths where a GET changes something, and what they have.
+const CHANGING: [(&str, &str); 3] = [
+    ("/subscriptions/{id}/messages", "GET,DELETE"),
+    ("/subscriptions/{id}/stream", "GET"),
+    ("/subscriptions/{id}/ws", "GET"),
+];
 
 /// The routes of the API, with their part of the OpenAPI document.
 fn api() -> OpenApiRouter<App> {
@@ -76,6 +81,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(messages::consume::ack_messages))
         .routes(routes!(messages::consume::nack_messages))
         .routes(routes!(messages::pull::pull_messages))
+        .routes(routes!(streams::stream_messages))
+        .routes(routes!(streams::stream_on_socket))
         .routes(routes!(messages::settle::settle_messages))
         .routes(routes!(
             messages::dead_letters::list_dlq_messages,
@@ -114,9 +121,11 @@ pub fn mount(app: App) -> Mount {
     document::complete(&mut document);
     let known = KnownParameters::of(&document);
     let cors = app.settings.api_cors_origins.as_ref().map(cors::layer);
+    // they would lease messages and throw them away
+    let api = CHANGING
+        .iter()
+        .fold(api, |api, (path, _)| api.route(path, head(wrong_method)));
     let routes = api
-        // it would lease messages and throw them away
-        .route(CONSUME, head(wrong_method))
         .route_layer(middleware::from_fn_with_state(known, check))
         .merge(docs::routes(&document))
         .fallback(unknown_route)
@@ -185,9 +194,10 @@ async fn check(State(known): State<KnownParameters>, mut request: Request, next:
 
 async fn wrong_method(path: Option<MatchedPath>) -> Response {
     let mut response = Error::refused(405, "Method Not Allowed").into_response();
-    // routes offer HEAD wherever they have GET; not so that one
-    if path.is_some_and(|path| path.as_str() == CONSUME) {
-        let allow = HeaderValue::from_static("GET,DELETE");
+    // routes offer HEAD wherever they have GET; not so those
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
+    if let Some((_, allow)) = CHANGING.iter().find(|(changing, _)| *changing == path) {
+        let allow = HeaderValue::from_static(allow);
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response

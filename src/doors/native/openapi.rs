@@ -92,6 +92,17 @@ pub struct TooLarge(pub ErrorBody);
 #[response(status = 503)]
 pub struct Unavailable(pub ErrorBody);
 
+/// Why there is no WebSocket.
+#[derive(IntoResponses)]
+pub enum NoSocket {
+    /// The request does not ask for a WebSocket
+    #[response(status = 400)]
+    NotAsked(ErrorBody),
+    /// The connection cannot become a WebSocket: HTTP/1.1 is needed
+    #[response(status = 426)]
+    NotUpgradable(ErrorBody),
+}
+
 /// What the token endpoint may answer instead of a token.
 #[derive(IntoResponses)]
 pub enum TokenErrors {

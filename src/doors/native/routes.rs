@@ -110,6 +110,8 @@ pub const ROUTES: &[Route] = routes! {
     POST "/subscriptions/{id}/acks" subscriptions:consume(Path).
     POST "/subscriptions/{id}/nacks" subscriptions:consume(Path).
     POST "/subscriptions/{id}/pull" subscriptions:consume(Path).
+    GET "/subscriptions/{id}/stream" subscriptions:consume(Path).
+    GET "/subscriptions/{id}/ws" subscriptions:consume(Path).
     POST "/subscriptions/{id}/settle" subscriptions:consume(Path).
     GET "/subscriptions/{id}/dlq" subscriptions:consume(Path).
     DELETE "/subscriptions/{id}/dlq" subscriptions:consume(Path).

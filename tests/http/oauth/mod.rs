@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use crate::support::{Answer, SECRET_KEY, TestApp, answer};
 
 /// Authentication on; `TestApp::start_with` them and no request carries a token by itself.
-const AUTH: [&str; 4] = ["--auth-enabled", "true", "--auth-secret-key", SECRET_KEY];
+pub(in crate::http) const AUTH: [&str; 4] =
+    ["--auth-enabled", "true", "--auth-secret-key", SECRET_KEY];
 
 /// A token request in the JSON form of the Python original.
 async fn request_json(app: &TestApp, id: &str, secret: &str) -> Answer {
@@ -60,12 +61,12 @@ fn part(token: &str, number: usize) -> Value {
 }
 
 /// What the Python original puts into a token of a client that may do everything.
-fn claims(client_id: &str) -> Value {
+pub(in crate::http) fn claims(client_id: &str) -> Value {
     let now = Utc::now().timestamp();
     json!({"sub": client_id, "scope": "*", "ver": 1, "iat": now, "exp": now + 600})
 }
 
-fn sign(algorithm: Algorithm, key: &str, claims: &Value) -> String {
+pub(in crate::http) fn sign(algorithm: Algorithm, key: &str, claims: &Value) -> String {
     let key = EncodingKey::from_secret(key.as_bytes());
     jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
 }

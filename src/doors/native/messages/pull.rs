@@ -165,7 +165,9 @@ fn only(fields: &mut Fields<'_>) -> Option<Only> {
     }
 }
 
-fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {
+/// A delivery as it is answered.
+#[must_use]
+pub fn pulled(subscription_id: &str, delivery: Delivery) -> PulledMessage {
     PulledMessage {
         id: delivery.message_id,
         subscription_id: subscription_id.to_owned(),

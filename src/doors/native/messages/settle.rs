@@ -88,7 +88,7 @@ pub struct SettleResult {
     /// `acked`, `nacked`, `dead_lettered`, `extended`, or `lease_lost`: it was settled before, or its
     /// lease ended. With ordering keys also `parked` or `skipped`.
     #[schema(example = "acked")]
-    status: String,
+    pub status: String,
     /// When the lease ends now, of a delivery that was extended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -99,7 +99,7 @@ pub struct SettleResult {
 #[derive(Serialize, ToSchema)]
 pub struct SettleResponse {
     /// First the acks, then nacks, rejects and extends, each in the order given.
-    results: Vec<SettleResult>,
+    pub results: Vec<SettleResult>,
 }
 
 /// Settle deliveries: ack, nack, reject or extend each
@@ -241,15 +241,23 @@ impl Parsed {
 fn fields_of(list: &str, item: &Value) -> Result<Action, Error> {
     let mut fields = Fields::of_body(item)?;
     fields.required("receipt");
-    let action = match list {
+    let action = action(list, &mut fields);
+    fields.finish()?;
+    Ok(action)
+}
+
+/// What the fields of an item of a list ask for.
+pub fn action(list: &str, fields: &mut Fields<'_>) -> Action {
+    match list {
+        "acks" => Action::Ack,
         "nacks" => Action::Nack {
             seconds: fields
                 .optional("delay_seconds")
                 .map(|_| fields.int("delay_seconds", 0, 0, 43200).into()),
-            reason: reason(&mut fields),
+            reason: reason(fields),
         },
         "rejects" => Action::Reject {
-            reason: reason(&mut fields),
+            reason: reason(fields),
         },
         _ => {
             fields.required("seconds");
@@ -257,9 +265,7 @@ fn fields_of(list: &str, item: &Value) -> Result<Action, Error> {
                 seconds: fields.int("seconds", 1, 1, 43200).into(),
             }
         }
-    };
-    fields.finish()?;
-    Ok(action)
+    }
 }
 
 fn reason(fields: &mut Fields<'_>) -> Option<String> {
