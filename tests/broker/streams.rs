@@ -383,10 +383,12 @@ async fn a_client_that_takes_nothing_is_sent_no_more() {
 
     let stats = place.get(&place.queue("/stats")).await.expect(200).json();
 
-    // no more than one answer has
-    assert_eq!(stats["acked"], 0, "{stats}");
-    assert!(stats["in_flight"].as_i64().unwrap() <= 17, "{stats}");
-    assert!(stats["ready"].as_i64().unwrap() >= 43, "{stats}");
+    // no more than one beside what the system holds for a connection
+    assert!(stats["in_flight"].as_i64().unwrap() <= 1, "{stats}");
+    let ready = stats["ready"].as_i64().unwrap();
+    assert!(ready >= 43, "{stats}");
     drop(socket);
-    until(&place, "ready", 60).await;
+    let stats = until(&place, "in_flight", 0).await;
+    let count = |name: &str| stats[name].as_i64().unwrap();
+    assert_eq!(count("ready") + count("acked"), 60, "{stats}");
 }

@@ -9,6 +9,7 @@ mod horizon;
 mod memory;
 mod scaling;
 mod steady;
+mod streams;
 mod throughput;
 mod waiting;
 
@@ -19,7 +20,7 @@ use crate::flags::Flags;
 use crate::report::Row;
 
 /// In the order in which they run.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "throughput",
     "against another build",
     "first calls of a connection over SQL",
@@ -36,6 +37,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "scaling over servers",
     "authentication",
     "waiting pull",
+    "streams",
     "pinned horizon",
 ];
 
@@ -64,6 +66,7 @@ pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
         "scaling over servers" => scaling::servers(bench).await,
         "authentication" => authentication::measure(bench).await,
         "waiting pull" => waiting::measure(bench).await,
+        "streams" => streams::measure(bench).await,
         "pinned horizon" => horizon::measure(bench).await,
         _ => unreachable!("no scenario {name}"),
     }

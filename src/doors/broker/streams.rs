@@ -27,8 +27,9 @@ use crate::doors::connection::Guest;
 use crate::doors::extract::QueryValues;
 use crate::doors::feed::Feed;
 use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
-use crate::doors::stream::{Change, Reply, Source, Upgrade, WAIT, events, frames};
+use crate::doors::stream::{Change, Reply, Source, Upgrade, WAIT};
 use crate::doors::tree::parse_json;
+use crate::doors::{events, frames};
 use crate::engine::Claimed;
 use crate::error::{Error, found};
 

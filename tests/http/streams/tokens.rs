@@ -110,7 +110,9 @@ async fn streams_end_when_their_client_may_no_more_on_this_server_and_on_others(
     }
     let begun = Instant::now();
 
-    operator.delete(&format!("/clients/{id}")).await.expect(204);
+    let changed = json!({"name": "changed", "scopes": SCOPE});
+    let path = format!("/clients/{id}");
+    operator.put(&path, changed).await.expect(200);
     operator
         .post("/topics/t/messages", json!([{"n": 1}]))
         .await

@@ -23,8 +23,8 @@ use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::native::messages::pull::{PulledMessage, pulled};
 use crate::doors::native::openapi::{CommonErrors, NoSocket, NotFound};
 use crate::doors::receipts::receipt;
-use crate::doors::stream::{self, Reply, Source, Upgrade, WAIT};
-use crate::doors::{cors, fastapi};
+use crate::doors::stream::{Reply, Source, Upgrade, WAIT};
+use crate::doors::{cors, events, fastapi};
 use crate::engine::Claimed;
 use crate::error::Error;
 
@@ -88,7 +88,7 @@ pub async fn stream_messages(
         id,
         asked,
     };
-    Ok(stream::events::answer(feed, guest, of))
+    Ok(events::answer(feed, guest, of))
 }
 
 /// Stream messages on a WebSocket
@@ -129,7 +129,7 @@ pub async fn stream_on_socket(
         id,
         asked,
     };
-    stream::frames::answer(upgrade, feed, guest, of)
+    crate::doors::frames::answer(upgrade, feed, guest, of)
 }
 
 /// What a request asks for.

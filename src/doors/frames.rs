@@ -10,9 +10,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use super::{Change, End, KEEP_ALIVE, Looks, Reply, Source, Upgrade, WAIT};
-use crate::doors::connection::Guest;
-use crate::doors::feed::Feed;
+use super::connection::Guest;
+use super::feed::Feed;
+use super::stream::{Change, End, KEEP_ALIVE, Looks, Reply, Source, Upgrade, WAIT};
 use crate::engine::Claimed;
 use crate::error::Error;
 use crate::telemetry::streams::{self, SOCKETS};

@@ -1,8 +1,5 @@
-//! Messages as a stream: Server-Sent Events, or frames of a WebSocket on which the client settles. Both ride on
+//! What streams have in common: [`super::events`] and [`super::frames`], on which the client settles. They ride on
 //! pulls that wait; a client that does not take what it was sent is sent no more, and soon given up.
-
-pub mod events;
-pub mod frames;
 
 use std::time::Duration;
 
@@ -79,7 +76,7 @@ pub enum Change {
 
 /// Why a stream ends.
 #[derive(Debug)]
-enum End {
+pub enum End {
     /// Its client is gone.
     Gone,
     /// Its client takes nothing of what it is sent.
@@ -101,13 +98,16 @@ impl From<Error> for End {
 }
 
 /// When to look again.
-struct Looks {
+#[derive(Debug)]
+pub struct Looks {
     at: Instant,
     pause: Duration,
 }
 
 impl Looks {
-    fn new() -> Self {
+    /// Of a client that holds all it may from now on.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             at: Instant::now() + FIRST_LOOK,
             pause: FIRST_LOOK,
@@ -115,7 +115,10 @@ impl Looks {
     }
 
     /// Look, once it is time.
-    async fn next(&mut self, feed: &mut Feed) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn next(&mut self, feed: &mut Feed) -> Result<(), Error> {
         sleep_until(self.at).await;
         // also where it fails or is given up
         self.pause = WAIT.min(self.pause * 3 / 2);

@@ -11,10 +11,10 @@ use futures_util::stream::unfold;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::{End, KEEP_ALIVE, Looks, Source};
-use crate::doors::activity::PIECE;
-use crate::doors::connection::Guest;
-use crate::doors::feed::Feed;
+use super::activity::PIECE;
+use super::connection::Guest;
+use super::feed::Feed;
+use super::stream::{End, KEEP_ALIVE, Looks, Source};
 use crate::engine::Claimed;
 use crate::error::Error;
 use crate::telemetry::streams::{self, EVENTS};
