@@ -106,12 +106,12 @@ async fn send<S: Source>(
     to.hand_over(RETRY.to_owned()).await?;
     let mut drained = pin!(guest.drained());
     let mut said = Instant::now();
-    let mut looks = Looks::new();
+    let mut looks = Looks::begin();
     loop {
         let more = async {
             match feed.room() {
                 Some(room) => {
-                    looks = Looks::new();
+                    looks = Looks::begin();
                     source.pull(room).await
                 }
                 None => {

@@ -161,7 +161,7 @@ async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &
         let mut tick = interval_at(Instant::now() + WAIT, WAIT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut heard, mut pinged) = (Instant::now(), Instant::now());
-        let mut looks = Looks::new();
+        let mut looks = Looks::begin();
         let mut pulling = None;
         loop {
             if pulling.is_none()
@@ -171,7 +171,7 @@ async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &
             }
             let is_full = feed.is_full();
             if !is_full {
-                looks = Looks::new();
+                looks = Looks::begin();
             }
             let next = async {
                 match &mut pulling {

@@ -107,7 +107,7 @@ pub struct Looks {
 impl Looks {
     /// Of a client that holds all it may from now on.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self {
             at: Instant::now() + FIRST_LOOK,
             pause: FIRST_LOOK,

@@ -4,8 +4,8 @@ mod frames;
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
-use axum::http::HeaderMap;
+use axum::extract::{Extension, FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -110,16 +110,8 @@ pub async fn stream_on_socket(
     PathId(id): PathId,
     Extension(guest): Extension<Guest>,
     QueryValues(query): QueryValues,
-    headers: HeaderMap,
-    upgrade: Upgrade,
+    LetIn(upgrade): LetIn,
 ) -> Result<Response, Error> {
-    if !cors::lets_in(app.settings.api_cors_origins.as_ref(), &headers) {
-        return Err(Error::Forbidden {
-            message: "Pages of this origin may not connect (FASTPUBSUB_API_CORS_ORIGINS)"
-                .to_owned(),
-            needed: None,
-        });
-    }
     let asked = Asked::parse(&query, true)?;
     db::subscriptions::get(&app.database, &id).await?;
     let feed = asked.feed(&app);
@@ -130,6 +122,26 @@ pub async fn stream_on_socket(
         asked,
     };
     crate::doors::frames::answer(upgrade, feed, guest, of)
+}
+
+/// What asks for a WebSocket, and is no page of an origin that may not.
+pub struct LetIn(Upgrade);
+
+impl FromRequestParts<App> for LetIn {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        if !cors::lets_in(app.settings.api_cors_origins.as_ref(), &parts.headers) {
+            let text = "Pages of this origin may not connect (FASTPUBSUB_API_CORS_ORIGINS)";
+            return Err(Error::Forbidden {
+                message: text.to_owned(),
+                needed: None,
+            });
+        }
+        // never refused: what is wrong is told after what else is
+        let upgrade = Upgrade::from_request_parts(parts, app).await;
+        Ok(Self(upgrade.unwrap_or_else(|never| match never {})))
+    }
 }
 
 /// What a request asks for.
