@@ -74,3 +74,30 @@ url=http://127.0.0.1:$port
 serve "$tools/streaming.log" "$url/readiness" FASTPUBSUB_API_PORT="$port" \
     FASTPUBSUB_API_CORS_ORIGINS="http://127.0.0.1:$pages"
 "$tools/streaming/bin/python" "$here/run_streaming.py" "$url" "$tools/streaming-node" "$pages"
+
+# and behind nginx, with the settings of the page, where there is one
+if ! nginx=$(PATH=$PATH:/usr/sbin command -v nginx); then
+    echo "NOT TESTED: docs/streaming.md behind nginx, because there is none" >&2
+    exit
+fi
+place=$tools/nginx
+rm -rf "$place"
+mkdir -p "$place"
+# an API that nobody has used yet
+port=$(free_port)
+serve "$tools/behind-nginx.log" "http://127.0.0.1:$port/readiness" FASTPUBSUB_API_PORT="$port" \
+    FASTPUBSUB_API_CORS_ORIGINS="http://127.0.0.1:$pages"
+front=$(free_port)
+{
+    echo "pid $place/pid; events {} http { access_log off;"
+    for kind in client_body proxy fastcgi uwsgi scgi; do
+        echo "${kind}_temp_path $place/$kind;"
+    done
+    sed -n '/^```nginx$/,/^```$/p' docs/streaming.md | grep -v '^```' |
+        sed "s/127.0.0.1:8000/127.0.0.1:$port/; s/listen 8080/listen 127.0.0.1:$front/"
+    echo "}"
+} >"$place/nginx.conf"
+"$nginx" -p "$place" -c "$place/nginx.conf" -e "$place/error.log" -g 'daemon off;' &
+servers+=("$!")
+curl -sf --retry 20 --retry-connrefused --retry-delay 1 "http://127.0.0.1:$front/readiness" >/dev/null
+"$tools/streaming/bin/python" "$here/run_streaming.py" "http://127.0.0.1:$front" "$tools/streaming-node" "$pages"
