@@ -95,19 +95,17 @@ pub(super) async fn claim(
     receive(session, ("GET", &path, ""), what).await
 }
 
-/// Claim and ack in one, now and then waiting for what comes.
+/// Claim and ack in one.
 async fn take(
     session: &mut Session,
     subscription: &'static Subscription,
     name: &str,
 ) -> Vec<Handle> {
     let most = session.random.random_range(1..=20);
-    let wait = u32::from(session.one_in(3));
     let path = format!("/subscriptions/{}/pull", subscription.id);
     let body = json!({
         "consumer_id": name,
         "max_messages": most,
-        "wait_seconds": wait,
         "auto_ack": true,
     });
     let what = |body: Option<&Value>| What::Consume {
