@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::keys::WINDOW;
 use super::modes::FAIRNESS_KEY;
 use super::publishing::New;
-use super::rules::Delivery;
+use super::rules::{Delivery, Only, Terms};
 
 /// The key of a whole request, and what tells it from others.
 pub(super) type RequestKey = (usize, u64);
@@ -64,26 +64,35 @@ pub(super) async fn publish(
         .await
 }
 
-/// A claim for one consumer or several at once, from `head` on if a claim on another connection knows it.
+/// A claim or take for one consumer or several at once, from `head` on if a claim on another connection
+/// knows it.
 pub(super) async fn claim(
     connection: &mut PgConnection,
     consumers: &[usize],
     limits: &[i32],
-    deadline: Option<i32>,
+    terms: Terms,
     head: Option<(Uuid, i32)>,
 ) -> Result<Vec<Delivery>, sqlx::Error> {
     let names: Vec<_> = consumers.iter().map(|one| format!("c{one}")).collect();
-    sqlx::query_as(
+    let sql = if terms.takes {
+        "select consumer, message_id, attempts, 0::bigint as lease, head, rewinds \
+         from pubsub.take_messages_for('s', $1, $2, $3, $4, p_only => $5)"
+    } else {
         "select consumer, message_id, attempts, lease, head, rewinds \
-         from pubsub.consume_messages_for('s', $1, $2, $3, 60, $4, $5)",
-    )
-    .bind(names)
-    .bind(limits)
-    .bind(deadline)
-    .bind(head.map(|(head, _)| head))
-    .bind(head.map(|(_, rewinds)| rewinds))
-    .fetch_all(connection)
-    .await
+         from pubsub.consume_messages_for('s', $1, $2, $6, 60, $3, $4, p_only => $5)"
+    };
+    let query = sqlx::query_as(sql)
+        .bind(names)
+        .bind(limits)
+        .bind(head.map(|(head, _)| head))
+        .bind(head.map(|(_, rewinds)| rewinds))
+        .bind(terms.only.map(Only::name));
+    let query = if terms.takes {
+        query
+    } else {
+        query.bind(terms.deadline)
+    };
+    query.fetch_all(connection).await
 }
 
 /// A message, its lease, what to do and for how many seconds.
@@ -191,6 +200,8 @@ pub(super) async fn advance_messages(connection: &mut PgConnection, from: Uuid, 
          where $1 is not null",
         "update pubsub_data.handed_out \
          set handed_out_at = handed_out_at - make_interval(secs => $2) where $1 is not null",
+        "update pubsub_data.failures set ended_at = ended_at - make_interval(secs => $2) \
+         where message_id >= $1",
     ] {
         sqlx::query(sql)
             .bind(from)

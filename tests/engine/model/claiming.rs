@@ -1,11 +1,12 @@
-//! Consumers: alone or several in one call, in transactions that stay open or roll back.
+//! Consumers: alone or several in one call, which lease or take, what is ready or only what they have not seen,
+//! in transactions that stay open or roll back.
 
 use rand::RngExt;
 
 use super::calls::{claim, is_locked};
 use super::modes::Manner;
-use super::rules::{Claim, Delivery};
-use super::{ACK_DEADLINE, CONSUMERS, World};
+use super::rules::{Claim, Delivery, Only, Terms};
+use super::{ACK_DEADLINE, CONSUMERS, Open, World};
 use crate::engine::execute;
 
 /// So many claims in a row may look for what is overdue.
@@ -32,12 +33,13 @@ impl World {
             .iter()
             .map(|_| self.random.random_range(1..most))
             .collect();
-        let deadline = self.random.random_bool(0.2).then_some(20);
+        let terms = self.terms();
         let stays_open = self.random.random_bool(0.15);
         // one claim processes a bounded number of wake-ups, and looks back for a bounded time
         for turn in 1..=TURNS {
-            let claimed = self.claim_for(&consumers, &limits, deadline, stays_open);
-            if !claimed.await.is_empty() {
+            let claimed = self.claim_for(&consumers, &limits, terms, stays_open);
+            // one that passes over something says itself what it must find
+            if !claimed.await.is_empty() || terms.only.is_some() {
                 return;
             }
             let now = self.clock.now();
@@ -60,11 +62,26 @@ impl World {
         }
     }
 
+    fn terms(&mut self) -> Terms {
+        let passes_over = matches!(self.oracle.mode.manner, Manner::Plain | Manner::Priorities);
+        let random = &mut self.random;
+        let takes = random.random_bool(0.2);
+        Terms {
+            deadline: (!takes && random.random_bool(0.2)).then_some(20),
+            takes,
+            only: match random.random_range(0..8) {
+                0 if passes_over => Some(Only::New),
+                1 if passes_over => Some(Only::Unseen),
+                _ => None,
+            },
+        }
+    }
+
     pub(super) async fn claim_for(
         &mut self,
         consumers: &[usize],
         limits: &[i32],
-        deadline: Option<i32>,
+        terms: Terms,
         stays_open: bool,
     ) -> Vec<Delivery> {
         let consumer = consumers[0];
@@ -75,7 +92,7 @@ impl World {
             execute(connection, "begin").await;
         }
         let sent = self.clock.now();
-        let answer = claim(connection, consumers, limits, deadline, head).await;
+        let answer = claim(connection, consumers, limits, terms, head).await;
         self.operations += 1;
         // claims within limits wait for each other, others for nobody
         assert_eq!(
@@ -93,32 +110,46 @@ impl World {
         let now = self.clock.now();
         let claim = Claim {
             consumers,
+            limits,
+            terms,
             deliveries: &deliveries,
             sent,
-            deadline: deadline.map_or(ACK_DEADLINE, f64::from),
+            deadline: terms.deadline.map_or(ACK_DEADLINE, f64::from),
         };
         let before = self.oracle.delivered(&claim, &mut self.tally, now);
         self.operations += deliveries.len();
+        if !others_are_open {
+            self.oracle.check_found(&claim, now);
+        }
         if stays_open {
             self.oracle.hide_runs(&before);
-            self.open[consumer] = Some(before);
-        } else if let Some(last) = deliveries.last() {
-            self.head = last.head.map(|head| (head, last.rewinds));
+            let takes = terms.takes;
+            self.open[consumer] = Some(Open { before, takes });
+            return deliveries;
+        }
+        if terms.takes {
+            self.oracle.taken(&before);
+        }
+        if let Some(last) = deliveries.last() {
+            self.head = last.head.zip(last.rewinds);
         }
         deliveries
     }
 
     /// Commit or roll back what a consumer has open.
     pub(super) async fn end_claim(&mut self, consumer: usize) {
-        let Some(before) = self.open[consumer].take() else {
+        let Some(open) = self.open[consumer].take() else {
             return;
         };
         let connection = &mut self.consumers[consumer];
         if self.random.random_bool(0.6) {
             execute(connection, "commit").await;
+            if open.takes {
+                self.oracle.taken(&open.before);
+            }
         } else {
             execute(connection, "rollback").await;
-            self.oracle.undone(before, &mut self.tally);
+            self.oracle.undone(open.before, &mut self.tally);
         }
     }
 

@@ -2,8 +2,8 @@
 //! tries one way of handing messages out (`modes`): plain, by priority, by key with each policy for
 //! spent messages, fair, limited. In all of them messages wait, expire, are retried, rejected, extended,
 //! released, sought back and replayed, deleted, changed and purged, publishers commit late, use idempotency
-//! keys or roll back, claims stay open while others claim, and roll back. Nothing is lost, nothing is held by
-//! two, nothing comes before its turn.
+//! keys or roll back, claims and takes stay open while others claim, and roll back. Nothing is lost, nothing is
+//! held by two, nothing comes before its turn, what was taken never comes again.
 
 mod calls;
 mod claiming;
@@ -25,7 +25,7 @@ use oracle::{BACKOFF, Clock, Entry, MAX_ATTEMPTS, Oracle, State};
 use publishing::New;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rules::Tally;
+use rules::{Tally, Terms};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -43,6 +43,13 @@ const WINDOW_OF_MESSAGES: usize = 60;
 const KEYS: usize = 4;
 const ACK_DEADLINE: f64 = 60.0;
 
+/// A claim or take that is neither committed nor rolled back.
+struct Open {
+    /// What it changed: the entries as they were.
+    before: Vec<(Uuid, Entry)>,
+    takes: bool,
+}
+
 struct World {
     random: StdRng,
     clock: Clock,
@@ -54,8 +61,7 @@ struct World {
     /// The last messages published.
     recent: VecDeque<Uuid>,
     consumers: Vec<PgConnection>,
-    /// What each consumer's open claim changed: the entries as they were.
-    open: [Option<Vec<(Uuid, Entry)>>; CONSUMERS],
+    open: [Option<Open>; CONSUMERS],
     /// How far the last claim has read, with the rewinds that it saw.
     head: Option<(Uuid, i32)>,
     slow: PgConnection,
@@ -217,7 +223,14 @@ impl World {
         } else {
             100
         };
-        let claimed = self.claim_for(&[consumer], &[most], None, false).await;
+        let terms = Terms {
+            takes: self.random.random_bool(0.3),
+            ..Terms::default()
+        };
+        let claimed = self.claim_for(&[consumer], &[most], terms, false).await;
+        if terms.takes {
+            return;
+        }
         let items: Vec<_> = claimed
             .iter()
             .map(|one| (one.message_id, one.lease, "ack", None))

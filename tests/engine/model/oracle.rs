@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub(super) fresh: bool,
     /// One that is over.
     pub(super) old_lease: Option<i64>,
+    /// To whom it was delivered, the last last.
+    pub(super) seen: Vec<usize>,
 }
 
 /// The messages of the subscription.
@@ -123,6 +125,13 @@ impl Entry {
             _ => false,
         };
         due && self.expires.is_none_or(|expires| expires > now + SLACK)
+    }
+
+    /// Whether it was delivered to a consumer since its attempts began.
+    pub(super) fn was_seen_by(&self, consumer: usize) -> bool {
+        let attempts = usize::try_from(self.attempts).unwrap();
+        let lately = self.seen.iter().rev().take(attempts);
+        lately.into_iter().any(|seen| *seen == consumer)
     }
 
     pub(super) fn is_held(&self, now: f64) -> bool {
@@ -193,6 +202,7 @@ impl Oracle {
             entry.old_lease = Some(lease);
         }
         entry.attempts += 1;
+        entry.seen.push(consumer);
         entry.state = State::Leased {
             lease,
             since: now,
@@ -252,7 +262,9 @@ impl Oracle {
     /// Nobody has seen it: the attempt does not count.
     pub(super) fn released(&mut self, id: Uuid, now: f64) {
         self.free(id, now);
-        self.entry(id).attempts -= 1;
+        let entry = self.entry(id);
+        entry.attempts -= 1;
+        entry.seen.pop();
     }
 
     fn free(&mut self, id: Uuid, due: f64) {

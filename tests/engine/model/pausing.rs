@@ -3,6 +3,7 @@
 use rand::RngExt;
 
 use super::calls::claim;
+use super::rules::Terms;
 use super::{CONSUMERS, World};
 use crate::engine::execute;
 
@@ -23,8 +24,12 @@ impl World {
                 _ => {}
             }
             let consumer = self.random.random_range(0..CONSUMERS);
+            let terms = Terms {
+                takes: self.random.random_bool(0.3),
+                ..Terms::default()
+            };
             let connection = &mut self.consumers[consumer];
-            let claimed = claim(connection, &[consumer], &[10], None, None).await;
+            let claimed = claim(connection, &[consumer], &[10], terms, None).await;
             assert_eq!(claimed.unwrap().len(), 0, "handed out during a pause");
         }
         execute(&mut self.admin, GO_ON).await;

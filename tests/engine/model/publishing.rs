@@ -215,6 +215,7 @@ impl World {
                 // what waits or expires is looked at at its time, and locked then
                 fresh: fresh && new.delay.is_none() && new.ttl.is_none(),
                 old_lease: None,
+                seen: Vec::new(),
             };
             self.oracle.published(id, entry);
             self.recent.push_back(id);

@@ -19,12 +19,40 @@ pub(super) struct Delivery {
     pub(super) attempts: i32,
     pub(super) lease: i64,
     pub(super) head: Option<Uuid>,
-    pub(super) rewinds: i32,
+    pub(super) rewinds: Option<i32>,
+}
+
+/// What a claim passes over: what was delivered before, to anybody or to the same consumer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Only {
+    New,
+    Unseen,
+}
+
+impl Only {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
+/// What a claim asks for beside how much.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Terms {
+    /// In seconds, if not that of the subscription.
+    pub(super) deadline: Option<i32>,
+    /// What it gets is acked in the same commit.
+    pub(super) takes: bool,
+    pub(super) only: Option<Only>,
 }
 
 /// A claim that was answered.
 pub(super) struct Claim<'a> {
     pub(super) consumers: &'a [usize],
+    pub(super) limits: &'a [i32],
+    pub(super) terms: Terms,
     pub(super) deliveries: &'a [Delivery],
     /// When it was sent.
     pub(super) sent: f64,
@@ -60,7 +88,7 @@ impl Oracle {
         assert_eq!(batch.len(), claim.deliveries.len(), "a message came twice");
         match self.mode.manner {
             Manner::Plain => self.check_turns(&batch, now),
-            Manner::Priorities => self.check_priorities(&batch, now),
+            Manner::Priorities => self.check_priorities(claim, &batch, now),
             Manner::Ordered(_) => self.check_keys(claim, &batch, now),
             Manner::Fair => self.judge_shares(&batch, tally, now),
         }
@@ -84,12 +112,47 @@ impl Oracle {
             assert_eq!(delivery.attempts, entry.attempts + 1, "{id}");
             before.push((id, entry.clone()));
             let consumer = claim.consumers[usize::try_from(delivery.consumer - 1).unwrap()];
+            let passed_over = match claim.terms.only {
+                Some(Only::New) => entry.attempts > 0,
+                Some(Only::Unseen) => entry.was_seen_by(consumer),
+                None => false,
+            };
+            assert!(!passed_over, "{id} was seen before: {entry:?} {consumer}");
             self.leased(id, delivery.lease, consumer, now, now + claim.deadline);
         }
         if self.mode.limited {
             self.check_limits(claim, tally, now);
         }
         before
+    }
+
+    /// What passes over something misses nothing else: whoever got fewer than asked for has got all there is.
+    pub(super) fn check_found(&self, claim: &Claim<'_>, now: f64) {
+        let Some(only) = claim.terms.only.filter(|_| !self.mode.limited) else {
+            return;
+        };
+        for (place, (consumer, limit)) in (1..).zip(claim.consumers.iter().zip(claim.limits)) {
+            let got = claim.deliveries.iter().filter(|one| one.consumer == place);
+            if got.count() >= usize::try_from(*limit).unwrap() {
+                continue;
+            }
+            let missed = self.live_entries().find(|(_, entry)| {
+                entry.must_be_claimed(now)
+                    && match only {
+                        Only::New => entry.attempts == 0,
+                        // of before its attempts began anew, some may count
+                        Only::Unseen => !entry.seen.contains(consumer),
+                    }
+            });
+            assert!(missed.is_none(), "{only:?} by {consumer} missed {missed:?}");
+        }
+    }
+
+    /// What a take got is settled with its commit.
+    pub(super) fn taken(&mut self, before: &[(Uuid, Entry)]) {
+        for (id, _) in before {
+            self.acked(*id);
+        }
     }
 
     /// A claim is open: of the publish calls whose messages it got, others may get none meanwhile, and read
@@ -134,7 +197,7 @@ impl Oracle {
     }
 
     /// Fresh messages of a low priority come before those of a higher one at most once in ten.
-    fn check_priorities(&self, batch: &BTreeSet<Uuid>, now: f64) {
+    fn check_priorities(&self, claim: &Claim<'_>, batch: &BTreeSet<Uuid>, now: f64) {
         let waiting = self.live_entries().filter(|(id, entry)| {
             entry.is_in_turn() && entry.must_be_claimed(now) && !batch.contains(id)
         });
@@ -145,8 +208,10 @@ impl Oracle {
             let entry = &self.entries[*id];
             entry.is_in_turn() && entry.priority < highest
         });
+        // what passes over something is chosen for one consumer after the other
+        let consumers = claim.terms.only.map_or(1, |_| claim.consumers.len());
         assert!(
-            lower.count() <= batch.len() / 10 + 1,
+            lower.count() <= batch.len() / 10 + consumers,
             "priority {highest} waits behind lower ones"
         );
     }

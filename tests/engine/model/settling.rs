@@ -15,7 +15,7 @@ impl World {
             .open
             .iter()
             .flatten()
-            .flatten()
+            .flat_map(|open| &open.before)
             .map(|(id, _)| *id)
             .collect();
         let mut held = self.oracle.held(self.clock.now());
