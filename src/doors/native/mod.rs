@@ -56,6 +56,7 @@ fn api() -> OpenApiRouter<App> {
         ))
         .routes(routes!(subscriptions::subscription_metrics))
         .routes(routes!(subscriptions::filter_preview::preview_filter))
+        .routes(routes!(subscriptions::push_test::test_push))
         .routes(routes!(subscriptions::seek::seek_subscription))
         .routes(routes!(subscriptions::jobs::list_jobs))
         .routes(routes!(

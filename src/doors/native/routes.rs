@@ -95,6 +95,7 @@ pub const ROUTES: &[Route] = routes! {
     GET "/subscriptions/{id}/metrics" subscriptions:read(Path).
     POST "/subscriptions/{id}/filter-preview" subscriptions:consume(Path);
         subscriptions:update "`id` of the path, for messages that the subscription's own filter does not let pass".
+    POST "/subscriptions/{id}/push/test" subscriptions:update(Path).
     POST "/subscriptions/{id}/seek" subscriptions:update(Path);
         subscriptions:read "the subscription of `snapshot_id`, if it is another one".
     POST "/snapshots" subscriptions:update(Body("subscription_id")).

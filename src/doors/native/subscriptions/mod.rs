@@ -2,6 +2,7 @@
 
 pub mod filter_preview;
 pub mod jobs;
+pub mod push_test;
 pub mod seek;
 pub mod settings;
 pub mod snapshots;
