@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use url::Host;
@@ -156,25 +156,58 @@ async fn connector() -> Result<TlsConnector, Failure> {
     }
 }
 
-/// Connections to one endpoint that wait for a request, the newest last.
-#[derive(Default)]
-pub(super) struct Idle(Mutex<Vec<(Connection, Instant)>>);
+/// Connections to one endpoint that wait for a request, the newest last. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Idle(Arc<Mutex<Waiting>>);
 
-impl Idle {
-    /// One that is still open.
-    pub(super) fn take(&self) -> Option<Connection> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(connection, since)| {
+#[derive(Default)]
+struct Waiting {
+    connections: Vec<(Connection, Instant)>,
+    /// Somebody closes those that have waited for too long.
+    is_swept: bool,
+}
+
+impl Waiting {
+    fn sweep(&mut self) {
+        self.connections.retain(|(connection, since)| {
             since.elapsed() < KEPT_FOR && connection.requests.is_ready()
         });
-        idle.pop().map(|(connection, _)| connection)
+    }
+}
+
+impl Idle {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // nothing in here panics half way
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that is still open.
+    pub(super) fn take(&self) -> Option<Connection> {
+        let mut idle = self.lock();
+        idle.sweep();
+        idle.connections.pop().map(|(connection, _)| connection)
+    }
+
+    async fn sweep(self) {
+        loop {
+            sleep(KEPT_FOR).await;
+            let mut idle = self.lock();
+            idle.sweep();
+            if idle.connections.is_empty() {
+                idle.is_swept = false;
+                return;
+            }
+        }
     }
 
     /// Keep one whose answer was read, if it stays open.
     pub(super) async fn keep(&self, mut connection: Connection) {
         if let Ok(Ok(())) = timeout(READY_WITHIN, connection.requests.ready()).await {
-            let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push((connection, Instant::now()));
+            let mut idle = self.lock();
+            idle.connections.push((connection, Instant::now()));
+            if !std::mem::replace(&mut idle.is_swept, true) {
+                tokio::spawn(self.clone().sweep());
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::connection::Dialer;
@@ -78,6 +78,7 @@ pub(super) struct Batch {
     pub(super) endpoint: Arc<PushEndpoint>,
     pub(super) target: Arc<Target>,
     pub(super) dialer: Dialer,
+    pub(super) places: Arc<Semaphore>,
     pub(super) show: Show,
     /// When the claim began.
     pub(super) claimed_at: Instant,
@@ -92,14 +93,24 @@ impl Batch {
     pub(super) async fn send(self: Arc<Self>, lane: Vec<Delivery>, ended: mpsc::Sender<Ended>) {
         let mut goes_on = true;
         for delivery in lane {
-            let outcome = if goes_on && self.may_send() {
-                self.send_one(&delivery).await
+            let outcome = if goes_on {
+                self.send_in_turn(&delivery).await
             } else {
                 Outcome::Unsent
             };
             goes_on = matches!(outcome, Outcome::Delivered { .. });
             let handle = delivery.handle();
             let _stopped = ended.send(Ended { handle, outcome }).await;
+        }
+    }
+
+    /// Send a delivery once there is a place for it, unless it is too late then.
+    async fn send_in_turn(&self, delivery: &Delivery) -> Outcome {
+        let _place = self.places.acquire().await;
+        if self.may_send() {
+            self.send_one(delivery).await
+        } else {
+            Outcome::Unsent
         }
     }
 

@@ -19,12 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::db::database::Database;
 use crate::db::push::PushEndpoint;
+use crate::descriptors;
 use crate::engine::Engine;
 use connection::Dialer;
 use guard::{Guard, Resolver};
@@ -36,6 +37,8 @@ struct Shared {
     engine: Engine,
     dialer: Dialer,
     show: Show,
+    /// For pushes at a time.
+    places: Arc<Semaphore>,
 }
 
 /// Sends messages to endpoints. Cheap to clone.
@@ -81,11 +84,14 @@ impl Push {
         shutdown: CancellationToken,
         drain: Duration,
     ) {
+        let limit = descriptors::raise_limit().unwrap_or(usize::MAX);
+        let places = descriptors::for_pushes(limit);
         let shared = Shared {
             database,
             engine,
             dialer: self.dialer.clone(),
             show,
+            places: Arc::new(Semaphore::new(places)),
         };
         endpoints::push(Arc::new(shared), &self.changed, shutdown, drain).await;
     }

@@ -159,6 +159,10 @@ async fn a_connection_serves_one_push_after_the_other_and_one_that_was_closed_no
     }
     assert_eq!(receiver.connections.load(Ordering::SeqCst), 1);
 
+    // it does not stay for long
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    assert!(target.idle.take().is_none());
+
     // answers as if it stayed, and goes
     let receiver = Receiver::start(|mut stream| async move {
         request(&mut stream).await?;

@@ -191,6 +191,7 @@ impl Worker {
             endpoint: Arc::clone(&self.endpoint),
             target: Arc::clone(&self.target),
             dialer: self.shared.dialer.clone(),
+            places: Arc::clone(&self.shared.places),
             show: self.shared.show,
             claimed_at: Instant::now(),
             is_open: Arc::clone(&self.is_open),
@@ -296,6 +297,10 @@ impl Worker {
             Outcome::Failed { reason, .. } | Outcome::Gone { reason } => (false, Some(reason)),
         };
         let is_gone = matches!(outcome, Outcome::Gone { .. });
+        // of a push from before the pause, which changes nothing
+        if !is_success && !is_gone && !self.is_probing && self.health.is_paused() {
+            return;
+        }
         let reason = reason.map(String::as_str);
         let id = &self.subscription_id;
         let noted = note_result(&self.shared.database, id, is_success, reason, is_gone).await;
