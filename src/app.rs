@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::auth::api_keys::ApiKeys;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub api_keys: ApiKeys,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// Rings when a push endpoint was set, changed or unset on this server.
+    pub push_changed: Notify,
 }
 
 impl App {
@@ -54,6 +57,7 @@ impl App {
             tokens,
             api_keys: ApiKeys::default(),
             metrics,
+            push_changed: Notify::new(),
         }))
     }
 

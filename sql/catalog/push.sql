@@ -101,18 +101,19 @@ comment on function pubsub.rotate_push_secret is
  */
 create function pubsub.list_push_endpoints(p_subscription_id text default null)
 returns table (
-    subscription_id text, endpoint text, headers jsonb, timeout_seconds int, secrets text[],
+    subscription_id text, topic_id text, endpoint text, headers jsonb, timeout_seconds int, secrets text[],
     paused_until timestamptz, failures int, is_ordered boolean, max_in_flight int, version bigint
 )
 language sql stable parallel safe
 as $$
-    select s.subscription_id, e.endpoint, e.headers, e.timeout_seconds, k.secrets, e.paused_until, e.failures,
-        s.enable_ordering, s.max_in_flight,
+    select s.subscription_id, t.topic_id, e.endpoint, e.headers, e.timeout_seconds, k.secrets, e.paused_until,
+        e.failures, s.enable_ordering, s.max_in_flight,
         hashtextextended(row(e.endpoint, e.headers, e.timeout_seconds, k.secrets, s.enable_ordering,
             s.max_in_flight)::text, 0)
     from pubsub_data.push_endpoints e
     join pubsub_data.subscriptions s
         on s.topic_key = e.topic_key and s.subscription_key = e.subscription_key
+    join pubsub_data.topics t on t.topic_key = e.topic_key
     cross join lateral (
         select array_remove(array[
             e.secret, case when e.previous_secret_until > now() then e.previous_secret end], null) as secrets
