@@ -126,15 +126,13 @@ pub async fn set(
     timeout_seconds: i32,
     headers: &BTreeMap<String, String>,
 ) -> Result<Option<String>, Error> {
-    Ok(
-        sqlx::query_scalar("select pubsub.set_push($1, $2, $3, $4)")
-            .bind(subscription_id)
-            .bind(endpoint)
-            .bind(timeout_seconds)
-            .bind(Json(headers))
-            .fetch_one(database)
-            .await?,
-    )
+    Ok(sqlx::query_scalar("select pubsub.set_push($1, $2, $3, $4)")
+        .bind(subscription_id)
+        .bind(endpoint)
+        .bind(timeout_seconds)
+        .bind(Json(headers))
+        .fetch_one(database)
+        .await?)
 }
 
 /// Send the messages of a subscription nowhere any more.

@@ -185,7 +185,10 @@ pub async fn update_subscription(
         grants.allow::<TopicsPublish>(topic_id)?;
     }
     let optional = OPTIONAL.iter().map(|(name, _)| *name);
-    let known: Vec<_> = optional.chain(RETRY_POLICY).chain(["filter", "push"]).collect();
+    let known: Vec<_> = optional
+        .chain(RETRY_POLICY)
+        .chain(["filter", "push"])
+        .collect();
     push::check(&values)?;
     let changes = changes(&body, &values, &known)?;
     let updated = app.engine.update_subscription(&id, changes).await;
