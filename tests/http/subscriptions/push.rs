@@ -1,6 +1,7 @@
 //! The setting push: what is taken, refused and shown, and who may change it.
 
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::support::{Answer, TestApp, answer};
 
@@ -113,19 +114,19 @@ async fn what_push_cannot_be_is_refused_with_its_place() {
 #[tokio::test]
 async fn one_server_probes_and_no_failure_of_two_is_lost() {
     let (app, _) = pushing().await;
-    let (first, second) = (app.pool(), app.pool());
+    let (mut first, mut second) = (app.database.connect().await, app.database.connect().await);
     let note = "select pubsub.note_push_result('s', false, 'no')::text";
     for _ in 0..2 {
         let (one, other) = tokio::join!(
-            sqlx::query_scalar::<_, Option<String>>(note).fetch_one(&first),
-            sqlx::query_scalar::<_, Option<String>>(note).fetch_one(&second),
+            sqlx::query_scalar::<_, Option<String>>(note).fetch_one(&mut first),
+            sqlx::query_scalar::<_, Option<String>>(note).fetch_one(&mut second),
         );
         assert_eq!((one.unwrap(), other.unwrap()), (None, None));
     }
     let shown = app.get("/subscriptions/s").await.expect(200).json();
     assert_eq!(shown["push"]["failures"], 4);
     sqlx::raw_sql("update pubsub_data.push_endpoints set failures = 5, paused_until = now()")
-        .execute(&first)
+        .execute(&mut first)
         .await
         .unwrap();
 
@@ -137,7 +138,7 @@ async fn one_server_probes_and_no_failure_of_two_is_lost() {
         .await
         .unwrap();
     let (other, committed) = tokio::join!(
-        sqlx::query_scalar::<_, bool>(probe).fetch_one(&second),
+        sqlx::query_scalar::<_, bool>(probe).fetch_one(&mut second),
         transaction.commit(),
     );
     committed.unwrap();
