@@ -22,7 +22,7 @@ NEXTEST = TMPDIR=$(TEST_TMP) cargo nextest run --test-threads $$((3 * $$(nproc))
 # How long make torture goes on.
 SECONDS ?= 600
 
-.PHONY: help setup setup-tests setup-clients setup-doors run build test test-full test-matrix test-clients test-doors mutations lint fmt bless psql bench torture
+.PHONY: help setup setup-tests setup-clients run build test test-full test-matrix test-clients test-doors mutations lint fmt bless psql bench torture
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13
@@ -111,15 +111,7 @@ test-clients: setup-clients ## Validate /openapi.json, use the clients made of i
 	cargo build
 	tests/clients/run.sh
 
-# apart from setup, like setup-clients
-setup-doors: setup
-	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "installing python3-venv"; \
-		$(SUDO) apt-get update -q; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy python3-venv; \
-	}
-
-test-doors: setup-doors ## Use the published clients of the systems that doors stand in for
+test-doors: setup-clients ## Use the published clients of the systems that doors stand in for
 	cargo build
 	tests/clients/doors.sh
 

@@ -66,7 +66,7 @@ try:
     call("POST", f"/topics/{language}/publish", {"messages": messages})
     acked(20)
     # the receiver knows only the secret of before
-    rotated = call("POST", f"/subscriptions/{language}/push/rotate", {})
+    rotated = call("POST", f"/subscriptions/{language}/push/secret", {})
     assert rotated["secret"] != environment["PUSH_SECRET"]
     call("POST", f"/topics/{language}/publish", {"messages": messages[:1]})
     acked(21)
