@@ -54,7 +54,6 @@ pub fn body(names: Names<'_>, delivery: &Delivery) -> Vec<u8> {
     serde_json::to_vec(&pushed).unwrap_or_default()
 }
 
-#[expect(clippy::ref_option, reason = "serde calls it so")]
 fn or_none<S: Serializer>(
     attributes: &Option<&JsonText>,
     serializer: S,

@@ -353,7 +353,7 @@ async fn who_is_not_there_is_told_at_once() {
 #[tokio::test]
 async fn without_tls_at_the_other_end_there_is_no_push_over_https() {
     let receiver = Receiver::start(|mut stream| async move {
-        stream.read(&mut [0; 1]).await?;
+        let _beginning = stream.read(&mut [0; 1]).await?;
         stream.write_all(DONE.as_bytes()).await
     })
     .await;
