@@ -16,6 +16,8 @@ use crate::telemetry::push::set_paused;
 
 /// Between two looks; what this server changes itself is seen at once.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// As long as there are none.
+const LOOK_FOR_ANY_EVERY: Duration = Duration::from_secs(15);
 
 /// An endpoint, and when it was asked for.
 #[derive(Clone, Debug)]
@@ -60,8 +62,13 @@ pub(super) async fn push(
                 }
             }
         }
+        let pause = if workers.running.is_empty() {
+            LOOK_FOR_ANY_EVERY
+        } else {
+            LOOK_EVERY
+        };
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             () = changed.notified() => {}
             () = shutdown.cancelled() => {}
         }

@@ -169,7 +169,12 @@ fn body(route: &Route, whose: Whose) -> Option<Value> {
                 "receipt": fastpubsub::doors::receipts::receipt(uuid::Uuid::now_v7(), 7)}],
             "publishes": [{"topic_id": topic, "messages": [{"payload": {}}]}]}),
         ("POST" | "PUT", "/clients" | "/clients/{id}") => json!({"name": "n", "scopes": "*"}),
-        ("POST", "/clients/{id}/credentials") => json!({}),
+        (
+            "POST",
+            "/clients/{id}/credentials"
+            | "/subscriptions/{id}/push/secret"
+            | "/subscriptions/{id}/push/test",
+        ) => json!({}),
         (method, path) => panic!("what is a body of {method} {path}?"),
     };
     Some(body)
