@@ -22,7 +22,7 @@ NEXTEST = TMPDIR=$(TEST_TMP) cargo nextest run --test-threads $$((3 * $$(nproc))
 # How long make torture goes on.
 SECONDS ?= 600
 
-.PHONY: help setup setup-tests setup-clients setup-doors run build test test-full test-matrix test-clients test-doors mutations lint fmt bless psql bench torture
+.PHONY: help setup setup-tests setup-clients run build test test-full test-matrix test-clients test-doors mutations lint fmt bless psql bench torture
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 13

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::db::database::Database;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::push::Push;
 use crate::telemetry::metrics::Metrics;
 
 /// The state of the service; cheap to clone, which every layer of a router does for every request.
@@ -34,6 +35,8 @@ pub struct Parts {
     pub tokens: Option<Tokens>,
     /// Finds out who has an API key.
     pub api_keys: ApiKeys,
+    /// Sends messages to endpoints.
+    pub push: Push,
     /// What `/metrics` shows.
     pub metrics: Metrics,
 }
@@ -47,6 +50,7 @@ impl App {
             .as_ref()
             .map(|key| Tokens::new(&settings, key));
         let budget = Budget::new(&settings);
+        let push = Push::new(&settings);
         let engine = Engine::new(&database, &settings, budget.clone());
         Self(Arc::new(Parts {
             settings,
@@ -56,6 +60,7 @@ impl App {
             engine,
             tokens,
             api_keys: ApiKeys::default(),
+            push,
             metrics,
         }))
     }

@@ -2,6 +2,12 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// Most pushes at a time, each of which has a connection, where there may be so many descriptors.
+#[must_use]
+pub fn for_pushes(limit: usize) -> usize {
+    (limit / 8).clamp(1, 1000)
+}
+
 /// Raise the soft limit to the hard one; returns what holds now, if that can be told.
 #[must_use]
 pub fn raise_limit() -> Option<usize> {

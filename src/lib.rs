@@ -7,7 +7,7 @@
 //! words of no door, and the door's envelope puts it into its own.
 //!
 //! Around it: [`app`] is the state of the service, [`cli`] has one function per subcommand, [`config`]
-//! the settings, [`budget`] the memory of requests, [`postgres`] the private Postgres of the embedded
+//! the settings, [`push`] what sends messages to endpoints, [`budget`] the memory of requests, [`postgres`] the private Postgres of the embedded
 //! default, [`telemetry`] logs and metrics, [`shutdown`] the stop signal, [`descriptors`] their limit.
 
 pub mod app;
@@ -21,5 +21,6 @@ pub mod doors;
 pub mod engine;
 pub mod error;
 pub mod postgres;
+pub mod push;
 pub mod shutdown;
 pub mod telemetry;

@@ -8,7 +8,7 @@
  */
 
 /*
- * default_settings — the settings of a subscription that says nothing: all there are, but the filter.
+ * default_settings — the settings of a subscription that says nothing: all there are, but the filter and push.
  */
 create function pubsub.default_settings()
 returns jsonb
@@ -34,7 +34,7 @@ begin atomic
 end;
 
 comment on function pubsub.default_settings is
-    'The settings of a subscription that says nothing: all there are, but the filter.';
+    'The settings of a subscription that says nothing: all there are, but the filter and push.';
 
 /*
  * check_setting_names — refuse settings that are not an object, or that are not known.
@@ -186,8 +186,8 @@ comment on function pubsub.dead_letter_topic is
 /*
  * changed_settings — settings after a change.
  *
- * In       p_settings: all but the filter; p_changes: an object of some, and of the filter
- * Out      all but the filter
+ * In       p_settings: all but the filter and push; p_changes: an object of some, and of these two
+ * Out      all but these two; push, save_push checks
  * Errors   PS422 (field) unknown, of another type, out of range, or in contradiction to others
  */
 create function pubsub.changed_settings(p_settings jsonb, p_changes jsonb)
@@ -198,9 +198,9 @@ declare
     v_changed jsonb;
 begin
     perform pubsub.check_setting_names(p_changes,
-        array(select jsonb_object_keys(pubsub.default_settings())) || 'filter'::text);
+        array(select jsonb_object_keys(pubsub.default_settings())) || array['filter', 'push']);
     perform pubsub.compile_filter(nullif(p_changes -> 'filter', 'null'));
-    v_changed := p_settings || (p_changes - 'filter');
+    v_changed := p_settings || (p_changes - array['filter', 'push']);
     perform pubsub.check_subscription_settings(v_changed);
     return v_changed;
 end
@@ -208,6 +208,27 @@ $$;
 
 comment on function pubsub.changed_settings is
     'Settings of a subscription after a change, which must be right and right together.';
+
+/*
+ * with_push_limit — changes of a subscription that does not push: if it begins to, and nobody says how many messages
+ * may be in flight, that are 10.
+ *
+ * In       p_settings: before the changes
+ */
+create function pubsub.with_push_limit(p_changes jsonb, p_settings jsonb)
+returns jsonb
+language sql immutable parallel safe
+begin atomic
+    select case
+        when p_changes -> 'push' <> 'null' and not p_changes ? 'max_in_flight'
+            and p_settings ->> 'max_in_flight' is null
+        then p_changes || '{"max_in_flight": 10}'
+        else p_changes
+    end;
+end;
+
+comment on function pubsub.with_push_limit is
+    'Changes of a subscription that does not push, with the limit in flight that it gets if it begins to.';
 
 /*
  * save_settings — let a subscription have settings that were checked.

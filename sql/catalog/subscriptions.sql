@@ -1,8 +1,8 @@
 /*
  * A subscription receives every message that is published to its topic after its creation and
  * matches its filter. It carries the retry policy: attempts, backoff, ack deadline; and how its
- * messages are handed out: order, fairness, limits. What settings may be, settings.sql decides. How one is
- * created, new_subscriptions.sql says: it may begin in the past, which replays.
+ * messages are handed out: order, fairness, limits, and whether they are sent somewhere (push_endpoints.sql).
+ * What settings may be, settings.sql decides. How one is created, new_subscriptions.sql says: it may begin in the past, which replays.
  *
  * backoff_min_seconds and backoff_max_seconds may have fractions. Where subscriptions are returned these two
  * are whole numbers, rounded up, as servers of before read them; exact_... are what was set.
@@ -12,7 +12,8 @@
  * update_subscription — change settings of a subscription; those that are not named stay.
  *
  * In       p_changes: an object of settings, named as get_subscription names them; null takes one that
- *          need not be set back
+ *          need not be set back; push as save_push takes it
+ * Out      push.secret only if it was made now
  * Errors   PS404 · PS422 (field) unknown, of another type, out of range, or in contradiction to others
  * Locks    a dead letter topic that is named, then the subscription, so that of two changes at once
  *          none is lost
@@ -25,7 +26,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean
+    paused boolean, push json
 )
 language plpgsql volatile
 as $$
@@ -44,15 +45,19 @@ begin
     perform pubsub.lock_subscription(v_keys.topic_key, v_keys.subscription_key);
     -- a statement after the lock sees what the one who held it has changed
     select s.topic_key, s.subscription_key, s.filter, s.dead_letter_topic_key,
-        to_jsonb(g) - array['id', 'topic_id', 'filter', 'created_at', 'exact_backoff_min_seconds',
-            'exact_backoff_max_seconds'] || jsonb_build_object(
+        to_jsonb(g) - array['id', 'topic_id', 'filter', 'push', 'created_at',
+            'exact_backoff_min_seconds', 'exact_backoff_max_seconds'] || jsonb_build_object(
             'backoff_min_seconds', g.exact_backoff_min_seconds,
             'backoff_max_seconds', g.exact_backoff_max_seconds) as settings,
-        pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as counts_by_consumer
+        pubsub.counts_by_consumer(s.topic_key, s.subscription_key) as counts_by_consumer,
+        pubsub.has_push(s.topic_key, s.subscription_key) as has_push
     into v_old
     from pubsub.get_subscription(p_subscription_id) g
     join pubsub_data.subscriptions s on s.subscription_id = g.id;
-    v_new := pubsub.changed_settings(v_old.settings, v_changes);
+    v_new := pubsub.changed_settings(v_old.settings, case
+        when v_old.has_push then v_changes
+        else pubsub.with_push_limit(v_changes, v_old.settings)
+    end);
     perform pubsub.save_settings(v_old.topic_key, v_old.subscription_key, v_new,
         case
             when not v_changes ? 'filter' then v_old.filter
@@ -60,6 +65,9 @@ begin
         end,
         case when v_changes ? 'dead_letter_topic_id' then v_dead_letter_topic_key
             else v_old.dead_letter_topic_key end);
+    if v_changes ? 'push' then
+        perform pubsub.save_push(v_old.topic_key, v_old.subscription_key, v_changes -> 'push');
+    end if;
 
     -- what is leased now was counted by the old rule
     if v_old.counts_by_consumer
@@ -74,7 +82,8 @@ begin
         perform pubsub.rewind_subscription(v_old.topic_key, v_old.subscription_key,
             pubsub.oldest_unsettled(v_old.topic_key, v_old.subscription_key));
     end if;
-    return query select g.* from pubsub.get_subscription(p_subscription_id) g;
+    return query
+        select g.* from pubsub.get_subscription(p_subscription_id, not v_old.has_push) g;
 end
 $$;
 
@@ -98,7 +107,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean
+    paused boolean, push json
 )
 language sql stable parallel safe
 as $$
@@ -108,7 +117,8 @@ as $$
         s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds, s.dead_letter_expired,
         l.topic_id, s.backoff_strategy,
         coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
-        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused,
+        pubsub.shown_push(s.topic_key, s.subscription_key)
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
     left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
@@ -124,9 +134,12 @@ comment on function pubsub.list_subscriptions is 'A page of subscriptions, order
 /*
  * get_subscription
  *
+ * In       p_with_push_secret: what signs its pushes, too, as push.secret
  * Errors   PS404
  */
-create function pubsub.get_subscription(p_subscription_id text)
+create function pubsub.get_subscription(
+    p_subscription_id text, p_with_push_secret boolean default false
+)
 returns table (
     id text, topic_id text, filter json, max_delivery_attempts int, backoff_min_seconds int,
     backoff_max_seconds int, ack_deadline_seconds int, created_at timestamptz,
@@ -134,7 +147,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean
+    paused boolean, push json
 )
 language plpgsql stable parallel safe
 as $$
@@ -146,7 +159,8 @@ begin
             s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds,
             s.dead_letter_expired, l.topic_id, s.backoff_strategy,
             coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
-            coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
+            coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused,
+            pubsub.shown_push(s.topic_key, s.subscription_key, p_with_push_secret)
         from pubsub_data.subscriptions s
         join pubsub_data.topics t on t.topic_key = s.topic_key
         left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key

@@ -89,7 +89,7 @@ as $$
             and l.subscription_key = p_subscription_key
             and l.message_id = p_message_id
     ), settled as (
-        select a.attempts, a.consumer_id, a.delivered_at, a.acked_at
+        select a.attempts, a.consumer_id, a.delivered_at, a.acked_at, a.note
         from pubsub_data.acked a
         where a.topic_key = p_topic_key
             and a.subscription_key = p_subscription_key
@@ -107,7 +107,7 @@ as $$
         union all
         select a.delivered_at, 'delivered', a.attempts, a.consumer_id, null, 1 from settled a
         union all
-        select a.acked_at, 'acked', a.attempts, a.consumer_id, null, 2 from settled a
+        select a.acked_at, 'acked', a.attempts, a.consumer_id, a.note, 2 from settled a
         union all
         select d.leased_at, 'delivered', d.attempts, d.consumer_id, null, 1
         from pubsub_data.deliveries d

@@ -44,8 +44,9 @@ returns boolean
 language plpgsql volatile
 as $$
 declare
-    v_settings constant jsonb :=
-        pubsub.changed_settings(pubsub.default_settings(), p_settings::jsonb);
+    v_given constant jsonb := p_settings;
+    v_settings constant jsonb := pubsub.changed_settings(pubsub.default_settings(),
+        pubsub.with_push_limit(v_given, pubsub.default_settings()));
     v_topic_key bigint;
     v_subscription_key bigint;
     v_dead_letter_topic_key bigint;
@@ -90,8 +91,11 @@ begin
     on conflict (topic_key, subscription_key) do update
     set run_size = excluded.run_size, noted_at = excluded.noted_at;
     perform pubsub.save_settings(v_topic_key, v_subscription_key, v_settings,
-        case when p_settings::jsonb -> 'filter' <> 'null' then p_settings -> 'filter' end,
+        case when v_given -> 'filter' <> 'null' then p_settings -> 'filter' end,
         v_dead_letter_topic_key);
+    if v_given -> 'push' <> 'null' then
+        perform pubsub.save_push(v_topic_key, v_subscription_key, v_given -> 'push');
+    end if;
     if p_start_from is not null then
         perform pubsub.start_subscription(p_subscription_id, p_start_from);
     end if;
@@ -106,7 +110,7 @@ comment on function pubsub.add_subscription is
  * create_subscription
  *
  * In       p_settings: an object of settings, named as get_subscription names them, {"filter": {...}}
- *          among them; default_settings has the rest
+ *          and {"push": {...}} (save_push) among them; default_settings has the rest
  *          p_start_from: also the retained messages that were published at or after it, as
  *          start_subscription brings them
  * Errors   PS409 the id is taken · PS404 unknown topic · PS422 (field) unknown, out of range, or an
@@ -124,7 +128,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean
+    paused boolean, push json
 )
 language plpgsql volatile
 as $$
@@ -132,7 +136,7 @@ begin
     if not pubsub.add_subscription(p_subscription_id, p_topic_id, p_settings, p_start_from) then
         raise exception 'This subscription already exists' using errcode = 'PS409';
     end if;
-    return query select g.* from pubsub.get_subscription(p_subscription_id) g;
+    return query select g.* from pubsub.get_subscription(p_subscription_id, true) g;
 end
 $$;
 

@@ -50,8 +50,8 @@ begin
                     then array['seconds', 'seconds of a nack must be 0 to 43200']
                 when w.action in ('ack', 'reject') and w.seconds is not null
                     then array['seconds', 'seconds are of a nack or an extend']
-                when w.action in ('ack', 'extend') and w.reason is not null
-                    then array['reasons', 'a reason is of a nack or a reject']
+                when w.action = 'extend' and w.reason is not null
+                    then array['reasons', 'a reason is of an ack, a nack or a reject']
                 when char_length(w.reason) > 1024
                     then array['reasons', 'a reason must have at most 1024 characters']
                 when w.named > 1
@@ -133,6 +133,60 @@ comment on function pubsub.told_settlements is
     'What settle_messages says of each delivery: what was done, or that its lease was lost.';
 
 /*
+ * ack_noted — ack_held, with what the consumers say.
+ *
+ * In       p_notes: one per place, or null where nothing is said
+ * Effects  a row per message is remembered, not one per call
+ */
+create function pubsub.ack_noted(
+    p_topic_key bigint, p_subscription_key bigint, p_places tid[], p_notes text[],
+    p_enable_ordering boolean, p_per_consumer boolean
+)
+returns void
+language plpgsql volatile
+set enable_seqscan = off
+as $$
+declare
+    v_now constant timestamptz := clock_timestamp();
+    v_ids uuid[];
+    v_lanes text[];
+begin
+    with said as materialized (
+        select n.note, d.message_id
+        from unnest(p_places, p_notes) as n (place, note)
+        join pubsub_data.deliveries d on d.ctid = n.place
+    ), acked as (
+        delete from pubsub_data.deliveries d
+        where d.ctid = any(p_places)
+        returning d.message_id, d.attempts, d.consumer_id, d.visible_at, d.leased_at, d.lane
+    ), remembered as (
+        insert into pubsub_data.acked (
+            topic_key, subscription_key, acked_at, delivered_at, attempts, consumer_id, message_ids, note
+        )
+        select p_topic_key, p_subscription_key, v_now, a.leased_at, a.attempts, a.consumer_id,
+            array[a.message_id], s.note
+        from acked a
+        join said s using (message_id)
+    ), counted as (
+        insert into pubsub_data.counters (
+            topic_key, subscription_key, due_at, consumer_id, backlog, leased, acked
+        )
+        select p_topic_key, p_subscription_key, pubsub.counter_time(a.visible_at),
+            case when p_per_consumer then a.consumer_id end, -count(*), -count(*), count(*)
+        from acked a
+        group by pubsub.counter_time(a.visible_at), case when p_per_consumer then a.consumer_id end
+    )
+    select array_agg(a.message_id), array_agg(a.lane) into v_ids, v_lanes
+    from acked a;
+    if p_enable_ordering and array_remove(v_lanes, null) <> '{}' then
+        perform pubsub.wake_next(p_topic_key, p_subscription_key, v_ids, v_lanes);
+    end if;
+end
+$$;
+
+comment on function pubsub.ack_noted is 'Ack deliveries that are locked, with what the consumers say of each.';
+
+/*
  * settle_deliveries — settle_messages, of single deliveries.
  */
 create function pubsub.settle_deliveries(
@@ -176,6 +230,7 @@ begin
     select array_agg(h.position) as positions, array_agg(h.fate) as fates,
         array_agg(h.attempts) as attempts, array_agg(h.lane) as lanes,
         array_agg(h.place) filter (where h.fate = 'ack') as acked,
+        array_agg(h.reason) filter (where h.fate = 'ack') as notes,
         array_agg(h.place) filter (where h.fate = 'nack') as nacked,
         array_agg(h.seconds) filter (where h.fate = 'nack') as delays,
         array_agg(h.reason) filter (where h.fate = 'nack') as nack_reasons,
@@ -188,7 +243,10 @@ begin
     into v_held
     from held h;
 
-    if v_held.acked is not null then
+    if array_remove(v_held.notes, null) <> '{}' then
+        perform pubsub.ack_noted(p_topic_key, p_subscription_key,
+            v_held.acked, v_held.notes, p_enable_ordering, p_per_consumer);
+    elsif v_held.acked is not null then
         perform pubsub.ack_held(p_topic_key, p_subscription_key,
             v_held.acked, p_enable_ordering, p_per_consumer);
     end if;
@@ -234,7 +292,7 @@ comment on function pubsub.settle_deliveries is 'settle_messages, of single deli
  * In       one element per delivery: message and lease, p_actions: ack, nack, reject (to the dead
  *          letters at once) or extend. p_seconds: until a nacked message returns (0 to 43200; null:
  *          the backoff), or by how much to extend (0.001 to 43200). p_reasons: what the consumer says of
- *          a nack or reject, at most 1024 characters. Both may be null as a whole
+ *          an ack, a nack or a reject, at most 1024 characters. Both may be null as a whole
  * Out      in the order given, by position: acked, nacked, dead_lettered (parked or skipped where the
  *          subscription orders and says so), extended with the new deadline, or lease_lost: the
  *          message was settled, or its lease ended and, but for extend, it was given away
@@ -267,7 +325,10 @@ begin
         raise exception 'Subscription not found' using errcode = 'PS404';
     end if;
 
-    if pubsub.may_be_of_runs(p_leases) and 'ack' = all(p_actions) then
+    -- a run has no room for what is said of one message
+    if pubsub.may_be_of_runs(p_leases) and 'ack' = all(p_actions)
+        and coalesce(array_remove(p_reasons, null), '{}') = '{}'
+    then
         v_left := pubsub.ack_runs(v_subscription.topic_key, v_subscription.subscription_key,
             p_message_ids, p_leases, v_subscription.per_consumer);
     elsif pubsub.may_be_of_runs(p_leases) then

@@ -113,6 +113,7 @@ async fn serve(
         listening.push(which.open(listener, &app));
     }
     let work = tokio::spawn(upkeep::run(connections.clone(), settings, shutdown.clone()));
+    let pushing = tokio::spawn(doors::push(app.clone(), shutdown.clone()));
     let limits = Limits::of(&app.settings);
     tokio::select! {
         () = serve::serve(listening, &app, shutdown, limits) => {}
@@ -120,6 +121,7 @@ async fn serve(
         () = database.watch() => {}
     }
     work.await?;
+    pushing.await?;
     // a request that was cut off may still hold a connection
     let _in_use = tokio::time::timeout(Duration::from_secs(1), connections.close()).await;
     Ok(())

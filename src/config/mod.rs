@@ -5,6 +5,7 @@
 pub mod broker;
 mod database;
 pub mod drop_in;
+pub mod push;
 pub mod pyqueue;
 mod values;
 
@@ -18,6 +19,7 @@ use clap::{ArgAction, Args};
 use broker::BrokerSettings;
 use database::database_url;
 use drop_in::DropIn;
+use push::PushSettings;
 use pyqueue::PyqueueSettings;
 pub(crate) use values::boolean;
 pub use values::{LogFormat, LogLevel, Origins, Secret, TokenAlgorithm};
@@ -301,6 +303,10 @@ pub struct Settings {
     )]
     #[arg(value_parser = integer::<i32, 60, 604_800>)]
     pub idempotency_window_seconds: i32,
+
+    /// Those of push subscriptions.
+    #[command(flatten)]
+    pub push: PushSettings,
 
     /// Require access tokens
     #[arg(

@@ -32,6 +32,7 @@ pub mod messages;
 mod owners;
 pub mod pooler;
 pub mod publish;
+pub mod push;
 pub mod queues;
 mod refusal;
 mod room;

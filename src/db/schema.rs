@@ -35,7 +35,9 @@ macro_rules! files {
 pub const ROUTINES: &[(&str, &str)] = files! {
     base { reset, faults, ids, allowed, sequences }
     filters { routing_keys, operators, filters, sets, trials }
-    catalog { keys, runs, counters, rewinds, settings, topics, subscriptions, clients, api_keys }
+    catalog {
+        keys, runs, counters, rewinds, settings, topics, push_endpoints, subscriptions, push, clients, api_keys,
+    }
     publish { lanes, limits, idempotency, message_keys, deliveries, in_runs, publish, edits }
     claim {
         hints, departures, dead_letters, wakeups, terms, ranges, chosen, whole_runs, open_lanes, ordering,

@@ -13,6 +13,11 @@ use crate::error::Error;
 pub enum Action {
     /// For good.
     Ack,
+    /// For good, with something to be told in its timeline.
+    Noted {
+        /// What the consumer says.
+        note: String,
+    },
     /// It returns after a delay, or after its backoff.
     Nack {
         /// The delay, in seconds.
@@ -35,7 +40,7 @@ pub enum Action {
 impl Action {
     fn name(&self) -> &'static str {
         match self {
-            Self::Ack => "ack",
+            Self::Ack | Self::Noted { .. } => "ack",
             Self::Nack { .. } => "nack",
             Self::Reject { .. } => "reject",
             Self::Extend { .. } => "extend",
@@ -46,13 +51,14 @@ impl Action {
         match self {
             Self::Nack { seconds, .. } => *seconds,
             Self::Extend { seconds } => Some(*seconds),
-            Self::Ack | Self::Reject { .. } => None,
+            Self::Ack | Self::Noted { .. } | Self::Reject { .. } => None,
         }
     }
 
     fn reason(&self) -> Option<&str> {
         match self {
             Self::Nack { reason, .. } | Self::Reject { reason } => reason.as_deref(),
+            Self::Noted { note } => Some(note),
             Self::Ack | Self::Extend { .. } => None,
         }
     }

@@ -10,6 +10,7 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 use utoipa::ToSchema;
 
+use super::push::Push;
 use super::{Page, Timestamp};
 use crate::error::Error;
 
@@ -82,6 +83,10 @@ pub struct Subscription {
     /// Nothing is handed out; absent when it is not so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Where its messages are sent to; absent when they wait for consumers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Push)]
+    pub push: Option<Json<Push>>,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -90,7 +95,8 @@ impl Subscription {
     /// About how many bytes it has as an answer.
     pub(crate) fn size(&self) -> usize {
         let filter = self.filter.as_ref().map_or(0, |json| json.get().len());
-        filter + OTHER_BYTES
+        let push = self.push.as_ref().map_or(0, |push| push.size());
+        filter + push + OTHER_BYTES
     }
 }
 
@@ -267,7 +273,7 @@ pub async fn list(
 ) -> Result<Vec<Subscription>, Error> {
     let query = sqlx::query_as(up_to_bytes!(
         "pubsub.list_subscriptions($1, $2, $3, $4, $5)",
-        "1000 + coalesce(octet_length(l.filter::text), 0)",
+        "1000 + coalesce(octet_length(l.filter::text), 0) + coalesce(octet_length(l.push::text), 0)",
         "$6"
     ));
     Ok(query

@@ -21,6 +21,7 @@ pub mod given;
 pub mod mount;
 pub mod native;
 pub mod prometheus;
+pub mod pushed;
 pub mod pyqueue;
 pub mod rate;
 pub mod reapply;
@@ -33,15 +34,21 @@ pub mod stream;
 pub mod tree;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::budget::Budget;
 use crate::config::Settings;
 use crate::config::drop_in::DropIn;
+use crate::db::messages::Delivery;
+use crate::db::push::PushEndpoint;
 use crate::error::Error;
 use envelope::Envelope;
 use mount::Mount;
+use pushed::Names;
 use serve::Listening;
 
 /// Every door of the service, side by side.
@@ -131,6 +138,28 @@ pub fn entrances(settings: &Settings) -> Vec<Entrance> {
             .any(|own| Some(own.which) == stands_in && own.address.port() == settings.api_port);
     let all = (!is_replaced).then_some(all);
     all.into_iter().chain(own.into_iter().flatten()).collect()
+}
+
+/// A message as the receiver of an endpoint gets it, in the names of the door that the endpoint is of.
+#[must_use]
+pub fn shown(endpoint: &PushEndpoint, delivery: &Delivery) -> Vec<u8> {
+    let names = broker::pushed_names(endpoint, delivery).unwrap_or(Names {
+        subscription_id: &endpoint.subscription_id,
+        topic_id: Some(&endpoint.topic_id),
+        topic: None,
+        routing_key: None,
+    });
+    pushed::body(names, delivery)
+}
+
+/// Push to endpoints until `shutdown`, with as much time at the end as requests have.
+pub async fn push(app: App, shutdown: CancellationToken) {
+    let drain = Duration::from_secs(app.settings.api_shutdown_timeout_seconds);
+    // what waits for receivers must not take the memory of answers
+    let engine = app.engine.beside(Budget::new(&app.settings));
+    let database = app.database.clone();
+    let pushing = app.push.run(database, engine, shown, shutdown, drain);
+    pushing.await;
 }
 
 /// What doors have to do before they open.

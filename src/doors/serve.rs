@@ -26,7 +26,7 @@ use crate::descriptors;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections beyond the limit that are held long enough to be told so; the oldest has to go first.
 const CROWD: usize = 32;
-/// File descriptors for everything but connections of clients and of Postgres.
+/// File descriptors for everything but connections of clients, of Postgres and to push endpoints.
 const OTHER_DESCRIPTORS: usize = 32;
 /// Longest head of a request; the longest piece of a body that waits in a buffer.
 const BUFFER: usize = 64 * 1024;
@@ -62,6 +62,7 @@ impl Limits {
         let database = usize::try_from(database).unwrap_or(usize::MAX);
         let kept = database.saturating_add(CROWD + OTHER_DESCRIPTORS);
         let descriptors = descriptors::raise_limit().unwrap_or(usize::MAX);
+        let kept = kept.saturating_add(descriptors::for_pushes(descriptors));
         let connections = wanted.min(descriptors.saturating_sub(kept)).max(1);
         if connections < wanted {
             tracing::warn!(

@@ -103,6 +103,15 @@ impl Engine {
         }
     }
 
+    /// The same engine, for what must not take the memory of answers: it has another budget.
+    #[must_use]
+    pub fn beside(&self, budget: Budget) -> Self {
+        Self {
+            budget,
+            ..self.clone()
+        }
+    }
+
     /// Publish all messages, or none; those whose idempotency key was used before, or whose message key
     /// a live one has, are not published again, nor is a whole request under its key.
     ///

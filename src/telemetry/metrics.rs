@@ -11,7 +11,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 
-use super::{doors, health, streams, totals};
+use super::{doors, health, push, streams, totals};
 use crate::config::Settings;
 use crate::db;
 use crate::db::subscriptions::SubscriptionMetrics;
@@ -66,6 +66,10 @@ impl Metrics {
                 let handle = PrometheusBuilder::new()
                     .idle_timeout(MetricKindMask::GAUGE, Some(FORGOTTEN_AFTER))
                     .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), BUCKETS)
+                    .and_then(|builder| {
+                        let pushes = Matcher::Full(push::DURATION.to_owned());
+                        builder.set_buckets_for_metric(pushes, BUCKETS)
+                    })
                     .and_then(PrometheusBuilder::install_recorder)
                     .map_err(|error| error.to_string())?;
                 describe_counter!(
@@ -80,6 +84,7 @@ impl Metrics {
                 process.describe();
                 doors::describe();
                 streams::describe();
+                push::describe();
                 Ok(Metrics {
                     handle,
                     process,

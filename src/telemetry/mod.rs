@@ -5,5 +5,6 @@ pub mod health;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
+pub mod push;
 pub mod streams;
 mod totals;

@@ -4,6 +4,7 @@ mod auth;
 mod dead_letters;
 mod publishing;
 mod pulling;
+mod push;
 mod queues;
 mod random;
 mod rates;

@@ -89,6 +89,12 @@ async fn what_no_subscription_can_be_is_refused() {
             (json!({"mode": "poll"}), "mode"),
             (json!({"endpoint": "ftp://c/"}), "endpoint"),
             (json!({"endpoint": "http://"}), "endpoint"),
+            (json!({"endpoint": "http://user:x@c/"}), "endpoint"),
+            (json!({"endpoint": "http://c/#part"}), "endpoint"),
+            (
+                json!({"endpoint": "http://c/", "max_in_flight": 101}),
+                "max_in_flight",
+            ),
             (json!({"mode": "pull", "routing_key": ""}), "routing_key"),
             (
                 json!({"mode": "pull", "routing_key": "a..b"}),
@@ -107,13 +113,6 @@ async fn what_no_subscription_can_be_is_refused() {
                 .await;
             let refused = refused.expect(422).json();
             assert_eq!(places_of(&refused), [json!(["body", at])], "{body}");
-        }
-        for body in [
-            json!({"endpoint": "http://consumer:5000/hook", "routing_key": "order.*"}),
-            json!({"endpoint": "https://c", "mode": "push", "max_in_flight": 100}),
-        ] {
-            let refused = place.post(&place.topic("/subscriptions"), body).await;
-            assert!(refused.expect(501).json()["error"].is_string());
         }
     }
 }

@@ -44,6 +44,18 @@ serve "$tools/broker.log" "$url/readiness" FASTPUBSUB_API_PORT="$port" \
     FASTPUBSUB_BROKER_API_KEY=sesame FASTPUBSUB_BROKER_MAX_RETRIES=2 FASTPUBSUB_BROKER_BACKOFF_BASE_MS=100
 "$tools/broker/bin/python" "$here/use_broker.py" "$url/broker" sesame
 
+# receivers of pushed messages, as docs/push.md has them
+python_tools "$tools/push" "$here/push.txt"
+if ! cmp -s "$here/push/package.json" "$tools/push-node/installed.json"; then
+    rm -rf "$tools/push-node"
+    mkdir -p "$tools/push-node"
+    cp "$here/push/package.json" "$tools/push-node"
+    npm install --prefix "$tools/push-node" --no-audit --no-fund --silent
+    cp "$here/push/package.json" "$tools/push-node/installed.json"
+fi
+"$tools/push/bin/python" "$here/run_push.py" python "$tools/push" "$url"
+"$tools/push/bin/python" "$here/run_push.py" typescript "$tools/push-node" "$url"
+
 # in its place: the example .env of its README, whose secret is one of development
 place=$tools/broker-place
 rm -rf "$place"

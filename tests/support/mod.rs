@@ -15,6 +15,7 @@ use fastpubsub::db::database::Database;
 use fastpubsub::db::pooler::{Sessions, probe};
 use fastpubsub::doors;
 use fastpubsub::doors::serve::{Limits, serve};
+use fastpubsub::push::Push;
 use fastpubsub::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -32,6 +33,8 @@ pub struct TestApp {
     /// Where one door alone is, if a flag says so.
     pub alone: Option<String>,
     pub database: TestDatabase,
+    /// What sends messages to endpoints.
+    pub push: Push,
     client: reqwest::Client,
     token: Option<String>,
     shutdown: CancellationToken,
@@ -108,9 +111,12 @@ impl TestApp {
             }
         }
         let shutdown = CancellationToken::new();
+        let push = app.push.clone();
+        let pushing = tokio::spawn(doors::push(app.clone(), shutdown.clone()));
         let ended = shutdown.clone();
         tokio::spawn(async move {
             serve(listening, &app, ended, limits).await;
+            let _ended = pushing.await;
             // its drain needs the database
             drop(pooler);
         });
@@ -123,10 +129,16 @@ impl TestApp {
             url,
             alone,
             database,
+            push,
             client,
             token: None,
             shutdown,
         }
+    }
+
+    /// Let the service end, as a signal does.
+    pub fn stop(&self) {
+        self.shutdown.cancel();
     }
 
     /// A connection on which little fits.

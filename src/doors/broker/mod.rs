@@ -34,6 +34,7 @@ use crate::doors::rate::Rate;
 use crate::doors::{cors, docs, schemas};
 use crate::error::Error;
 pub use openapi::envelope;
+pub use view::pushed_names;
 
 /// Where it is beside the other doors.
 pub const MOUNT: &str = "/broker";

@@ -136,12 +136,6 @@ pub(super) struct NotFound(ErrorBody);
 #[expect(dead_code, reason = "the schema only")]
 pub(super) struct TooLarge(ErrorBody);
 
-/// Endpoints are not pushed to yet
-#[derive(IntoResponses)]
-#[response(status = 501)]
-#[expect(dead_code, reason = "the schema only")]
-pub(super) struct NoPush(ErrorBody);
-
 /// The document without its routes.
 #[derive(OpenApi)]
 #[openapi(

@@ -12,6 +12,8 @@ use crate::error::Error;
 
 /// The longest wait before a retry, in seconds.
 const BACKOFF_MAX_SECONDS: f64 = 3600.0;
+/// Most pushes to an endpoint at a time, unless the subscription says how many.
+const MAX_IN_FLIGHT: i32 = 10;
 /// Of a queue whose messages are delivered for ever.
 const UNLIMITED: i32 = i32::MAX;
 
@@ -81,27 +83,40 @@ pub(super) async fn create_topic(app: &App, name: &str) -> Result<bool, Error> {
     }
 }
 
-/// Make a pull subscription for messages whose routing keys match a pattern, and what it needs, if there is
-/// none; whether there was none.
-pub(super) async fn create_subscription(
-    app: &App,
-    topic: &str,
-    id: &str,
-    pattern: &str,
-) -> Result<bool, Error> {
-    let dead_letters = dead_letter_queue_id(app, Kind::Topic, topic);
+/// A subscription to be.
+pub(super) struct Wanted<'a> {
+    /// The name of its topic.
+    pub(super) topic: &'a str,
+    /// The id that clients know.
+    pub(super) id: &'a str,
+    /// Of the routing keys of its messages.
+    pub(super) pattern: &'a str,
+    /// Where they are pushed to, if they are.
+    pub(super) endpoint: Option<&'a str>,
+    /// Most of them on their way at a time.
+    pub(super) max_in_flight: Option<i32>,
+}
+
+/// Make a subscription, and what it needs, if there is none; whether there was none.
+pub(super) async fn create_subscription(app: &App, wanted: &Wanted<'_>) -> Result<bool, Error> {
+    let dead_letters = dead_letter_queue_id(app, Kind::Topic, wanted.topic);
     if let Some(id) = &dead_letters {
         create_dead_letter_queue(app, id).await?;
     }
     let mut others = settings(&app.settings.broker, false);
     others.insert("dead_letter_topic_id".to_owned(), json!(dead_letters));
-    let filter = filter_of(pattern).map(|filter| serde_json::value::to_raw_value(&filter));
+    if let Some(endpoint) = wanted.endpoint {
+        let most = wanted.max_in_flight.unwrap_or(MAX_IN_FLIGHT);
+        others.insert("push".to_owned(), json!({"endpoint": endpoint}));
+        others.insert("max_in_flight".to_owned(), json!(most));
+    }
+    let filter = filter_of(wanted.pattern).map(|filter| serde_json::value::to_raw_value(&filter));
     let filter = filter
         .transpose()
         .map_err(|error| Error::Internal(std::sync::Arc::new(error)))?;
     let new = NewSubscription {
-        id: subscription(topic, id),
-        topic_id: Kind::Topic.id(topic),
+        id: subscription(wanted.topic, wanted.id),
+        topic_id: Kind::Topic.id(wanted.topic),
         settings: NewSettings { filter, others },
         start_from: None,
     };
@@ -110,6 +125,12 @@ pub(super) async fn create_subscription(
         Err(Error::Refused { status: 409, .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Where the messages of a subscription are pushed to, if they are.
+pub(super) fn endpoint_of(subscription: &Subscription) -> Option<String> {
+    let push = serde_json::to_value(subscription.push.as_ref()?).ok()?;
+    push.get("endpoint")?.as_str().map(str::to_owned)
 }
 
 /// Which messages a pattern lets pass; all if there is none.

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::caller::Allowed;
 use super::names::{self, Kind};
-use super::openapi::{Errors, NoPush, NotFound, TooLarge};
+use super::openapi::{Errors, NotFound, TooLarge};
 use super::queues::{Deleted, There};
 use super::start;
 use crate::app::App;
@@ -65,11 +65,28 @@ pub(super) struct SubscriptionBody {
     /// The pattern of the routing keys that it gets.
     #[schema(example = "order.*")]
     routing_key: String,
-    /// `pull`.
+    /// `pull` or `push`.
     mode: &'static str,
     /// Where messages are pushed to.
     #[schema(required = true)]
     endpoint: Option<String>,
+}
+
+impl SubscriptionBody {
+    fn new(
+        subscription_id: String,
+        topic: String,
+        routing_key: String,
+        endpoint: Option<String>,
+    ) -> Self {
+        Self {
+            subscription_id,
+            topic,
+            routing_key,
+            mode: mode(endpoint.as_deref()),
+            endpoint,
+        }
+    }
 }
 
 /// A subscription, as it is told to whoever makes it.
@@ -77,7 +94,7 @@ pub(super) struct SubscriptionBody {
 pub(super) struct CreatedSubscription {
     #[serde(flatten)]
     subscription: SubscriptionBody,
-    /// What signs pushed messages.
+    /// What signs pushed messages; null of mode pull.
     #[schema(required = true)]
     secret: Option<String>,
 }
@@ -102,30 +119,38 @@ pub(super) async fn put_topic(
 
 /// Subscribe to a topic, which comes with its first subscription
 ///
-/// The same again is the same subscription. It gets what is published from now on.
+/// The same again is the same subscription. It gets what is published from now on, to be pulled or, with an
+/// endpoint, pushed.
 #[utoipa::path(post, path = "/topics/{name}/subscriptions", tag = "topics",
     params(("name" = String, Path)), request_body = NewSubscription,
     responses((status = 201, body = CreatedSubscription), (status = 200, body = CreatedSubscription),
-        NoPush, TooLarge, Errors))]
+        TooLarge, Errors))]
 pub(super) async fn subscribe(
     Allowed { name, .. }: Allowed<BrokerManage>,
     State(app): State<App>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Error> {
-    let Wanted { pattern, endpoint } = Wanted::parse(&body)?;
-    if endpoint.is_some() {
-        return Err(Error::refused(
-            501,
-            "endpoints are not pushed to yet; mode pull is there",
-        ));
-    }
-    let subscription_id = id_of(PULL, None, &pattern);
-    let created = match start::create_subscription(&app, &name, &subscription_id, &pattern).await {
+    let wanted = Wanted::parse(&body)?;
+    let endpoint = wanted.endpoint.as_deref();
+    let subscription_id = id_of(mode(endpoint), endpoint, &wanted.pattern);
+    let new = start::Wanted {
+        topic: &name,
+        id: &subscription_id,
+        pattern: &wanted.pattern,
+        endpoint,
+        max_in_flight: wanted.max_in_flight,
+    };
+    let created = match start::create_subscription(&app, &new).await {
         Err(Error::Refused { status: 404, .. }) => {
             start::create_topic(&app, &name).await?;
-            start::create_subscription(&app, &name, &subscription_id, &pattern).await?
+            start::create_subscription(&app, &new).await
         }
-        created => created?,
+        created => created,
+    };
+    let created = created.map_err(of_endpoint)?;
+    let secret = match endpoint {
+        Some(_) => secret(&app, &names::subscription(&name, &subscription_id)).await?,
+        None => None,
     };
     let status = if created {
         StatusCode::CREATED
@@ -133,14 +158,8 @@ pub(super) async fn subscribe(
         StatusCode::OK
     };
     let created = CreatedSubscription {
-        subscription: SubscriptionBody {
-            subscription_id,
-            topic: name,
-            routing_key: pattern,
-            mode: PULL,
-            endpoint: None,
-        },
-        secret: None,
+        subscription: SubscriptionBody::new(subscription_id, name, wanted.pattern, wanted.endpoint),
+        secret,
     };
     Ok((status, Json(created)).into_response())
 }
@@ -154,12 +173,14 @@ pub(super) async fn list_subscriptions(
     State(app): State<App>,
 ) -> Result<Json<Subscriptions>, Error> {
     let subscriptions = of_topic(&app, &name).await?.into_iter();
-    let subscriptions = subscriptions.map(|(subscription_id, subscription)| SubscriptionBody {
-        subscription_id,
-        topic: name.clone(),
-        routing_key: start::pattern_of(&subscription),
-        mode: PULL,
-        endpoint: None,
+    let subscriptions = subscriptions.map(|(subscription_id, subscription)| {
+        let pattern = start::pattern_of(&subscription);
+        SubscriptionBody::new(
+            subscription_id,
+            name.clone(),
+            pattern,
+            start::endpoint_of(&subscription),
+        )
     });
     Ok(Json(Subscriptions {
         subscriptions: subscriptions.collect(),
@@ -182,8 +203,31 @@ pub(super) async fn unsubscribe(
     }
     match db::subscriptions::delete(&app.database, &id).await {
         Err(Error::Refused { status: 404, .. }) => Err(unknown(&name, &subscription_id)),
-        deleted => deleted.map(|()| Json(Deleted { deleted: true })),
+        deleted => {
+            deleted?;
+            app.push.changed();
+            Ok(Json(Deleted { deleted: true }))
+        }
     }
+}
+
+/// What signs the pushes of a subscription.
+async fn secret(app: &App, id: &str) -> Result<Option<String>, Error> {
+    app.push.changed();
+    let endpoints = db::push::list(&app.database, Some(id)).await?;
+    let secrets = endpoints.into_iter().next().map(|found| found.secrets);
+    Ok(secrets.and_then(|secrets| secrets.into_iter().next()))
+}
+
+/// What the engine says of the setting of an endpoint is said of the field that has it.
+fn of_endpoint(error: Error) -> Error {
+    let Error::Invalid(mut faults) = error else {
+        return error;
+    };
+    for fault in &mut faults {
+        fault.path = vec!["endpoint".into()];
+    }
+    Error::Invalid(faults)
 }
 
 /// The subscription of the path.
@@ -238,12 +282,18 @@ pub(super) async fn of_topic(app: &App, topic: &str) -> Result<Vec<(String, Subs
     Ok(found)
 }
 
-/// The ids of a topic's subscriptions in the engine, as many as one claim asks.
+/// The ids of a topic's subscriptions of mode pull in the engine, as many as one claim asks.
 pub(super) async fn ids(app: &App, topic: &str) -> Result<Vec<String>, Error> {
-    let subscriptions = of_topic(app, topic).await?;
+    let subscriptions = of_topic(app, topic).await?.into_iter();
     let most = usize::try_from(PAGE).unwrap_or_default();
-    let ids = subscriptions.into_iter().take(most);
+    let ids = subscriptions
+        .filter(|(_, subscription)| start::endpoint_of(subscription).is_none())
+        .take(most);
     Ok(ids.map(|(_, subscription)| subscription.id).collect())
+}
+
+fn mode(endpoint: Option<&str>) -> &'static str {
+    if endpoint.is_some() { PUSH } else { PULL }
 }
 
 /// So that the same again is the same.
@@ -263,6 +313,7 @@ fn id_of(mode: &str, endpoint: Option<&str>, pattern: &str) -> String {
 struct Wanted {
     pattern: String,
     endpoint: Option<String>,
+    max_in_flight: Option<i32>,
 }
 
 impl Wanted {
@@ -292,18 +343,23 @@ impl Wanted {
             (Some(_), _) => fields.refuse_as("mode", "mode must be pull or push"),
             (None, None) => fields.refuse_as("mode", "mode pull or an endpoint is needed"),
         }
-        if fields.optional("max_in_flight").is_some() {
-            fields.int("max_in_flight", 10, 1, 100);
-        }
+        let max_in_flight = fields
+            .optional("max_in_flight")
+            .map(|_| fields.int("max_in_flight", 10, 1, 100));
         fields.finish()?;
-        Ok(Self { pattern, endpoint })
+        Ok(Self {
+            pattern,
+            endpoint,
+            max_in_flight,
+        })
     }
 }
 
+/// Whether it looks like a URL of http; the engine is stricter.
 fn is_http(endpoint: &str) -> bool {
-    let host = ["http://", "https://"]
-        .iter()
-        .find_map(|scheme| endpoint.strip_prefix(scheme))
-        .and_then(|rest| rest.split(['/', '?', '#']).next());
+    let host = endpoint
+        .split_once("://")
+        .filter(|(scheme, _)| ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()))
+        .and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
     host.is_some_and(|host| !host.is_empty()) && !endpoint.contains(char::is_whitespace)
 }

@@ -11,7 +11,9 @@ use super::tags::tag;
 use crate::db::browse::Browsed;
 use crate::db::json::JsonText;
 use crate::db::messages::Delivery;
+use crate::db::push::PushEndpoint;
 use crate::doors::attributes::attribute;
+use crate::doors::pushed::Names;
 
 /// The attribute of messages to topics that has their routing key.
 pub(super) const ROUTING_KEY: &str = "routing_key";
@@ -74,6 +76,18 @@ impl Pulled {
 /// What a message to a topic was published with; of one that was published natively perhaps nothing.
 fn routing_key(attributes: Option<&JsonText>) -> String {
     attribute(attributes, ROUTING_KEY).unwrap_or_default()
+}
+
+/// What a push to an endpoint of this door calls things; none if it is of another.
+#[must_use]
+pub fn pushed_names<'a>(endpoint: &'a PushEndpoint, delivery: &Delivery) -> Option<Names<'a>> {
+    let place = place(&endpoint.subscription_id)?;
+    Some(Names {
+        subscription_id: place.subscription_id?,
+        topic_id: None,
+        topic: Some(place.name),
+        routing_key: Some(routing_key(delivery.attributes.as_ref())),
+    })
 }
 
 /// A message that is only looked at.

@@ -59,8 +59,10 @@ fn api() -> OpenApiRouter<App> {
             subscriptions::settings::update_subscription,
             subscriptions::delete_subscription
         ))
+        .routes(routes!(subscriptions::push::rotate_push_secret))
         .routes(routes!(subscriptions::subscription_metrics))
         .routes(routes!(subscriptions::filter_preview::preview_filter))
+        .routes(routes!(subscriptions::push_test::test_push))
         .routes(routes!(subscriptions::seek::seek_subscription))
         .routes(routes!(subscriptions::jobs::list_jobs))
         .routes(routes!(

@@ -92,9 +92,11 @@ pub const ROUTES: &[Route] = routes! {
     PATCH "/subscriptions/{id}" subscriptions:update(Path);
         topics:publish "`dead_letter_topic_id` of the body, if it is given".
     DELETE "/subscriptions/{id}" subscriptions:delete(Path).
+    POST "/subscriptions/{id}/push/secret" subscriptions:update(Path).
     GET "/subscriptions/{id}/metrics" subscriptions:read(Path).
     POST "/subscriptions/{id}/filter-preview" subscriptions:consume(Path);
         subscriptions:update "`id` of the path, for messages that the subscription's own filter does not let pass".
+    POST "/subscriptions/{id}/push/test" subscriptions:update(Path).
     POST "/subscriptions/{id}/seek" subscriptions:update(Path);
         subscriptions:read "the subscription of `snapshot_id`, if it is another one".
     POST "/snapshots" subscriptions:update(Body("subscription_id")).

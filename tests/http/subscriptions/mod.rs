@@ -3,6 +3,7 @@
 mod filter_preview;
 mod filters;
 mod numbers;
+mod push;
 mod seek;
 mod settings;
 

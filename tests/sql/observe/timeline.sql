@@ -219,3 +219,20 @@ begin
     perform set_config('timezone', 'UTC', true);
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'what was said of an ack is told, as of a nack';
+    v_ids uuid[] := pg_temp.stock('said', 2);
+    v_leases bigint[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('said', 'push', 2) c);
+    perform pubsub.settle_messages('said', v_ids, v_leases, array['ack', 'nack'], array[null, 0],
+        array['HTTP 200 in 12 ms', 'HTTP 500 in 7 ms']);
+
+    assert pg_temp.tale(v_ids[1], 'said')
+        = 'acked: published, delivered 1 push, acked 1 push HTTP 200 in 12 ms', c_proves;
+    assert pg_temp.tale(v_ids[2], 'said')
+        = 'available: published, delivered 1 push, nacked 1 push HTTP 500 in 7 ms', c_proves;
+end
+$$;

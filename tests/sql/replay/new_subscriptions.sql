@@ -252,8 +252,8 @@ begin
     perform pubsub.create_topic('silent');
 
     assert (
-        select to_jsonb(c) - array['id', 'topic_id', 'filter', 'created_at', 'exact_backoff_min_seconds',
-            'exact_backoff_max_seconds']
+        select to_jsonb(c) - array['id', 'topic_id', 'filter', 'push', 'created_at',
+            'exact_backoff_min_seconds', 'exact_backoff_max_seconds']
         from pubsub.create_subscription('silent', 'silent') c
     ) = pubsub.default_settings(), c_proves;
 end

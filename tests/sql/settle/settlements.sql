@@ -176,7 +176,8 @@ begin
             ('{1,2}', '{ack,nack}', '{null,43201}', null,
                 'seconds) seconds of a nack must be 0 to 43200'),
             ('{1,2}', '{ack,reject}', '{null,1}', null, 'seconds) seconds are of a nack or an extend'),
-            ('{1,2}', '{ack,ack}', null, '{null,a}', 'reasons) a reason is of a nack or a reject'),
+            ('{1,2}', '{ack,extend}', '{null,1}', '{null,a}',
+                'reasons) a reason is of an ack, a nack or a reject'),
             ('{1,2}', '{ack,reject}', null, '{null,' || repeat('x', 1025) || '}',
                 'reasons) a reason must have at most 1024 characters')
         ) c (leases, actions, seconds, reasons, refusal)
@@ -253,5 +254,91 @@ begin
     ) = 'extended', c_proves;
     assert pubsub.extend_messages('fractions', v_ids[3:3], v_leases[3:3], 0.5) = 1, c_proves;
     assert pubsub.recount_messages('fractions') = 0, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'what is said of an ack is kept with it, message by message';
+    v_ids uuid[] := pg_temp.stock_runs('noted', 100, '{"max_in_flight": 50}') ;
+    v_leases bigint[];
+    v_statuses text[];
+begin
+    v_leases := array(select c.lease from pubsub.consume_messages('noted', 'pusher', 4) c);
+
+    v_statuses := array(
+        select s.status
+        from pubsub.settle_messages('noted', v_ids[1:4] || v_ids[9], v_leases || 1::bigint,
+            array['ack', 'ack', 'nack', 'ack', 'ack'], null,
+            array['HTTP 200 in 3 ms', null, 'HTTP 500 in 4 ms', 'HTTP 204 in 5 ms', 'lost']) s
+    );
+
+    assert v_statuses = array['acked', 'acked', 'nacked', 'acked', 'lease_lost'],
+        format('%s: %s', c_proves, v_statuses);
+    assert array(
+        select coalesce(a.note, '-')
+        from unnest(v_ids[1:4]) with ordinality as i (id, position)
+        join pubsub_data.acked a on i.id = any(a.message_ids)
+        where a.consumer_id = 'pusher' and a.attempts = 1 and a.delivered_at <= a.acked_at
+        order by i.position
+    ) = array['HTTP 200 in 3 ms', '-', 'HTTP 204 in 5 ms'], c_proves;
+    assert pg_temp.counts('noted') = '96 available, 0 delivered, 1 scheduled, 3 acked, 0 dlq',
+        c_proves || ': ' || pg_temp.counts('noted');
+    assert pubsub.recount_messages('noted') = 0, c_proves || ': counted right';
+    assert (
+        select count(*) = 50 from pubsub.consume_messages('noted', 'pusher', 60)
+    ), c_proves || ': they take no place in flight';
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'runs, too, are acked with what is said of each message, and without are left whole';
+    v_ids uuid[] := pg_temp.stock_runs('noted-runs', 200);
+    v_handles record;
+    v_statuses text[];
+begin
+    select array_agg(c.message_id order by c.message_id) as ids, array_agg(c.lease order by c.message_id) as leases
+    into v_handles
+    from pubsub.consume_messages('noted-runs', 'me', 200) c;
+    assert pg_temp.runs('noted-runs') = '100 me, 100 me', c_proves;
+
+    v_statuses := array(
+        select distinct s.status
+        from pubsub.settle_messages('noted-runs', v_handles.ids[1:100], v_handles.leases[1:100],
+            array_fill('ack'::text, array[100]), null, array(select n::text from generate_series(1, 100) n)) s
+    ) || array(
+        select distinct s.status
+        from pubsub.settle_messages('noted-runs', v_handles.ids[101:200], v_handles.leases[101:200],
+            array_fill('ack'::text, array[100]), null, array_fill(null::text, array[100])) s
+    );
+
+    assert v_statuses = array['acked', 'acked'], format('%s: %s', c_proves, v_statuses);
+    assert (
+        select count(*) = 101 and count(a.note) = 100
+            and bool_and(a.note is null or v_ids[a.note::int] = a.message_ids[1])
+        from pubsub_data.acked a where a.message_ids && v_ids
+    ), c_proves;
+    assert pg_temp.counts('noted-runs') = '0 available, 0 delivered, 0 scheduled, 200 acked, 0 dlq', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'an ack that is noted lets the next of its ordering key go';
+    v_ids uuid[];
+    v_lease bigint;
+begin
+    perform pg_temp.stock('noted-order');
+    perform pubsub.update_subscription('noted-order', '{"enable_ordering": true}');
+    select array_agg(p.message_id order by p.message_id) into v_ids
+    from pubsub.publish_messages('noted-order', array['{}', '{}']::jsonb[],
+        p_ordering_keys => array['k', 'k']) p;
+    select c.lease into v_lease from pubsub.consume_messages('noted-order', 'me', 1) c;
+    assert pg_temp.claim('noted-order') = '{}', c_proves;
+
+    perform pubsub.settle_messages('noted-order', v_ids[1:1], array[v_lease], array['ack'], null, array['fine']);
+
+    assert pg_temp.claim('noted-order') = v_ids[2:2], c_proves;
 end
 $$;

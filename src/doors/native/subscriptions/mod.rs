@@ -2,6 +2,8 @@
 
 pub mod filter_preview;
 pub mod jobs;
+pub mod push;
+pub mod push_test;
 pub mod seek;
 pub mod settings;
 pub mod snapshots;
@@ -30,6 +32,7 @@ use crate::doors::fields::Fields;
 use crate::doors::given;
 use crate::doors::native::filters;
 use crate::doors::native::openapi::{CommonErrors, Conflict, NotFound, TooLarge};
+use crate::doors::native::subscriptions::push::SetPush;
 use crate::doors::native::subscriptions::settings::optional_settings;
 use crate::doors::native::times;
 use crate::doors::tree::{parse_json, raw_field};
@@ -105,6 +108,9 @@ pub struct CreateSubscription {
     dead_letter_topic_id: Option<String>,
     /// Hand nothing out until it is set to false; default: false.
     paused: Option<bool>,
+    /// Send messages to an endpoint; `max_in_flight` is then 10 unless it is given. The answer has the secret
+    /// that signs, once.
+    push: Option<SetPush>,
     /// Also receive the retained messages that were published at or after this time.
     #[schema(format = DateTime)]
     start_from: Option<String>,
@@ -147,10 +153,11 @@ pub async fn create_subscription(
         grants.allow::<TopicsPublish>(topic_id)?;
     }
     let created = db::subscriptions::create(&app.database, &new).await;
-    Ok((
-        StatusCode::CREATED,
-        Json(created.map_err(|error| given::in_body(error, &values))?),
-    ))
+    let created = created.map_err(|error| given::in_body(error, &values))?;
+    if created.push.is_some() {
+        app.push.changed();
+    }
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
 /// Get a subscription
@@ -246,6 +253,9 @@ fn new_subscription(
         fields.refuse("backoff_max_seconds", rule);
     }
     let mut others = optional_settings(&mut fields);
+    if let Some(push) = push::given(&mut fields)? {
+        others.insert("push".to_owned(), push);
+    }
     let start_from = times::optional(&mut fields, "start_from");
     fields.finish()?;
     for (name, value) in [

@@ -21,6 +21,7 @@ use crate::doors::fields::Fields;
 use crate::doors::given;
 use crate::doors::native::filters;
 use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
+use crate::doors::native::subscriptions::push::{self, ChangePush};
 use crate::doors::tree::{parse_json, raw_field};
 use crate::error::Error;
 
@@ -91,6 +92,9 @@ pub struct UpdateSubscription {
     /// Hand nothing out; publishes go on arriving, and what is out can be settled.
     #[schema(nullable = false)]
     paused: Option<bool>,
+    /// Where messages are sent to; null: nowhere. What is left out of it stays, null takes it back. Pauses end.
+    /// The answer has the secret that signs if it was made now.
+    push: Option<ChangePush>,
 }
 
 /// How a setting is read from the body of a new subscription.
@@ -181,12 +185,19 @@ pub async fn update_subscription(
         grants.allow::<TopicsPublish>(topic_id)?;
     }
     let optional = OPTIONAL.iter().map(|(name, _)| *name);
-    let known: Vec<_> = optional.chain(RETRY_POLICY).chain(["filter"]).collect();
+    let known: Vec<_> = optional
+        .chain(RETRY_POLICY)
+        .chain(["filter", "push"])
+        .collect();
+    push::check(&values)?;
     let changes = changes(&body, &values, &known)?;
     let updated = app.engine.update_subscription(&id, changes).await;
-    Ok(Json(
-        updated.map_err(|error| given::in_body(error, &values))?,
-    ))
+    let updated = updated.map_err(|error| given::in_body(error, &values))?;
+    if updated.push.is_some() || values.get("push").is_some() {
+        // also a pause of the subscription, its order and its limit are the sender's affair
+        app.push.changed();
+    }
+    Ok(Json(updated))
 }
 
 /// The text of a body that is an object of none but these fields.

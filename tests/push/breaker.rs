@@ -1,0 +1,113 @@
+use serde_json::json;
+
+use super::{
+    Receiver, count, counted, end_pause, endpoint, eventually, publish, status, subscribe,
+};
+use crate::support::TestApp;
+
+async fn paused(app: &TestApp) {
+    eventually("a pause", async || {
+        let shown = endpoint(app).await;
+        (!shown["paused_until"].is_null()).then_some(())
+    })
+    .await;
+}
+
+/// Wait for so many failures in a row.
+async fn failed(app: &TestApp, failures: i32) {
+    eventually(format!("{failures} failures"), async || {
+        (endpoint(app).await["failures"] == failures).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_dead_is_left_alone_and_what_waits_for_it_spends_no_attempts() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    let fields =
+        json!({"backoff_min_seconds": 600, "backoff_max_seconds": 600, "max_in_flight": 5});
+    subscribe(&app, &receiver, json!({}), fields).await;
+    publish(&app, [0]).await;
+    counted(&app, "acked", 1).await;
+
+    receiver.die();
+    publish(&app, 1..=20).await;
+    paused(&app).await;
+    counted(&app, "delivered", 0).await;
+    assert_eq!(count(&app, "scheduled").await, 5);
+    assert_eq!(count(&app, "available").await, 15);
+
+    // two probes fail; each pause is longer than the one before
+    for failures in [6, 7] {
+        end_pause(&app).await;
+        failed(&app, failures).await;
+        counted(&app, "available", 15).await;
+    }
+    receiver.revive().await;
+    end_pause(&app).await;
+    counted(&app, "acked", 16).await;
+
+    let shown = endpoint(&app).await;
+    assert_eq!(
+        (&shown["failures"], &shown["paused_until"]),
+        (&json!(0), &json!(null))
+    );
+    let pushes = receiver.pushes();
+    assert!(pushes.iter().all(|push| push.body["attempt"] == 1));
+    app.pass_seconds(601.0).await;
+    counted(&app, "acked", 21).await;
+    assert_eq!(count(&app, "dlq").await, 0);
+}
+
+#[tokio::test]
+async fn a_message_that_no_receiver_takes_does_not_keep_an_endpoint_paused() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    receiver.otherwise(|push| {
+        status(if push.body["message"]["n"] == 9 {
+            204
+        } else {
+            400
+        })
+    });
+    let fields =
+        json!({"backoff_min_seconds": 600, "backoff_max_seconds": 600, "max_in_flight": 1});
+    subscribe(&app, &receiver, json!({}), fields).await;
+
+    publish(&app, 1..=9).await;
+    paused(&app).await;
+    for failures in 6..=8 {
+        end_pause(&app).await;
+        failed(&app, failures).await;
+    }
+    end_pause(&app).await;
+
+    counted(&app, "acked", 1).await;
+    assert_eq!(endpoint(&app).await["failures"], 0);
+}
+
+#[tokio::test]
+async fn who_is_gone_gets_nothing_more_until_a_test_says_otherwise() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    receiver.otherwise(|_| status(410));
+    subscribe(&app, &receiver, json!({}), json!({"max_in_flight": 1})).await;
+
+    publish(&app, 1..=3).await;
+    eventually("the end", async || {
+        (endpoint(&app).await["stopped"] == true).then_some(())
+    })
+    .await;
+    counted(&app, "available", 3).await;
+    assert_eq!(receiver.pushes().len(), 1);
+    let still = app.post("/subscriptions/s/push/test", json!(null)).await;
+    assert_eq!(still.expect(200).json()["status"], 410);
+    assert_eq!(endpoint(&app).await["stopped"], true);
+
+    receiver.otherwise(|_| status(204));
+    let tested = app.post("/subscriptions/s/push/test", json!(null)).await;
+    assert_eq!(tested.expect(200).json()["status"], 204);
+    counted(&app, "acked", 3).await;
+
+    let pushes = receiver.pushes();
+    let attempts: Vec<_> = pushes.iter().map(|push| &push.body["attempt"]).collect();
+    assert_eq!(attempts, [1, 1, 1, 1, 1, 1], "a 410 spends none");
+}
