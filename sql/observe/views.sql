@@ -37,6 +37,8 @@ select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
     s.ordering_failure, s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
     s.message_ttl_seconds, s.dead_letter_expired, d.topic_id as dead_letter_topic_id, s.paused,
     s.expires_after_seconds,
+    e.endpoint as push_endpoint, e.failures as push_failures, e.paused_until as push_paused_until,
+    e.last_error as push_last_error,
     s.created_at,
     m.available + m.delivered + m.scheduled + m.parked as backlog, m.available,
     m.delivered as in_flight, m.scheduled, m.parked, m.acked, m.dlq, m.expired,
@@ -46,6 +48,8 @@ select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
 from pubsub_data.subscriptions s
 join pubsub_data.topics t on t.topic_key = s.topic_key
 left join pubsub_data.topics d on d.topic_key = s.dead_letter_topic_key
+left join pubsub_data.push_endpoints e
+    on e.topic_key = s.topic_key and e.subscription_key = s.subscription_key
 join pubsub.list_subscription_metrics(null) m on m.subscription_id = s.subscription_id
 left join lateral (
     -- as oldest_unsettled, which not everybody may call who reads this

@@ -174,6 +174,7 @@ begin
     select array_agg(x.view || '.' || x.name) into v_missing
     from (
         select 'subscriptions', case k.key when 'id' then 'subscription_id'
+            when 'push' then 'push_endpoint'
             -- here what was set has the name
             else regexp_replace(k.key, '^exact_', '') end
         from pubsub.get_subscription('where') g, jsonb_object_keys(to_jsonb(g)) k (key)
