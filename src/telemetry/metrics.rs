@@ -11,7 +11,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 
-use super::{doors, health, totals};
+use super::{doors, health, proxy, totals};
 use crate::config::Settings;
 use crate::db;
 use crate::db::subscriptions::SubscriptionMetrics;
@@ -66,6 +66,10 @@ impl Metrics {
                 let handle = PrometheusBuilder::new()
                     .idle_timeout(MetricKindMask::GAUGE, Some(FORGOTTEN_AFTER))
                     .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), BUCKETS)
+                    .and_then(|builder| {
+                        let latency = Matcher::Full(proxy::LATENCY.to_owned());
+                        builder.set_buckets_for_metric(latency, BUCKETS)
+                    })
                     .and_then(PrometheusBuilder::install_recorder)
                     .map_err(|error| error.to_string())?;
                 describe_counter!(
@@ -79,6 +83,7 @@ impl Metrics {
                 let process = Arc::new(Collector::default());
                 process.describe();
                 doors::describe();
+                proxy::describe();
                 Ok(Metrics {
                     handle,
                     process,
@@ -95,6 +100,7 @@ impl Metrics {
         gauge!(CONNECTIONS, "state" => "idle").set(idle);
         gauge!(CONNECTIONS, "state" => "used").set(connections.size().saturating_sub(idle));
         self.process.collect();
+        proxy::refresh();
         let totals = self.read_database(pool, settings).await;
         self.handle.run_upkeep();
         self.handle.render() + &totals

@@ -5,4 +5,5 @@ pub mod health;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
+pub mod proxy;
 mod totals;
