@@ -25,7 +25,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean
+    paused boolean, expires_after_seconds int
 )
 language plpgsql volatile
 as $$
@@ -98,7 +98,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean
+    paused boolean, expires_after_seconds int
 )
 language sql stable parallel safe
 as $$
@@ -108,7 +108,8 @@ as $$
         s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds, s.dead_letter_expired,
         l.topic_id, s.backoff_strategy,
         coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
-        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
+        coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused,
+        s.expires_after_seconds
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
     left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
@@ -134,7 +135,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean
+    paused boolean, expires_after_seconds int
 )
 language plpgsql stable parallel safe
 as $$
@@ -146,7 +147,8 @@ begin
             s.max_in_flight_per_consumer, s.max_rate, s.message_ttl_seconds,
             s.dead_letter_expired, l.topic_id, s.backoff_strategy,
             coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
-            coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused
+            coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused,
+            s.expires_after_seconds
         from pubsub_data.subscriptions s
         join pubsub_data.topics t on t.topic_key = s.topic_key
         left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
