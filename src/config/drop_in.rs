@@ -43,7 +43,7 @@ impl System {
                 Some(prefix) => name.strip_prefix(prefix).unwrap_or(name),
                 None => name,
             });
-            bare.filter(|name| name.starts_with(family))
+            bare.filter(move |name| name.starts_with(family))
         });
         let bare: Vec<&str> = self.names.iter().copied().chain(of_families).collect();
         let ours = |name: &str| format!("{}{name}", self.prefix);

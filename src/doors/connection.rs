@@ -32,7 +32,7 @@ use crate::error::Error;
 pub struct Guest {
     peer: Option<IpAddr>,
     draining: CancellationToken,
-    _held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
+    held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
 }
 
 impl Guest {
@@ -47,7 +47,17 @@ impl Guest {
         Self {
             peer,
             draining,
-            _held: Arc::new((waited_for, place)),
+            held: Arc::new((waited_for, place)),
+        }
+    }
+
+    /// For work that serves several connections: it is waited for as they are, but has no place among them.
+    #[must_use]
+    pub fn worker(&self) -> Self {
+        Self {
+            peer: None,
+            draining: self.draining.clone(),
+            held: Arc::new((self.held.0.clone(), None)),
         }
     }
 

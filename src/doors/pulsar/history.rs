@@ -109,7 +109,7 @@ impl History {
             // nothing before it counts
             self.after = self.after.max(before(*first));
         }
-        let counts = |message: &LoggedMessageMessage| {
+        let counts = |message: &LoggedMessage| {
             let topic = message.ordering_key.as_ref();
             let from = topic.and_then(|topic| from.get(topic));
             from.is_none_or(|from| message.message_id >= *from)

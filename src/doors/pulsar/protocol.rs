@@ -70,10 +70,11 @@ pub(super) fn parse(text: &str) -> Result<Said, Fault> {
     let body = parse_json(text.as_bytes())?;
     let mut fields = Fields::of_body(&body)?;
     let kind = fields.text("type", 0, usize::MAX);
-    if !matches!(body.get("type"), Some(Value::String(_))) {
-        fields.finish_ignoring_others()?;
-    }
     match kind.as_str() {
+        _ if !body.get("type").is_some_and(Value::is_string) => {
+            fields.finish_ignoring_others()?;
+            Err(Fault::Type(String::new()))
+        }
         "ping" => Ok(Said::Ping),
         "ack" => {
             fields.text("message_id", 0, usize::MAX);
