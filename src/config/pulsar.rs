@@ -71,7 +71,11 @@ pub struct PulsarSettings {
         global = true,
         env = "FASTPUBSUB_PULSAR_MAX_MESSAGE_SIZE"
     )]
-    #[arg(hide_env_values = true, value_name = "BYTES", default_value = "1048576")]
+    #[arg(
+        hide_env_values = true,
+        value_name = "BYTES",
+        default_value = "1048576"
+    )]
     #[arg(value_parser = integer::<usize, 1, 10_485_760>)]
     pub max_message_size: usize,
 
@@ -93,7 +97,11 @@ pub struct PulsarSettings {
         global = true,
         env = "FASTPUBSUB_PULSAR_JWT_ENABLED"
     )]
-    #[arg(hide_env_values = true, value_name = "BOOLEAN", default_value = "false")]
+    #[arg(
+        hide_env_values = true,
+        value_name = "BOOLEAN",
+        default_value = "false"
+    )]
     #[arg(value_parser = boolean, action = clap::ArgAction::Set)]
     pub jwt_enabled: bool,
 

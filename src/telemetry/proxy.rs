@@ -46,9 +46,15 @@ impl Delivery {
 
 /// Show every name from the start.
 pub(super) fn describe() {
-    describe_counter!(RECEIVED, "Messages that were accepted by the Pulsar Proxy door");
+    describe_counter!(
+        RECEIVED,
+        "Messages that were accepted by the Pulsar Proxy door"
+    );
     counter!(RECEIVED, "topic" => OTHERS).absolute(0);
-    describe_counter!(DELIVERED, "Messages that were sent to a client of the Pulsar Proxy door");
+    describe_counter!(
+        DELIVERED,
+        "Messages that were sent to a client of the Pulsar Proxy door"
+    );
     for how in [Delivery::WebSocket, Delivery::LongPoll] {
         counter!(DELIVERED, "topic" => OTHERS, "delivery_type" => how.name()).absolute(0);
     }
@@ -58,13 +64,22 @@ pub(super) fn describe() {
     );
     let _registered = histogram!(LATENCY, "topic" => OTHERS);
     describe_gauge!(ACTIVE, "WebSockets of the Pulsar Proxy door that are open");
-    describe_counter!(CONNECTIONS, "WebSockets of the Pulsar Proxy door that were opened");
-    describe_counter!(DISCONNECTIONS, "WebSockets of the Pulsar Proxy door that ended");
+    describe_counter!(
+        CONNECTIONS,
+        "WebSockets of the Pulsar Proxy door that were opened"
+    );
+    describe_counter!(
+        DISCONNECTIONS,
+        "WebSockets of the Pulsar Proxy door that ended"
+    );
     describe_counter!(ACKS, "Acks that clients of the Pulsar Proxy door sent");
     for name in [CONNECTIONS, DISCONNECTIONS, ACKS] {
         counter!(name).absolute(0);
     }
-    describe_gauge!(COUNT, "Messages of a topic that passed through this process to clients");
+    describe_gauge!(
+        COUNT,
+        "Messages of a topic that passed through this process to clients"
+    );
     describe_counter!(ERRORS, "What clients of the Pulsar Proxy door were refused");
     counter!(ERRORS, "type" => "websocket", "code" => "PROCESSING_ERROR").absolute(0);
 }

@@ -158,7 +158,9 @@ async fn by_token(app: &App, shown: &str) -> Result<Caller, Error> {
 
 /// Tokens that somebody else issues, who has the same secret.
 fn by_token_of(secret: &Secret, shown: &str) -> Result<Caller, Error> {
-    let Claims { scopes, subject, .. } = foreign::verify(secret, shown).ok_or(WRONG)?;
+    let Claims {
+        scopes, subject, ..
+    } = foreign::verify(secret, shown).ok_or(WRONG)?;
     Ok(Caller {
         scopes,
         who: subject.map(|who| format!("subject {who}")),

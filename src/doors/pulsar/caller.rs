@@ -12,10 +12,10 @@ use axum::response::{IntoResponse, Response};
 use super::Door;
 use super::protocol::TOKEN_MAX_LENGTH;
 use crate::app::App;
+use crate::auth::api_keys;
 use crate::auth::foreign::{self, Claims};
 use crate::auth::scopes::{self, Scope};
 use crate::auth::tokens::Identity;
-use crate::auth::api_keys;
 use crate::config::Secret;
 use crate::doors::connection::Guest;
 use crate::doors::rate::Denied;
@@ -106,7 +106,11 @@ pub(super) fn count(
         return Ok(());
     };
     let many = u32::try_from(messages).ok().and_then(NonZeroU32::new);
-    let address = || guest.peer().map_or_else(String::new, |peer| peer.to_string());
+    let address = || {
+        guest
+            .peer()
+            .map_or_else(String::new, |peer| peer.to_string())
+    };
     let who = who.unwrap_or_else(address);
     rate.check_many(&who, many.unwrap_or(NonZeroU32::MIN))
         .map_err(|denied| TooMany {
@@ -117,7 +121,11 @@ pub(super) fn count(
 
 fn lacks<S: Scope>(what: &str) -> Error {
     Error::Forbidden {
-        message: format!("the scope {}:{} is needed for {what}", S::RESOURCE, S::ACTION),
+        message: format!(
+            "the scope {}:{} is needed for {what}",
+            S::RESOURCE,
+            S::ACTION
+        ),
         needed: Some((S::RESOURCE, S::ACTION)),
     }
 }

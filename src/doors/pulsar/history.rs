@@ -65,7 +65,11 @@ impl History {
     ///
     /// # Errors
     /// When the database fails.
-    pub(super) async fn page_of(&mut self, app: &App, most: i32) -> Result<Vec<LoggedMessage>, Error> {
+    pub(super) async fn page_of(
+        &mut self,
+        app: &App,
+        most: i32,
+    ) -> Result<Vec<LoggedMessage>, Error> {
         let upto = self.upto.unwrap_or_default();
         while self.after < upto {
             let page = Read {

@@ -61,7 +61,11 @@ impl Hub {
     ///
     /// # Errors
     /// When messages cannot be had: the database fails.
-    pub(super) async fn attach(self: &Arc<Self>, app: &App, guest: &Guest) -> Result<Attached, Error> {
+    pub(super) async fn attach(
+        self: &Arc<Self>,
+        app: &App,
+        guest: &Guest,
+    ) -> Result<Attached, Error> {
         let (attached, mut began) = self.enter(app, guest);
         let began = began.wait_for(|began| !matches!(began, Began::Not)).await;
         match began.as_deref() {

@@ -275,7 +275,9 @@ fn message(
     let mut texts = match tree::object(text) {
         Ok(texts) => texts,
         Err(_) => match tree::not_a(Form::Fields, text) {
-            Error::Invalid(faults) if !place.is_empty() => return Ok((None, within(faults, place))),
+            Error::Invalid(faults) if !place.is_empty() => {
+                return Ok((None, within(faults, place)));
+            }
             error => return Err(error),
         },
     };
@@ -345,8 +347,10 @@ fn fields(others: &Value) -> Result<(String, Extras), Error> {
     let mut attributes = metadata(&mut fields);
     fields.finish_ignoring_others()?;
     attributes.insert(ATTRIBUTE.to_owned(), json!(topic));
-    let attributes = JsonText::written(Value::Object(attributes).to_string())
-        .map_err(|reason| Error::fault(vec!["metadata".into()], Rule::Refused(reason.to_owned())))?;
+    let attributes =
+        JsonText::written(Value::Object(attributes).to_string()).map_err(|reason| {
+            Error::fault(vec!["metadata".into()], Rule::Refused(reason.to_owned()))
+        })?;
     let extras = Extras {
         attributes: Some(attributes),
         ordering_key: Some(topic.clone()),
@@ -360,7 +364,10 @@ fn ttl(fields: &mut Fields<'_>) -> Option<f64> {
     let most = f64::from(MAX_SECONDS);
     let given = fields.optional("ttl")?;
     // of any size
-    if given.as_f64().is_some_and(|ttl| ttl > most && ttl.fract() == 0.0) {
+    if given
+        .as_f64()
+        .is_some_and(|ttl| ttl > most && ttl.fract() == 0.0)
+    {
         return Some(most);
     }
     let seconds = fields.integer("ttl", 1, 1, i64::MAX);
@@ -389,7 +396,9 @@ fn metadata(fields: &mut Fields<'_>) -> Map<String, Value> {
             let most = ATTRIBUTE_NAME_MAX_LENGTH;
             Some(Rule::AtMost(Count::NameCharacters, most, None))
         } else if name == ATTRIBUTE {
-            Some(Rule::Refused(format!("{ATTRIBUTE} is the name of the topic")))
+            Some(Rule::Refused(format!(
+                "{ATTRIBUTE} is the name of the topic"
+            )))
         } else if name.contains('\0') {
             Some(Rule::Refused("NUL is not allowed".to_owned()))
         } else {

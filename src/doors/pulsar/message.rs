@@ -136,7 +136,13 @@ mod tests {
         let text = |text: &str| JsonText::written(text.to_owned()).unwrap();
         let attributes = attributes.map(text);
         let topic = Arc::new(Topic::new("a\u{e9}"));
-        Message::new(id, topic, &text(r#"{"n": 1.50}"#), attributes.as_ref(), false)
+        Message::new(
+            id,
+            topic,
+            &text(r#"{"n": 1.50}"#),
+            attributes.as_ref(),
+            false,
+        )
     }
 
     #[test]

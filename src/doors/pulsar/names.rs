@@ -11,7 +11,8 @@ pub(super) const TOPIC: &str = "pulsar";
 pub(super) const ATTRIBUTE: &str = "pulsar/topic";
 /// Most characters of a topic, and of what a client calls itself.
 pub(super) const NAME_MAX_LENGTH: usize = 255;
-const TOPIC_RULE: &str = "topic must have letters and digits, - and _ alone, and one letter or digit at least";
+const TOPIC_RULE: &str =
+    "topic must have letters and digits, - and _ alone, and one letter or digit at least";
 const MESSAGE: &str = "msg_";
 
 /// What is wrong with the name of a topic.
@@ -68,7 +69,17 @@ mod tests {
         for topic in ["orders", "a", "0", "a-b_c", "_a", "\u{fc}ber", "\u{4e2d}"] {
             assert_eq!(fault(topic), None, "{topic}");
         }
-        for topic in ["", "-", "__", "a b", "a.b", "a/b", "a\n", "\u{1f600}", "a\0"] {
+        for topic in [
+            "",
+            "-",
+            "__",
+            "a b",
+            "a.b",
+            "a/b",
+            "a\n",
+            "\u{1f600}",
+            "a\0",
+        ] {
             assert!(fault(topic).is_some(), "{topic}");
         }
         assert_eq!(fault(&"\u{fc}".repeat(255)), None);
@@ -83,7 +94,12 @@ mod tests {
         assert_eq!(message_id(id), name);
         assert_eq!(parse_message_id(name), Some(id));
         assert_eq!(timestamp(accepted_at(id)), "2024-11-14T18:55:04.192Z");
-        for name in ["", "msg_", "msg_01932c07-0a00-7000-8000-0123456789ab", &name[4..]] {
+        for name in [
+            "",
+            "msg_",
+            "msg_01932c07-0a00-7000-8000-0123456789ab",
+            &name[4..],
+        ] {
             assert_eq!(parse_message_id(name), None, "{name}");
         }
     }

@@ -126,7 +126,9 @@ fn subscribe(mut fields: Fields<'_>) -> Result<Said, Fault> {
 fn topics(fields: &mut Fields<'_>, most: usize) -> Vec<String> {
     let topics = fields.texts("topics", most);
     let is_empty = topics.is_empty();
-    let is_list = fields.optional("topics").is_some_and(|value| value.as_array().is_some_and(Vec::is_empty));
+    let is_list = fields
+        .optional("topics")
+        .is_some_and(|value| value.as_array().is_some_and(Vec::is_empty));
     if is_empty && is_list {
         fields.refuse("topics", Rule::AtLeast(Count::Items, 1, Some(0)));
     }
@@ -219,12 +221,18 @@ mod tests {
             panic!("no subscribe")
         };
         assert_eq!(subscribe.topics, ["a", "b"]);
-        assert_eq!((subscribe.client_id.as_str(), subscribe.offset), ("c", Offset::Last));
+        assert_eq!(
+            (subscribe.client_id.as_str(), subscribe.offset),
+            ("c", Offset::Last)
+        );
         let id = "msg_01932c070a00700080000123456789ab";
         for (offset, expected) in [
             (r#""earliest""#.to_owned(), Offset::Earliest),
             ("null".to_owned(), Offset::Last),
-            (format!("\"{id}\""), Offset::After(parse_message_id(id).unwrap())),
+            (
+                format!("\"{id}\""),
+                Offset::After(parse_message_id(id).unwrap()),
+            ),
         ] {
             let text = format!(
                 r#"{{"type": "subscribe", "topics": ["a"], "client_id": "c", "offset": {offset}}}"#
@@ -235,7 +243,10 @@ mod tests {
             assert_eq!(subscribe.offset, expected);
         }
         assert!(matches!(parse(r#"{"type": "ping"}"#), Ok(Said::Ping)));
-        assert!(matches!(parse(r#"{"type": "ack", "message_id": "x"}"#), Ok(Said::Ack)));
+        assert!(matches!(
+            parse(r#"{"type": "ack", "message_id": "x"}"#),
+            Ok(Said::Ack)
+        ));
         let unsubscribe = parse(r#"{"type": "unsubscribe", "topics": ["a"]}"#);
         assert!(matches!(unsubscribe, Ok(Said::Unsubscribe(topics)) if topics == ["a"]));
     }
@@ -250,7 +261,10 @@ mod tests {
             ("{}", "type: Field required"),
             (r#"{"type": 5}"#, "type: Input should be a valid string"),
             (r#"{"type": "ack"}"#, "message_id: Field required"),
-            (r#"{"type": "unsubscribe", "topics": []}"#, "topics: List should have at least 1"),
+            (
+                r#"{"type": "unsubscribe", "topics": []}"#,
+                "topics: List should have at least 1",
+            ),
             (
                 r#"{"type": "subscribe", "topics": ["a b"], "client_id": ""}"#,
                 "topics: Value error, topic must have letters",

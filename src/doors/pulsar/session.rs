@@ -157,7 +157,10 @@ impl Session {
             self.replayed_until = Instant::now() + REPEATED_WITHIN;
             held.unwrap_or_default().into()
         } else {
-            self.replays.front_mut().map(Replay::shorten).unwrap_or_default()
+            self.replays
+                .front_mut()
+                .map(Replay::shorten)
+                .unwrap_or_default()
         };
         let is_wanted = |message: &Arc<Message>| {
             !self.replayed.contains(&message.id) && self.attached.has(&message.topic.name)
@@ -180,5 +183,11 @@ impl Session {
 /// A message that the engine keeps.
 pub(super) fn shown(logged: &LoggedMessage, topic: Arc<Topic>, is_live: bool) -> Message {
     let attributes = logged.attributes.as_ref();
-    Message::new(logged.message_id, topic, &logged.payload, attributes, is_live)
+    Message::new(
+        logged.message_id,
+        topic,
+        &logged.payload,
+        attributes,
+        is_live,
+    )
 }

@@ -125,7 +125,10 @@ impl Close {
 }
 
 fn failed(error: &Error) -> (Code, String) {
-    (Code::Subscription, format!("Failed to subscribe: {}", told(error)))
+    (
+        Code::Subscription,
+        format!("Failed to subscribe: {}", told(error)),
+    )
 }
 
 impl Connection {
@@ -278,9 +281,7 @@ impl Connection {
         text: &str,
     ) -> Result<(), Close> {
         let said = protocol::parse(text);
-        if !matches!(said, Ok(Said::Ping))
-            && caller.count(&self.door, &self.guest, 1).is_err()
-        {
+        if !matches!(said, Ok(Said::Ping)) && caller.count(&self.door, &self.guest, 1).is_err() {
             return self.tell_error(Code::RateLimit, "too many frames").await;
         }
         match said {

@@ -164,7 +164,9 @@ async fn begin(app: &App, id: &str) -> Result<(), Error> {
     let begun = Instant::now();
     while open.iter().any(|one| before.contains(one)) {
         if begun.elapsed() > SETTLED_WITHIN {
-            tracing::warn!("a transaction that publishes is open for long: the Pulsar door may miss its messages");
+            tracing::warn!(
+                "a transaction that publishes is open for long: the Pulsar door may miss its messages"
+            );
             break;
         }
         sleep(LOOK_AGAIN).await;
