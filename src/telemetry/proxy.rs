@@ -116,13 +116,11 @@ pub fn taken(topic: &str) {
 }
 
 /// Counts deliveries of a topic.
-#[must_use]
 pub fn delivered(topic: &str, how: Delivery) -> Counter {
     counter!(DELIVERED, "topic" => label(DELIVERED, topic), "delivery_type" => how.name())
 }
 
 /// Records how long messages of a topic took.
-#[must_use]
 pub fn latency(topic: &str) -> Histogram {
     histogram!(LATENCY, "topic" => label(LATENCY, topic))
 }

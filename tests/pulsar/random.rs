@@ -65,6 +65,7 @@ const BODIES: &[&str] = &[
     r#"{"topic": "a", "topic": X, "payload": {}, "payload": X}"#,
     r#"{"messages": [X, {"topic": "a", "payload": {}}]}"#,
     r#"{"messages": [{"topic": "a", "payload": {}}, {"topic": X, "payload": {}, "ttl": X}]}"#,
+    r#"{"messages": [{"topic": "a", "payload": {"n": 1}}]}"#,
     r#"{"messages": X}"#,
     "[X",
     "X",

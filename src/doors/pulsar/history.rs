@@ -1,7 +1,7 @@
 //! What was accepted before: read page by page, up to the newest message that was there when the reading began.
 //! Whoever was attached to the hub before gets everything else from there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
@@ -120,6 +120,42 @@ impl History {
         };
         read.retain(counts);
         Ok(read)
+    }
+}
+
+/// Most of what was accepted and not taken yet that is looked at at a time.
+const MOST_UNTAKEN: i32 = 1000;
+const MOST_UNTAKEN_BYTES: usize = 4 * 1024 * 1024;
+
+/// Which messages of topics there are after one.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn there(
+    app: &App,
+    topics: &[String],
+    mut after: Uuid,
+) -> Result<HashSet<Uuid>, Error> {
+    let mut all = HashSet::new();
+    loop {
+        let page = Read {
+            after: Some(after),
+            since: None,
+            ordering_keys: Some(topics),
+            limit: MOST_UNTAKEN,
+            max_bytes: MOST_UNTAKEN_BYTES,
+            complete: false,
+        };
+        let read = found(log::read(&app.database, TOPIC, &page).await)?.unwrap_or_default();
+        let bytes: usize = read.iter().map(LoggedMessage::size).sum();
+        all.extend(read.iter().map(|message| message.message_id));
+        match read.last() {
+            // a page that was cut
+            Some(last) if read.len() > 500 || bytes > MOST_UNTAKEN_BYTES / 2 => {
+                after = last.message_id;
+            }
+            _ => return Ok(all),
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{TimeDelta, Utc};
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use super::listener::{End, Listener};
 use super::message::{Message, Topic};
@@ -15,6 +17,8 @@ use crate::db::messages::Delivery;
 use crate::doors::connection::Guest;
 use crate::error::Error;
 use crate::telemetry::proxy;
+
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(2);
 
 /// The connections of this process.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ struct State {
     /// Whether a taker is at work, and which one.
     taker: Option<watch::Receiver<Began>>,
     takers: u64,
+    /// The newest message that was taken.
+    taken: Uuid,
 }
 
 /// A topic that somebody is subscribed to.
@@ -93,6 +99,8 @@ impl Hub {
             let (sender, began) = watch::channel(Began::Not);
             state.taker = Some(began.clone());
             state.takers += 1;
+            // nothing of before comes; the clock of the database may differ
+            state.taken = state.taken.max(names::id_at(Utc::now() - CLOCKS_DIFFER));
             let taker = taker::Taker {
                 app: app.clone(),
                 hub: Arc::clone(self),
@@ -117,7 +125,8 @@ impl Hub {
                 continue;
             };
             proxy::taken(name);
-            let state = self.state();
+            let mut state = self.state();
+            state.taken = state.taken.max(delivery.message_id);
             let Some(place) = state.topics.get(name) else {
                 continue;
             };
@@ -171,8 +180,9 @@ pub(super) struct Attached {
 }
 
 impl Attached {
-    /// What is accepted of these topics from now on comes; those that are new.
-    pub(super) fn add(&mut self, topics: &[String]) -> Vec<String> {
+    /// What is accepted of these topics from now on comes; those that are new, and the newest message that was
+    /// taken before. What comes may have been accepted before, too, after that one.
+    pub(super) fn add(&mut self, topics: &[String]) -> (Vec<String>, Uuid) {
         let mut state = self.hub.state();
         let mut new = Vec::new();
         for name in topics {
@@ -186,7 +196,7 @@ impl Attached {
             });
             place.listeners.insert(self.id, Arc::clone(&self.listener));
         }
-        new
+        (new, state.taken)
     }
 
     /// Nothing more comes of these topics, but for what waits already.
@@ -241,5 +251,5 @@ fn leave(state: &mut State, id: u64, topic: &str) {
 
 /// What the engine's subscription of a taker is called.
 pub(super) fn subscription_id() -> String {
-    format!("{}/{}", names::TOPIC, uuid::Uuid::now_v7().simple())
+    format!("{}/{}", names::TOPIC, Uuid::now_v7().simple())
 }

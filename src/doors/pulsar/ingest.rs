@@ -272,14 +272,11 @@ fn message(
     text: &[u8],
     place: &[Step],
 ) -> Result<(Option<Message>, Vec<Fault>), Error> {
-    let mut texts = match tree::object(text) {
-        Ok(texts) => texts,
-        Err(_) => match tree::not_a(Form::Fields, text) {
-            Error::Invalid(faults) if !place.is_empty() => {
-                return Ok((None, within(faults, place)));
-            }
-            error => return Err(error),
-        },
+    let Ok(mut texts) = tree::object(text) else {
+        return match tree::not_a(Form::Fields, text) {
+            Error::Invalid(faults) if !place.is_empty() => Ok((None, within(faults, place))),
+            error => Err(error),
+        };
     };
     let mut faults = Vec::new();
     let payload = match payload(body, texts.remove(PAYLOAD)) {

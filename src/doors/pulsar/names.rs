@@ -50,6 +50,12 @@ pub(super) fn accepted_at(id: Uuid) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
 }
 
+/// Before the ids of messages that are accepted at a time or later.
+pub(super) fn id_at(at: DateTime<Utc>) -> Uuid {
+    let millis = u128::try_from(at.timestamp_millis()).unwrap_or_default();
+    Uuid::from_u128(millis << 80)
+}
+
 /// A time as clients see it.
 pub(super) fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
@@ -94,6 +100,8 @@ mod tests {
         assert_eq!(message_id(id), name);
         assert_eq!(parse_message_id(name), Some(id));
         assert_eq!(timestamp(accepted_at(id)), "2024-11-14T18:55:04.192Z");
+        assert!(id_at(accepted_at(id)) <= id);
+        assert!(id_at(accepted_at(id) + chrono::TimeDelta::milliseconds(1)) > id);
         for name in [
             "",
             "msg_",

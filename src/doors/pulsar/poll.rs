@@ -1,5 +1,6 @@
 //! Long polling: the next messages as the answer to a request.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::caller::{Called, Refused};
-use super::history::History;
+use super::history::{self, History};
 use super::hub::Attached;
 use super::message::{Message, Topic};
 use super::names::{self, NAME_MAX_LENGTH, message_id, parse_message_id};
@@ -87,20 +88,20 @@ pub(super) async fn poll(
     let topics = || asked.topics.iter().map(String::as_str);
     called.caller.allow::<PulsarSubscribe>(topics())?;
     let until = Instant::now() + asked.timeout;
+    let after = match asked.after {
+        Some(after) => after,
+        // from now on: after the newest, where there is any
+        None => {
+            let now = History::new(asked.topics.clone(), None).look(&app).await?;
+            now.unwrap_or_default()
+        }
+    };
     let mut attached = called.door.hub.attach(&app, &called.guest).await?;
-    attached.add(&asked.topics);
-    let mut history = History::new(asked.topics.clone(), asked.after);
-    let newest = history.look(&app).await?;
-    let mut messages = Vec::new();
-    if asked.after.is_some() {
-        let _place = called.door.pages.acquire().await;
-        let read = history.page_of(&app, asked.limit).await?;
-        let topic = |name: &Option<String>| Topic::new(name.as_deref().unwrap_or_default()).into();
-        let all = read.iter();
-        messages.extend(all.map(|one| shown(one, topic(&one.ordering_key), false).into()));
-    }
+    let (_, taken) = attached.add(&asked.topics);
+    let there = history::there(&app, &asked.topics, taken).await?;
+    let mut messages = earlier(&app, &called, &asked, after).await?;
     if messages.is_empty() {
-        let waiting = wait(&attached, &asked, until);
+        let waiting = wait(&attached, &asked, (after, &there), until);
         messages = tokio::select! {
             messages = waiting => messages?,
             () = called.guest.drained() => Vec::new(),
@@ -109,15 +110,35 @@ pub(super) async fn poll(
         let caller = called.caller.again(&app).await?;
         caller.allow::<PulsarSubscribe>(topics())?;
     }
-    // what a poll began with, if there was nothing: from there on
-    let nothing = asked.after.or(newest).unwrap_or_default();
-    Ok(answer(&messages, nothing))
+    // if there was nothing, the next one begins where this one did
+    Ok(answer(&messages, after))
 }
 
 type Messages = Vec<std::sync::Arc<Message>>;
 
+/// What was accepted after a message.
+async fn earlier(
+    app: &App,
+    called: &Called,
+    asked: &Asked,
+    after: Uuid,
+) -> Result<Messages, Error> {
+    let _place = called.door.pages.acquire().await;
+    let mut history = History::new(asked.topics.clone(), Some(after));
+    history.look(app).await?;
+    let read = history.page_of(app, asked.limit).await?;
+    let topic = |name: &Option<String>| Topic::new(name.as_deref().unwrap_or_default()).into();
+    let shown = |one| shown(one, topic(&one.ordering_key), false).into();
+    Ok(read.iter().map(shown).collect())
+}
+
 /// What comes until a time, as soon as there is any.
-async fn wait(attached: &Attached, asked: &Asked, until: Instant) -> Result<Messages, Error> {
+async fn wait(
+    attached: &Attached,
+    asked: &Asked,
+    (after, there): (Uuid, &HashSet<Uuid>),
+    until: Instant,
+) -> Result<Messages, Error> {
     let lost = |_| Error::refused(503, "messages may have been missed; ask again");
     loop {
         let Ok(first) = timeout_at(until, attached.listener.next()).await else {
@@ -132,7 +153,7 @@ async fn wait(attached: &Attached, asked: &Asked, until: Instant) -> Result<Mess
             messages.extend(more);
         }
         // one poll may have read it before it came here
-        messages.retain(|message| asked.after.is_none_or(|after| message.id > after));
+        messages.retain(|message| message.id > after && !there.contains(&message.id));
         messages.sort_by_key(|message| message.id);
         messages.truncate(asked.most());
         if !messages.is_empty() {

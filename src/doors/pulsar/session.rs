@@ -8,6 +8,7 @@ use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::Door;
+use super::history;
 use super::hub::Attached;
 use super::listener::End;
 use super::message::{Message, Topic};
@@ -66,16 +67,29 @@ impl Session {
     }
 
     /// What is accepted of topics from now on comes; of those that are new, with what was accepted before.
-    pub(super) fn subscribe(&mut self, topics: &[String], offset: Offset) {
-        let new = self.attached.add(topics);
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn subscribe(
+        &mut self,
+        topics: &[String],
+        offset: Offset,
+    ) -> Result<(), Error> {
+        let (new, taken) = self.attached.add(topics);
+        if new.is_empty() {
+            return Ok(());
+        }
+        // what was accepted and not taken yet is not new, though it is about to come
+        let there = history::there(&self.app, &new, taken).await?;
+        self.replayed.extend(there);
+        self.replayed_until = Instant::now() + REPEATED_WITHIN;
         let after = match offset {
-            Offset::Last => return,
+            Offset::Last => return Ok(()),
             Offset::Earliest => None,
             Offset::After(id) => Some(id),
         };
-        if !new.is_empty() {
-            self.replays.push_back(Replay::new(&new, after));
-        }
+        self.replays.push_back(Replay::new(&new, after));
+        Ok(())
     }
 
     /// What comes next; what was not returned is not lost when this is dropped.

@@ -221,7 +221,8 @@ impl Connection {
             "subscribed"
         );
         // before it is told: what is accepted from then on comes
-        session.subscribe(&subscribe.topics, subscribe.offset);
+        let subscribing = session.subscribe(&subscribe.topics, subscribe.offset);
+        subscribing.await.map_err(|error| Close::refused(&error))?;
         let text = protocol::subscribed(&subscribe.topics, &session_id);
         self.tell(text).await
     }
