@@ -51,7 +51,7 @@ async fn a_reader_that_is_too_slow_is_closed_and_others_do_not_wait() {
     let mut begin = [0; 300];
     slow.read_exact(&mut begin).await.unwrap();
     let large = "x".repeat(40_000);
-    let body = |from: usize| {
+    let body = |from: i64| {
         let message = |n| json!({"topic": place.topic, "payload": {"n": n, "large": large}});
         json!({"messages": (from..from + 100).map(message).collect::<Vec<_>>()})
     };
@@ -66,7 +66,7 @@ async fn a_reader_that_is_too_slow_is_closed_and_others_do_not_wait() {
             numbers
                 .iter()
                 .copied()
-                .eq((n as i64 * 100)..(n as i64 + 1) * 100)
+                .eq((n * 100)..(n + 1) * 100)
         );
     }
 
