@@ -9,9 +9,6 @@ use super::database::Database;
 use super::json::JsonText;
 use crate::error::Error;
 
-/// Of a message beside its payload, attributes and ordering key, as it is answered.
-const OTHER_BYTES: usize = 1000;
-
 /// Which messages to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Read<'a> {
@@ -46,16 +43,6 @@ pub struct LoggedMessage {
     pub published_at: Timestamp,
     /// When it can no longer be consumed, if ever.
     pub expires_at: Option<Timestamp>,
-}
-
-impl LoggedMessage {
-    /// About how many bytes it has as an answer.
-    pub(crate) fn size(&self) -> usize {
-        self.payload.size()
-            + self.attributes.as_ref().map_or(0, JsonText::size)
-            + self.ordering_key.as_ref().map_or(0, String::len)
-            + OTHER_BYTES
-    }
 }
 
 /// A page of what a topic retains, the oldest first; an empty one is the end.

@@ -22,6 +22,9 @@ const QUIET_FOR: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(40);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
+/// How many times in its time a subscription is kept that expires and is waited for.
+const KEPT_A_TIME: u32 = 4;
+
 /// A subscription that somebody waits for, or did just now.
 struct Place {
     bell: Arc<Notify>,
@@ -48,6 +51,9 @@ struct Place {
     newest: Option<Uuid>,
     due_at: Option<DateTime<Utc>>,
     rewinds: Option<i32>,
+    /// When to keep it next, if it expires.
+    keep_at: Option<Instant>,
+    keep_every: Duration,
 }
 
 impl Place {
@@ -116,6 +122,8 @@ impl Places {
             newest: None,
             due_at: None,
             rewinds: None,
+            keep_at: None,
+            keep_every: Duration::ZERO,
         };
         self.places.insert(subscription_id.to_owned(), place);
         Entered {
@@ -235,6 +243,19 @@ impl Places {
         watched
     }
 
+    /// Those that expire, are waited for and are to be kept now.
+    pub(super) fn take_due(&mut self) -> Vec<String> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (subscription_id, place) in &mut self.places {
+            if place.waiting > 0 && place.keep_at.is_some_and(|at| at <= now) {
+                place.keep_at = Some(now + place.keep_every);
+                due.push(subscription_id.clone());
+            }
+        }
+        due
+    }
+
     /// What a look found.
     pub(super) fn update(&mut self, looks: Vec<Look>) {
         let now = Instant::now();
@@ -246,6 +267,16 @@ impl Places {
             place.topic_id = look.topic_id;
             place.frees = look.frees;
             place.by_consumer = look.by_consumer;
+            place.keep_every = look
+                .expires_after_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map(Duration::from_secs)
+                .unwrap_or_default()
+                / KEPT_A_TIME;
+            place.keep_at = look.expires_after_seconds.map(|_| {
+                let next = now + place.keep_every;
+                place.keep_at.map_or(next, |at| at.min(next))
+            });
             place.newest = look.newest;
             place.due_at = look.due_at;
             place.look_at = look

@@ -14,6 +14,7 @@ fn look(subscription_id: &str, is_ready: bool, newest: u128) -> Look {
         due_in_seconds: None,
         frees: false,
         by_consumer: false,
+        expires_after_seconds: None,
     }
 }
 
@@ -194,4 +195,30 @@ async fn whoever_asks_only_whether_somebody_waits_forgets_no_time() {
     assert_eq!(places.next_at(), next_at);
     places.watched();
     assert_eq!(places.next_at(), None, "until the look tells another");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expires_is_kept_four_times_in_its_time_while_somebody_waits() {
+    let mut places = Places::default();
+    places.enter("s", false);
+    places.enter("everlasting", false);
+    let expiring = |seconds| Look {
+        expires_after_seconds: Some(seconds),
+        ..look("s", false, 1)
+    };
+    places.update(vec![expiring(40), look("everlasting", false, 1)]);
+    assert!(places.take_due().is_empty());
+    tokio::time::advance(Duration::from_secs(9)).await;
+    places.update(vec![expiring(40)]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+
+    assert_eq!(places.take_due(), ["s"]);
+    assert!(places.take_due().is_empty());
+    places.update(vec![expiring(12)]);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert_eq!(places.take_due(), ["s"]);
+
+    places.leave("s", false);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(places.take_due().is_empty());
 }
