@@ -113,15 +113,19 @@ test-clients: setup-clients ## Validate /openapi.json, use the clients made of i
 
 # apart from setup, like setup-clients
 setup-doors: setup
-	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "installing python3-venv"; \
+	@missing=(); \
+	python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv); \
+	command -v chromium >/dev/null || missing+=(chromium); \
+	if [ $${#missing[@]} -gt 0 ]; then \
+		echo "installing $${missing[*]}"; \
 		$(SUDO) apt-get update -q; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy python3-venv; \
-	}
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy "$${missing[@]}"; \
+	fi
 
 test-doors: setup-doors ## Use the published clients of the systems that doors stand in for
 	cargo build
 	tests/clients/doors.sh
+	tests/clients/pulsar.sh
 
 lint: setup ## Check format and lints
 	cargo fmt --check
@@ -139,6 +143,8 @@ psql: ## Open a prompt on the private Postgres of make run
 bench: setup ## Measure against a plain INSERT and pgmq: 40 minutes, with FLAGS=--quick 8 (docs/benchmarks.md)
 	@# both ends of 2,000 connections, each in its own process
 	ulimit -S -n 8192 || true; cargo bench --bench throughput -- $(FLAGS)
+	@# both ends of 5,000 WebSockets
+	ulimit -S -n 16384 || true; cargo bench --bench fanout
 
 torture: setup ## Prove under faults that nothing is lost: SECONDS=600 SEED=; see docs/reliability.md
 	cargo bench $(if $(PROFILE),--profile $(PROFILE)) --bench torture -- --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

@@ -62,12 +62,7 @@ async fn a_reader_that_is_too_slow_is_closed_and_others_do_not_wait() {
             .await
             .expect(207);
         let numbers = quick.numbers(100).await;
-        assert!(
-            numbers
-                .iter()
-                .copied()
-                .eq((n * 100)..(n + 1) * 100)
-        );
+        assert!(numbers.iter().copied().eq((n * 100)..(n + 1) * 100));
     }
 
     // it is told at the end of what was on its way

@@ -147,7 +147,7 @@ pub(super) async fn there(
             complete: false,
         };
         let read = found(log::read(&app.database, TOPIC, &page).await)?.unwrap_or_default();
-        let bytes: usize = read.iter().map(LoggedMessage::size).sum();
+        let bytes: usize = read.iter().map(|message| message.payload.size()).sum();
         all.extend(read.iter().map(|message| message.message_id));
         match read.last() {
             // a page that was cut
