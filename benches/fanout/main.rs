@@ -2,7 +2,6 @@
 //! for it. Server, Postgres, publishers and subscribers share the machine.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::as_conversions,
     reason = "a benchmark fails by panicking, and its numbers are small"

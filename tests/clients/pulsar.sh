@@ -24,8 +24,8 @@ in_browser() {
             "$url/api/v1/messages" >/dev/null
     ) &
     shown=$(timeout 60 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage \
-        --user-data-dir="$(mktemp -d)" --virtual-time-budget=30000 --dump-dom \
-        "file://$here/pulsar.html?ws=${url/http/ws}/ws" 2>"$tools/chromium.log")
+        --user-data-dir="$(mktemp -d)" --timeout=30000 --dump-dom \
+        "file://$here/pulsar.html?root=$url" 2>"$tools/chromium.log")
     wait $!
     grep -q 'closed 1005 after subscribed 1 2 3 4' <<<"$shown" || { echo "$shown" >&2; exit 1; }
     echo "the page works at $url"

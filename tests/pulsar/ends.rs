@@ -2,6 +2,8 @@
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Door, door, door_with, subscribe, subscriptions, until};
 use crate::support::TestApp;
@@ -72,6 +74,23 @@ async fn a_reader_that_is_too_slow_is_closed_and_others_do_not_wait() {
     assert_eq!(last, [0x88, 2, 0x03, 0xf5], "1013");
     assert!(rest.len() < 20_000_000, "{}", rest.len());
     quick.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_answered() {
+    let door = door().await;
+    for place in door.places() {
+        let mut subscribed = place.subscribe(&["a"], "last").await;
+        let mut silent = place.connect("").await;
+        for socket in [&mut subscribed, &mut silent] {
+            let frame = CloseFrame {
+                code: CloseCode::Normal,
+                reason: "".into(),
+            };
+            socket.0.close(Some(frame)).await.unwrap();
+            assert_eq!(socket.next().await, Err(1000));
+        }
+    }
 }
 
 #[tokio::test]

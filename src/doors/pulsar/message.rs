@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(
             with.frame().as_str(),
             "{\"type\":\"message\",\"message_id\":\"msg_01932c070a00700080000123456789ab\",\
-             \"topic\":\"a\u{e9}\",\"payload\":{\"n\": 1.50},\"timestamp\":\"2024-11-14T18:55:04.192Z\",\
+             \"topic\":\"a\u{e9}\",\"payload\":{\"n\": 1.50},\"timestamp\":\"2024-11-14T18:54:39.104Z\",\
              \"metadata\":{\"k\":\"v\\\"\"}}"
         );
         for attributes in [None, Some(r#"{"pulsar/topic": "a"}"#)] {

@@ -99,7 +99,7 @@ mod tests {
 
         assert_eq!(message_id(id), name);
         assert_eq!(parse_message_id(name), Some(id));
-        assert_eq!(timestamp(accepted_at(id)), "2024-11-14T18:55:04.192Z");
+        assert_eq!(timestamp(accepted_at(id)), "2024-11-14T18:54:39.104Z");
         assert!(id_at(accepted_at(id)) <= id);
         assert!(id_at(accepted_at(id) + chrono::TimeDelta::milliseconds(1)) > id);
         for name in [

@@ -354,6 +354,8 @@ impl Connection {
 
     async fn close(&mut self, close: Close) {
         let Close::With(error, code) = close else {
+            // who says that it leaves is answered
+            let _gone = timeout(LAST_WITHIN, self.socket.flush()).await;
             return;
         };
         let last = async {
