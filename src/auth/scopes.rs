@@ -99,6 +99,9 @@ scopes! {
         "see, pull and settle messages of queues and topics of the Message Broker door",
     BrokerManage = broker:manage (Queue)
         "create, purge and delete queues, topics and subscriptions of the Message Broker door",
+    PulsarPublish = pulsar:publish (Queue) "send messages to topics of the Pulsar Proxy door",
+    PulsarSubscribe = pulsar:subscribe (Queue)
+        "receive the messages of topics of the Pulsar Proxy door, replayed ones too",
 }
 
 /// Check that every scope can match a request.

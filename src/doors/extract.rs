@@ -247,7 +247,11 @@ impl FromRequest<App> for OptionalJsonBody {
     }
 }
 
-fn check_is_json(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Error> {
+/// Check that a body is JSON, as far as its content type says.
+///
+/// # Errors
+/// 422 when it is something else.
+pub fn check_is_json(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Error> {
     if is_json(headers) {
         return Ok(());
     }
