@@ -54,8 +54,9 @@ impl Taker {
         if let Err(error) = ended {
             tracing::warn!(%error, "connections of the Pulsar door end: messages may have been missed");
             self.began.send_replace(Began::Failed(error));
+            self.hub.end(self.number, false);
         }
-        self.hub.end(self.number, false);
+        // else nobody is there, or the server ends, which connections hear of themselves
         // if that fails, it vanishes by itself
         if let Err(error) = db::subscriptions::delete(&self.app.database, &id).await {
             tracing::debug!(%error, "a subscription of the Pulsar door is left to vanish");
