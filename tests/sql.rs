@@ -183,6 +183,7 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
     let by_their_wrappers = [
         "ack_deliveries",
         "ack_held",
+        "ack_noted",
         "ack_runs",
         "believed_fair_hint",
         "believed_ordered_hint",
@@ -221,6 +222,7 @@ async fn every_routine_and_view_is_named_in_an_assert_file() {
         "take_runs",
         "takes_whole_runs",
         "walk_lanes",
+        "with_push_limit",
     ];
     assert_eq!(untested, by_their_wrappers);
 }

@@ -1,5 +1,5 @@
-//! Push: `set_push`, `unset_push`, `rotate_push_secret`, `list_push_endpoints`, `note_push_result`,
-//! `try_push_probe`.
+//! Push: `rotate_push_secret`, `list_push_endpoints`, `note_push_result`, `try_push_probe`. That it is set,
+//! [`super::subscriptions`] say.
 
 use std::collections::BTreeMap;
 
@@ -113,38 +113,6 @@ pub struct RotatedSecret {
     /// Until when the one of before signs, too; null: it ended now.
     #[schema(required = true)]
     pub previous_valid_until: Option<Timestamp>,
-}
-
-/// Send the messages of a subscription to an endpoint, or to another one; the secret, if it was made now.
-///
-/// # Errors
-/// 404 for an unknown subscription, 422 for what an endpoint must not be.
-pub async fn set(
-    database: &Database,
-    subscription_id: &str,
-    endpoint: &str,
-    timeout_seconds: i32,
-    headers: &BTreeMap<String, String>,
-) -> Result<Option<String>, Error> {
-    Ok(sqlx::query_scalar("select pubsub.set_push($1, $2, $3, $4)")
-        .bind(subscription_id)
-        .bind(endpoint)
-        .bind(timeout_seconds)
-        .bind(Json(headers))
-        .fetch_one(database)
-        .await?)
-}
-
-/// Send the messages of a subscription nowhere any more.
-///
-/// # Errors
-/// 404 for an unknown subscription.
-pub async fn unset(database: &Database, subscription_id: &str) -> Result<(), Error> {
-    sqlx::query("select pubsub.unset_push($1)")
-        .bind(subscription_id)
-        .execute(database)
-        .await?;
-    Ok(())
 }
 
 /// Sign with another secret; the one of now signs beside it for the overlap.

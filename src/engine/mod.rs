@@ -97,9 +97,8 @@ impl Engine {
     #[must_use]
     pub fn for_streams(&self) -> Self {
         Self {
-            budget: self.budget.for_streams(),
             max_answer_bytes: self.max_answer_bytes.min(STREAM_BYTES),
-            ..self.clone()
+            ..self.beside(self.budget.for_streams())
         }
     }
 

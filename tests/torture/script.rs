@@ -122,11 +122,9 @@ impl Script {
         Delivery {
             id: id(number),
             number: Some(number),
-            revision: 0,
             digest: digest(&payload(SEED, number)),
             attempts,
             receipt: format!("r{number}-{}", self.at).into(),
-            taken: false,
         }
     }
 
@@ -134,7 +132,6 @@ impl Script {
         let what = What::Consume {
             subscription,
             deliveries,
-            takes: None,
         };
         self.event("consumer", Outcome::Done, what);
     }

@@ -44,7 +44,6 @@ fn answers(history: &History) -> Vec<Violation> {
         let What::Consume {
             subscription,
             deliveries,
-            ..
         } = &event.what
         else {
             continue;

@@ -76,5 +76,7 @@ impl World {
             "select pubsub.purge_deleted_subscriptions(1000)",
         )
         .await;
+        // a purge forgets the lanes, too
+        self.publish_one_of_each().await;
     }
 }

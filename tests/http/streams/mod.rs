@@ -38,7 +38,8 @@ async fn settle(app: &TestApp, body: Value) -> Value {
 
 /// One message, pulled at once.
 async fn pull(app: &TestApp) -> Value {
-    let body = json!({"consumer_id": "c", "max_messages": 1});
+    // a claim of a client that has gone may be on its way to give back
+    let body = json!({"consumer_id": "c", "max_messages": 1, "wait_seconds": 10});
     let pulled = app.post("/subscriptions/s/pull", body).await;
     pulled.expect(200).json()["messages"][0].clone()
 }

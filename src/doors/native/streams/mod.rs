@@ -79,15 +79,7 @@ pub async fn stream_messages(
     Extension(guest): Extension<Guest>,
     QueryValues(query): QueryValues,
 ) -> Result<Response, Error> {
-    let asked = Asked::parse(&query, false)?;
-    db::subscriptions::get(&app.database, &id).await?;
-    let feed = asked.feed(&app);
-    let of = Of {
-        app,
-        token,
-        id,
-        asked,
-    };
+    let (feed, of) = Of::begin(app, token, id, Asked::parse(&query, false)?).await?;
     Ok(events::answer(feed, guest, of))
 }
 
@@ -112,15 +104,7 @@ pub async fn stream_on_socket(
     QueryValues(query): QueryValues,
     LetIn(upgrade): LetIn,
 ) -> Result<Response, Error> {
-    let asked = Asked::parse(&query, true)?;
-    db::subscriptions::get(&app.database, &id).await?;
-    let feed = asked.feed(&app);
-    let of = Of {
-        app,
-        token,
-        id,
-        asked,
-    };
+    let (feed, of) = Of::begin(app, token, id, Asked::parse(&query, true)?).await?;
     crate::doors::frames::answer(upgrade, feed, guest, of)
 }
 
@@ -173,10 +157,6 @@ impl Asked {
             credit: credit.and_then(|credit| usize::try_from(credit).ok()),
         })
     }
-
-    fn feed(&self, app: &App) -> Feed {
-        Feed::new(app.clone(), self.max_in_flight, self.auto_ack).with_credit(self.credit)
-    }
 }
 
 /// What is streamed, and to whom.
@@ -185,6 +165,27 @@ struct Of {
     token: Presented,
     id: String,
     asked: Asked,
+}
+
+impl Of {
+    /// Of a subscription that there is.
+    async fn begin(
+        app: App,
+        token: Presented,
+        id: String,
+        asked: Asked,
+    ) -> Result<(Feed, Self), Error> {
+        db::subscriptions::get(&app.database, &id).await?;
+        let feed = Feed::new(app.clone(), asked.max_in_flight, asked.auto_ack);
+        let feed = feed.with_credit(asked.credit);
+        let of = Self {
+            app,
+            token,
+            id,
+            asked,
+        };
+        Ok((feed, of))
+    }
 }
 
 /// A message as a frame.
