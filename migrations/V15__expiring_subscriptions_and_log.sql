@@ -25,13 +25,13 @@ create index kept_subscriptions_idx
 on pubsub_data.kept_subscriptions (topic_key, subscription_key, kept_at);
 
 /*
- * The messages of an ordering key of a topic in publish order; those without a key are not in it. By a hash, since a
- * key may be longer than an index allows; of both, so that no query that is meant for it can use the primary key.
- * Making it reads every stored message once.
+ * The messages of an ordering key of a topic in publish order, for topics that were created for it, whose keys are
+ * below 0: publishing to others costs nothing more. By a hash, since a key may be longer than an index allows; of both, so
+ * that no query that is meant for it can use the primary key. Making it reads every stored message once.
  */
 create index messages_ordering_key_idx
 on pubsub_data.messages (hashtextextended(ordering_key, topic_key), message_id)
-where ordering_key is not null;
+where ordering_key is not null and topic_key < 0;
 
 /* Whoever may use deliveries may keep subscriptions: roles with rights of their own go on as they are. */
 do $$

@@ -7,13 +7,16 @@
  * can happen. Subscriptions miss none in any case. After the clock of the database was set back, new messages lie below
  * those of before the step, for as long as that was.
  *
- * Plans: messages of an ordering key are read in the order of their index, which has one hash of topic and key. No
- * other index can serve: the topic is compared in a way that none knows, and nothing may be sorted. Else the planner
+ * Topics that were created with index_ordering_keys have their messages in an index by ordering key. Of others, to read
+ * those of a key is to read over all.
+ *
+ * Plans: messages of an indexed ordering key are read in the order of their index, which has one hash of topic and key.
+ * No other index can serve: the topic is compared in a way that none knows, and nothing may be sorted. Else the planner
  * could choose to read the whole topic for a key that is rare.
  */
 
 /*
- * key_page — messages of an ordering key in a topic, in publish order.
+ * key_page — messages of an ordering key in a topic that has them indexed, in publish order.
  *
  * In and out as log_page
  */
@@ -40,6 +43,7 @@ begin
             and (m.expires_at is null or m.expires_at > v_now)
             and (m.deliver_at is null or m.deliver_at <= v_now)
             and m.ordering_key = p_ordering_key
+            and m.topic_key < 0
             and m.topic_key is not distinct from p_topic_key
         order by m.message_id
         limit p_limit;
@@ -47,7 +51,7 @@ end
 $$;
 
 comment on function pubsub.key_page is
-    'Messages of an ordering key in a topic between two ids, in publish order.';
+    'Messages of an indexed ordering key in a topic between two ids, in publish order.';
 
 /*
  * log_page — messages of a topic in publish order.
@@ -70,7 +74,7 @@ as $$
 declare
     v_now constant timestamptz := clock_timestamp();
 begin
-    if p_ordering_keys is null then
+    if p_ordering_keys is null or p_topic_key > 0 then
         return query
             select m.message_id, m.payload, m.attributes, m.ordering_key, m.priority, m.published_at,
                 m.expires_at
@@ -78,6 +82,7 @@ begin
             where m.topic_key = p_topic_key
                 and m.message_id > p_after
                 and m.message_id < p_before
+                and (p_ordering_keys is null or m.ordering_key = any(p_ordering_keys))
                 and (m.expires_at is null or m.expires_at > v_now)
                 and (m.deliver_at is null or m.deliver_at <= v_now)
             order by m.message_id
@@ -152,7 +157,8 @@ comment on function pubsub.check_log_keys is
  * Out      nothing that has expired, or is delayed until later. May have fewer than p_limit; what is empty is the
  *          end
  * Errors   PS404 · PS422 (limit 1 to 1000, max_bytes below 1, ordering_key)
- * Effects  none. Reads over what has expired, up to the last row it returns. p_complete needs read committed
+ * Effects  none. Reads over what has expired, and over other ordering keys where they are not indexed, up to the last
+ *          row it returns. p_complete needs read committed
  */
 create function pubsub.read_messages(
     p_topic_id text, p_after uuid default null, p_limit int default 100,
@@ -213,7 +219,7 @@ comment on function pubsub.read_messages is
     'A page of the messages that a topic retains, in publish order, without a subscription.';
 
 /*
- * nth_newest_of_key — nth_newest_messages of one ordering key; null when it has fewer.
+ * nth_newest_of_key — nth_newest_messages of one indexed ordering key; null when it has fewer.
  */
 create function pubsub.nth_newest_of_key(
     p_topic_key bigint, p_ordering_key text, p_n int, p_after uuid
@@ -233,6 +239,7 @@ begin
                 = hashtextextended(p_ordering_key, p_topic_key)
             and m.message_id > p_after
             and m.ordering_key = p_ordering_key
+            and m.topic_key < 0
             and m.topic_key is not distinct from p_topic_key
         order by m.message_id desc
         offset p_n - 1 limit 1
@@ -241,7 +248,7 @@ end
 $$;
 
 comment on function pubsub.nth_newest_of_key is
-    'Where the newest so many messages of an ordering key begin; null: it has fewer.';
+    'Where the newest so many messages of an indexed ordering key begin; null: it has fewer.';
 
 /*
  * nth_newest_messages — where the newest p_n messages begin that a topic retains, of each ordering key.
@@ -249,7 +256,8 @@ comment on function pubsub.nth_newest_of_key is
  * In       p_ordering_keys: null: of the topic in all; p_since: of those published since
  * Out      the p_n-th newest message, expired ones counted; no row for a key that has fewer
  * Errors   PS404 · PS422 (n 1 to 10000000, ordering_key)
- * Effects  none. Reads p_n index entries a key, or as many as there are
+ * Effects  none. Reads p_n index entries a key, or as many as there are; those of the topic where its ordering keys are
+ *          not indexed
  */
 create function pubsub.nth_newest_messages(
     p_topic_id text, p_n int, p_ordering_keys text[] default null, p_since timestamptz default null
@@ -275,6 +283,21 @@ begin
             where m.topic_key = v_topic_key and m.message_id > v_after
             order by m.message_id desc
             offset p_n - 1 limit 1;
+        return;
+    end if;
+    if v_topic_key > 0 then
+        return query
+            select n.ordering_key, n.message_id
+            from (
+                select m.ordering_key, m.message_id,
+                    row_number() over (partition by m.ordering_key order by m.message_id desc) as position
+                from pubsub_data.messages m
+                where m.topic_key = v_topic_key
+                    and m.message_id > v_after
+                    and m.ordering_key = any(p_ordering_keys)
+            ) n
+            where n.position = p_n
+            order by n.ordering_key;
         return;
     end if;
     return query

@@ -3,7 +3,7 @@
  */
 
 create view pubsub.topics as
-select t.topic_id, t.message_retention_seconds, t.created_at,
+select t.topic_id, t.message_retention_seconds, t.topic_key < 0 as index_ordering_keys, t.created_at,
     (
         select count(*) from pubsub_data.subscriptions s where s.topic_key = t.topic_key
     ) as subscriptions,

@@ -57,34 +57,36 @@ declare
     c_proves constant text := 'messages of some ordering keys come in one order, others not';
     c_long constant text := repeat('é', 1024);
     v_ids uuid[];
+    v_topic text;
+    v_topic_key bigint;
 begin
     perform pubsub.create_topic('keys');
-    perform pubsub.create_topic('keys-of-others');
+    perform pubsub.create_topic('indexed-keys', p_index_ordering_keys => true);
+    perform pubsub.create_topic('keys-of-others', p_index_ordering_keys => true);
     perform pubsub.publish_messages('keys-of-others', array['{}']::jsonb[], p_ordering_keys => array['a']);
-    select array_agg(p.message_id) into v_ids
-    from pubsub.publish_messages('keys', array_fill('{}'::jsonb, array[7]),
-        p_ordering_keys => array['a', 'b', null, 'a', c_long, 'c', 'b']) p;
+    foreach v_topic in array array['keys', 'indexed-keys'] loop
+        select t.topic_key into v_topic_key from pubsub_data.topics t where t.topic_id = v_topic;
+        assert (v_topic_key < 0) = (v_topic = 'indexed-keys'), c_proves;
+        select array_agg(p.message_id) into v_ids
+        from pubsub.publish_messages(v_topic, array_fill('{}'::jsonb, array[7]),
+            p_ordering_keys => array['a', 'b', null, 'a', c_long, 'c', 'b']) p;
 
-    assert (select array_agg(l.message_id) from pubsub.read_messages('keys', p_ordering_keys => '{b}') l)
-        = array[v_ids[2], v_ids[7]], c_proves;
-    assert (
-        select array_agg(l.message_id)
-        from pubsub.read_messages('keys', p_ordering_keys => array['b', c_long, 'a', 'a', 'none']) l
-    ) = array[v_ids[1], v_ids[2], v_ids[4], v_ids[5], v_ids[7]], c_proves;
-    assert (
-        select array_agg(l.message_id)
-        from pubsub.read_messages('keys', v_ids[1], 2, array['b', 'a']) l
-    ) = array[v_ids[2], v_ids[4]], c_proves;
-    assert (
-        select array_agg(k.message_id)
-        from pubsub.key_page((select t.topic_key from pubsub_data.topics t where t.topic_id = 'keys'),
-            'b', v_ids[1], v_ids[7], 10) k
-    ) = v_ids[2:2], c_proves;
-    assert (
-        select array_agg(k.message_id)
-        from pubsub.log_page((select t.topic_key from pubsub_data.topics t where t.topic_id = 'keys'),
-            v_ids[1], v_ids[4], null, 10) k
-    ) = v_ids[2:3], c_proves;
+        assert (select array_agg(l.message_id) from pubsub.read_messages(v_topic, p_ordering_keys => '{b}') l)
+            = array[v_ids[2], v_ids[7]], c_proves;
+        assert (
+            select array_agg(l.message_id)
+            from pubsub.read_messages(v_topic, p_ordering_keys => array['b', c_long, 'a', 'a', 'none']) l
+        ) = array[v_ids[1], v_ids[2], v_ids[4], v_ids[5], v_ids[7]], c_proves;
+        assert (
+            select array_agg(l.message_id)
+            from pubsub.read_messages(v_topic, v_ids[1], 2, array['b', 'a']) l
+        ) = array[v_ids[2], v_ids[4]], c_proves;
+        assert (select array_agg(l.message_id) from pubsub.log_page(v_topic_key, v_ids[1], v_ids[4], null, 10) l)
+            = v_ids[2:3], c_proves;
+    end loop;
+    -- of the last topic, which has them indexed
+    assert (select array_agg(k.message_id) from pubsub.key_page(v_topic_key, 'b', v_ids[1], v_ids[7], 10) k)
+        = v_ids[2:2], c_proves;
 end
 $$;
 
@@ -93,22 +95,26 @@ declare
     c_proves constant text := 'what has expired, or is not due yet, is not in the log';
     c_now constant timestamptz := clock_timestamp();
     v_ids uuid[];
+    v_topic text;
 begin
     perform pubsub.create_topic('times');
-    select array_agg(p.message_id) into v_ids
-    from pubsub.publish_messages('times', array_fill('{}'::jsonb, array[4]),
-        p_deliver_at => array[null, c_now + interval '1 hour', c_now + interval '2 hours', null],
-        p_expires_at => array[c_now + interval '1 day', null, null, c_now + interval '1 hour'],
-        p_ordering_keys => array['k', 'k', 'k', 'k']) p;
-    update pubsub_data.messages m set expires_at = c_now where m.message_id = v_ids[4];
-    update pubsub_data.messages m set deliver_at = c_now where m.message_id = v_ids[3];
+    perform pubsub.create_topic('indexed-times', p_index_ordering_keys => true);
+    foreach v_topic in array array['times', 'indexed-times'] loop
+        select array_agg(p.message_id) into v_ids
+        from pubsub.publish_messages(v_topic, array_fill('{}'::jsonb, array[4]),
+            p_deliver_at => array[null, c_now + interval '1 hour', c_now + interval '2 hours', null],
+            p_expires_at => array[c_now + interval '1 day', null, null, c_now + interval '1 hour'],
+            p_ordering_keys => array['k', 'k', 'k', 'k']) p;
+        update pubsub_data.messages m set expires_at = c_now where m.message_id = v_ids[4];
+        update pubsub_data.messages m set deliver_at = c_now where m.message_id = v_ids[3];
 
-    assert (select array_agg(l.message_id) from pubsub.read_messages('times') l)
-        = array[v_ids[1], v_ids[3]], c_proves;
-    assert (select array_agg(l.message_id) from pubsub.read_messages('times', p_ordering_keys => '{k}') l)
-        = array[v_ids[1], v_ids[3]], c_proves;
-    assert (select l.expires_at = c_now + interval '1 day' from pubsub.read_messages('times', null, 1) l),
-        c_proves;
+        assert (select array_agg(l.message_id) from pubsub.read_messages(v_topic) l)
+            = array[v_ids[1], v_ids[3]], c_proves;
+        assert (select array_agg(l.message_id) from pubsub.read_messages(v_topic, p_ordering_keys => '{k}') l)
+            = array[v_ids[1], v_ids[3]], c_proves;
+        assert (select l.expires_at = c_now + interval '1 day' from pubsub.read_messages(v_topic, null, 1) l),
+            c_proves;
+    end loop;
 end
 $$;
 
@@ -149,27 +155,32 @@ do $$
 declare
     c_proves constant text := 'the newest so many of a key begin at a message, or it has fewer';
     v_ids uuid[];
+    v_topic text;
 begin
     perform pubsub.create_topic('newest');
-    v_ids := pg_temp.an_hour_ago(array(select p.message_id
-        from pubsub.publish_messages('newest', array_fill('{}'::jsonb, array[1]),
-            p_ordering_keys => '{a}') p));
-    v_ids := v_ids || array(
-        select p.message_id
-        from pubsub.publish_messages('newest', array_fill('{}'::jsonb, array[5]),
-            p_ordering_keys => array['a', 'b', 'a', null, 'b']) p);
+    perform pubsub.create_topic('indexed-newest', p_index_ordering_keys => true);
+    foreach v_topic in array array['newest', 'indexed-newest'] loop
+        v_ids := pg_temp.an_hour_ago(array(select p.message_id
+            from pubsub.publish_messages(v_topic, array_fill('{}'::jsonb, array[1]),
+                p_ordering_keys => '{a}') p));
+        v_ids := v_ids || array(
+            select p.message_id
+            from pubsub.publish_messages(v_topic, array_fill('{}'::jsonb, array[5]),
+                p_ordering_keys => array['a', 'b', 'a', null, 'b']) p);
 
-    assert (select array_agg(format('%s %s', n.ordering_key, array_position(v_ids, n.message_id)))
-        from pubsub.nth_newest_messages('newest', 2, '{b,a,a,none}') n) = '{a 2,b 3}', c_proves;
-    assert (select array_agg(format('%s %s', n.ordering_key, array_position(v_ids, n.message_id)))
-        from pubsub.nth_newest_messages('newest', 3, '{b,a}') n) = '{a 1}', c_proves;
-    assert not exists (select from pubsub.nth_newest_messages('newest', 3, '{b,a}',
-        clock_timestamp() - interval '1 minute')), c_proves;
-    assert (select n.message_id = v_ids[2] and n.ordering_key is null
-        from pubsub.nth_newest_messages('newest', 5) n), c_proves;
-    assert not exists (select from pubsub.nth_newest_messages('newest', 7)), c_proves;
+        assert (select array_agg(format('%s %s', n.ordering_key, array_position(v_ids, n.message_id)))
+            from pubsub.nth_newest_messages(v_topic, 2, '{b,a,a,none}') n) = '{a 2,b 3}', c_proves;
+        assert (select array_agg(format('%s %s', n.ordering_key, array_position(v_ids, n.message_id)))
+            from pubsub.nth_newest_messages(v_topic, 3, '{b,a}') n) = '{a 1}', c_proves;
+        assert not exists (select from pubsub.nth_newest_messages(v_topic, 3, '{b,a}',
+            clock_timestamp() - interval '1 minute')), c_proves;
+        assert (select n.message_id = v_ids[2] and n.ordering_key is null
+            from pubsub.nth_newest_messages(v_topic, 5) n), c_proves;
+        assert not exists (select from pubsub.nth_newest_messages(v_topic, 7)), c_proves;
+    end loop;
+    -- of the last topic, which has them indexed
     assert pubsub.nth_newest_of_key(
-        (select t.topic_key from pubsub_data.topics t where t.topic_id = 'newest'), 'b', 1, v_ids[1])
+        (select t.topic_key from pubsub_data.topics t where t.topic_id = v_topic), 'b', 1, v_ids[1])
         = v_ids[6], c_proves;
 end
 $$;
