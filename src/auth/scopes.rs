@@ -76,7 +76,7 @@ scopes! {
     TopicsUpdate = topics:update (Topic) "change topics",
     TopicsDelete = topics:delete (Topic) "delete topics, with their subscriptions",
     TopicsPublish = topics:publish (Topic) "publish messages",
-    TopicsSubscribe = topics:subscribe (Topic) "create subscriptions to topics",
+    TopicsSubscribe = topics:subscribe (Topic) "create subscriptions to topics, and read the messages that topics retain",
     SubscriptionsCreate = subscriptions:create (Subscription) "create subscriptions",
     SubscriptionsRead = subscriptions:read (Subscription)
         "get, list and count subscriptions; see their jobs, snapshots and part of timelines",

@@ -26,6 +26,9 @@ pub struct Read<'a> {
     pub complete: bool,
 }
 
+/// About how many bytes an answer has beside what its message has.
+const OTHER_BYTES: usize = 400;
+
 /// A message that its topic retains.
 #[derive(Debug, FromRow)]
 pub struct LoggedMessage {
@@ -43,6 +46,16 @@ pub struct LoggedMessage {
     pub published_at: Timestamp,
     /// When it can no longer be consumed, if ever.
     pub expires_at: Option<Timestamp>,
+}
+
+impl LoggedMessage {
+    /// About how many bytes it has as an answer.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let attributes = self.attributes.as_ref().map_or(0, JsonText::size);
+        let key = self.ordering_key.as_ref().map_or(0, String::len);
+        self.payload.size() + attributes + key + OTHER_BYTES
+    }
 }
 
 /// A page of what a topic retains, the oldest first; an empty one is the end.

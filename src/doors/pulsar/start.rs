@@ -10,7 +10,8 @@ use crate::error::{Error, found};
 /// Make it, if there is none.
 pub(super) async fn create_topic(app: &App) -> Result<(), Error> {
     let retention = app.settings.pulsar.hot_tier_retention;
-    match db::topics::create(&app.database, TOPIC, Some(retention)).await {
+    // its topics are ordering keys, by which they are replayed
+    match db::topics::create(&app.database, TOPIC, Some(retention), true).await {
         Ok(_) | Err(Error::Refused { status: 409, .. }) => Ok(()),
         Err(error) => Err(error),
     }

@@ -2,6 +2,7 @@
 //! `wait_for_commit`, and after each commit one statement, `ready_subscriptions`, asks for all
 //! subscriptions at once. Without that connection it asks each second.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,16 +67,20 @@ async fn look_after_commits(shared: &Shared, mut commits: mpsc::Receiver<()>) {
     }
 }
 
-/// Keep what expires and is waited for, for ever.
+/// Keep what expires and is waited for or attended, for ever.
 async fn keep(shared: &Shared) {
+    let mut due = BTreeSet::new();
     loop {
         tokio::time::sleep(KEEP).await;
-        let ids = shared.places().take_due();
-        if ids.is_empty() {
+        // those that could not be kept are due again
+        due.extend(shared.places().take_due());
+        if due.is_empty() {
             continue;
         }
+        let ids: Vec<String> = due.iter().cloned().collect();
         match subscriptions::keep(&shared.database, &ids).await {
             Ok(kept) => {
+                due.clear();
                 let mut places = shared.places();
                 for id in ids.iter().filter(|id| !kept.contains(id)) {
                     // who waits for it is to know that it is gone
