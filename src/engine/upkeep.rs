@@ -41,14 +41,24 @@ const LEASE_SECONDS: i32 = 20;
 /// Work until `shutdown`, which breaks off what waits for the database: each statement is whole by
 /// itself, and what is left undone is due again.
 pub async fn run(database: Database, settings: Settings, shutdown: CancellationToken) {
+    run_expiring(database, settings, shutdown, EXPIRE_AFTER).await;
+}
+
+/// The same, which lets subscriptions expire once it has led for so long.
+pub async fn run_expiring(
+    database: Database,
+    settings: Settings,
+    shutdown: CancellationToken,
+    expire_after: Duration,
+) {
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = work_on(&database, &settings) => {}
+        () = work_on(&database, &settings, expire_after) => {}
     }
 }
 
 /// Never ends.
-async fn work_on(database: &Database, settings: &Settings) {
+async fn work_on(database: &Database, settings: &Settings, expire_after: Duration) {
     let holder = Uuid::now_v7().to_string();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,7 +84,11 @@ async fn work_on(database: &Database, settings: &Settings) {
         since_rotation = if due { 1 } else { since_rotation + 1 };
         // a step that fails is tried again at its next time
         let led = match work(database, settings, &holder, due, &mut warnings).await {
-            Ok(true) => expire(database, leads_since).await.map(|()| true),
+            Ok(true)
+                if leads_since.is_some_and(|since: Instant| since.elapsed() >= expire_after) =>
+            {
+                expire(database).await.map(|()| true)
+            }
             led => led,
         };
         leads_since = match led {
@@ -163,11 +177,8 @@ async fn work(
     Ok(true)
 }
 
-/// Let subscriptions expire, if this server has led for long enough.
-async fn expire(database: &Database, leads_since: Option<Instant>) -> Result<(), sqlx::Error> {
-    if leads_since.is_none_or(|since| since.elapsed() < EXPIRE_AFTER) {
-        return Ok(());
-    }
+/// Let subscriptions expire.
+async fn expire(database: &Database) -> Result<(), sqlx::Error> {
     for id in db::subscriptions::expire(database).await? {
         tracing::info!(
             subscription.id = id,

@@ -142,8 +142,9 @@ struct Asked {
 
 impl Asked {
     fn parse(pairs: Vec<(String, String)>) -> Result<Self, Error> {
-        let (keys, others): (Vec<_>, Vec<_>) =
-            pairs.into_iter().partition(|(name, _)| name == ORDERING_KEY);
+        let (keys, others): (Vec<_>, Vec<_>) = pairs
+            .into_iter()
+            .partition(|(name, _)| name == ORDERING_KEY);
         let keys: BTreeSet<String> = keys.into_iter().map(|(_, key)| key).collect();
         let query: Map<String, Value> = others
             .into_iter()
