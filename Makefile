@@ -117,12 +117,13 @@ setup-doors: setup-clients
 		echo "installing chromium"; \
 		$(SUDO) apt-get update -q; \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium \
-			|| echo "there is no chromium: the page of docs/streaming.md will not be tested" >&2; \
+			|| echo "there is no chromium: the pages of docs/streaming.md and docs/pulsar.md will not be tested" >&2; \
 	}
 
 test-doors: setup-doors ## Use the published clients of the systems that doors stand in for, and those of the docs for streams
 	cargo build
 	tests/clients/doors.sh
+	tests/clients/pulsar.sh
 
 lint: setup ## Check format and lints
 	cargo fmt --check
@@ -140,6 +141,8 @@ psql: ## Open a prompt on the private Postgres of make run
 bench: setup ## Measure against a plain INSERT and pgmq: 40 minutes, with FLAGS=--quick 8 (docs/benchmarks.md)
 	@# both ends of 2,000 connections, each in its own process
 	ulimit -S -n 8192 || true; cargo bench --bench throughput -- $(FLAGS)
+	@# both ends of 5,000 WebSockets
+	ulimit -S -n 16384 || true; cargo bench --bench fanout
 
 torture: setup ## Prove under faults that nothing is lost: SECONDS=600 SEED=; see docs/reliability.md
 	cargo bench $(if $(PROFILE),--profile $(PROFILE)) --bench torture -- --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

@@ -1,7 +1,9 @@
 //! What handlers work with: settings, connections, tokens, metrics.
 
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
@@ -39,6 +41,8 @@ pub struct Parts {
     pub push: Push,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// What a door has once, however many addresses it is at.
+    of_doors: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl App {
@@ -62,7 +66,21 @@ impl App {
             api_keys: ApiKeys::default(),
             push,
             metrics,
+            of_doors: Mutex::default(),
         }))
+    }
+
+    /// What a door has once in this process: the first who asks makes it.
+    #[must_use]
+    pub fn once<T: Any + Send + Sync>(&self, make: impl FnOnce(&Self) -> T) -> Arc<T> {
+        let mut all = self.of_doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&TypeId::of::<T>()).cloned();
+        if let Some(known) = known.and_then(|known| known.downcast().ok()) {
+            return known;
+        }
+        let made = Arc::new(make(self));
+        all.insert(TypeId::of::<T>(), Arc::<T>::clone(&made));
+        made
     }
 
     /// A client was updated to this version, or deleted: its older tokens end now, and its API keys are

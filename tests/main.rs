@@ -24,6 +24,7 @@ mod http;
 mod layers;
 mod maintenance;
 mod poolers;
+mod pulsar;
 mod push;
 mod pyqueue;
 mod schema;

@@ -199,3 +199,49 @@ async fn the_leader_brings_jobs_to_their_end() {
 
     assert!(done);
 }
+
+#[tokio::test]
+async fn subscriptions_that_nobody_keeps_expire_once_a_server_has_led_for_long_enough() {
+    let app = TestApp::start().await;
+    for id in ["left", "kept"] {
+        app.topic_with_subscription(id, id, json!({"expires_after_seconds": 3600}))
+            .await;
+    }
+    sqlx::raw_sql(
+        "update pubsub_data.kept_subscriptions set kept_at = kept_at - interval '2 hours'; \
+         select pubsub.keep_subscriptions('{kept}')",
+    )
+    .execute(&app.pool())
+    .await
+    .unwrap();
+
+    // those who were there before a deploy or an outage come back first
+    let stop = CancellationToken::new();
+    let patient = tokio::spawn(upkeep::run(app.pool(), settings(&[]), stop.clone()));
+    assert!(within_seconds("select exists (select from pubsub_data.leaders)", &app).await);
+    let again = "select held_until > clock_timestamp() + interval '19 s' \
+        and (select count(*) = 2 from pubsub_data.subscriptions) from pubsub_data.leaders";
+    sqlx::raw_sql("update pubsub_data.leaders set held_until = held_until - interval '2 s'")
+        .execute(&app.pool())
+        .await
+        .unwrap();
+    let has_led_on = within_seconds(again, &app).await;
+    stop.cancel();
+    patient.await.unwrap();
+    assert!(has_led_on);
+
+    sqlx::raw_sql("delete from pubsub_data.leaders")
+        .execute(&app.pool())
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    let work = upkeep::run_expiring(app.pool(), settings(&[]), stop.clone(), Duration::ZERO);
+    let work = tokio::spawn(work);
+    let left = "select array_agg(subscription_id) = '{kept}' from pubsub_data.subscriptions";
+    let expired = within_seconds(left, &app).await;
+    stop.cancel();
+    work.await.unwrap();
+
+    assert!(expired);
+    app.get("/subscriptions/left").await.expect(404);
+}

@@ -84,10 +84,11 @@ as $$
         select 'topics_topic_key_seq',
             (select q.last_value from pubsub_data.topics_topic_key_seq q where q.is_called),
             greatest(
-                (select max(t.topic_key) from pubsub_data.topics t),
-                (select max(g.topic_key) from pubsub_data.deleted_subscriptions g),
-                (select max(m.topic_key) from pubsub_data.messages m),
-                (select max(a.topic_key) from pubsub_data.acked a))
+                -- some are below 0
+                (select greatest(max(t.topic_key), -min(t.topic_key)) from pubsub_data.topics t),
+                (select greatest(max(g.topic_key), -min(g.topic_key)) from pubsub_data.deleted_subscriptions g),
+                (select greatest(max(m.topic_key), -min(m.topic_key)) from pubsub_data.messages m),
+                (select greatest(max(a.topic_key), -min(a.topic_key)) from pubsub_data.acked a))
         union all
         select 'subscriptions_subscription_key_seq',
             (

@@ -29,7 +29,8 @@ begin atomic
         "message_ttl_seconds": null,
         "dead_letter_expired": false,
         "dead_letter_topic_id": null,
-        "paused": false
+        "paused": false,
+        "expires_after_seconds": null
     }'::jsonb;
 end;
 
@@ -87,7 +88,8 @@ begin
         (5, 'max_in_flight', 1, 1000000, true),
         (6, 'max_in_flight_per_consumer', 1, 1000000, true),
         (7, 'max_rate', 1, 1000000, true),
-        (8, 'message_ttl_seconds', 1, 31536000, true)
+        (8, 'message_ttl_seconds', 1, 31536000, true),
+        (9, 'expires_after_seconds', 10, 31536000, true)
     ) r (position, field, lowest, highest, nullable)
     where not case jsonb_typeof(p_settings -> r.field)
         when 'number' then (p_settings ->> r.field)::numeric between r.lowest and r.highest
@@ -234,6 +236,7 @@ comment on function pubsub.with_push_limit is
  * save_settings — let a subscription have settings that were checked.
  *
  * In       p_settings: all but the filter; p_dead_letter_topic_key: of dead_letter_topic
+ * Effects  keeps one that expires
  */
 create function pubsub.save_settings(
     p_topic_key bigint, p_subscription_key bigint, p_settings jsonb, p_filter json,
@@ -263,15 +266,21 @@ as $$
         message_ttl_seconds = n.message_ttl_seconds,
         dead_letter_expired = n.dead_letter_expired,
         dead_letter_topic_key = p_dead_letter_topic_key,
-        paused = n.paused
+        paused = n.paused,
+        expires_after_seconds = n.expires_after_seconds
     -- numeric: 10.0 is a whole number, too
     from jsonb_to_record(p_settings) as n (
         max_delivery_attempts numeric, backoff_min_seconds double precision,
         backoff_max_seconds double precision, backoff_strategy text, ack_deadline_seconds numeric, enable_ordering boolean,
         ordering_failure text, fairness_key text, max_in_flight numeric,
         max_in_flight_per_consumer numeric, max_rate numeric, message_ttl_seconds numeric,
-        dead_letter_expired boolean, paused boolean)
-    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key
+        dead_letter_expired boolean, paused boolean, expires_after_seconds numeric)
+    where s.topic_key = p_topic_key and s.subscription_key = p_subscription_key;
+
+    -- whoever chooses it is there
+    insert into pubsub_data.kept_subscriptions (topic_key, subscription_key, kept_at)
+    select p_topic_key, p_subscription_key, clock_timestamp()
+    where p_settings ->> 'expires_after_seconds' is not null
 $$;
 
 comment on function pubsub.save_settings is

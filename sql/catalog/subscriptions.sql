@@ -26,7 +26,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean, push json
+    paused boolean, expires_after_seconds int, push json
 )
 language plpgsql volatile
 as $$
@@ -107,7 +107,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean, push json
+    paused boolean, expires_after_seconds int, push json
 )
 language sql stable parallel safe
 as $$
@@ -118,7 +118,7 @@ as $$
         l.topic_id, s.backoff_strategy,
         coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
         coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused,
-        pubsub.shown_push(s.topic_key, s.subscription_key)
+        s.expires_after_seconds, pubsub.shown_push(s.topic_key, s.subscription_key)
     from pubsub_data.subscriptions s
     join pubsub_data.topics t on t.topic_key = s.topic_key
     left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key
@@ -147,7 +147,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean, push json
+    paused boolean, expires_after_seconds int, push json
 )
 language plpgsql stable parallel safe
 as $$
@@ -160,7 +160,7 @@ begin
             s.dead_letter_expired, l.topic_id, s.backoff_strategy,
             coalesce(s.exact_backoff_min_seconds, s.backoff_min_seconds),
             coalesce(s.exact_backoff_max_seconds, s.backoff_max_seconds), s.paused,
-            pubsub.shown_push(s.topic_key, s.subscription_key, p_with_push_secret)
+            s.expires_after_seconds, pubsub.shown_push(s.topic_key, s.subscription_key, p_with_push_secret)
         from pubsub_data.subscriptions s
         join pubsub_data.topics t on t.topic_key = s.topic_key
         left join pubsub_data.topics l on l.topic_key = s.dead_letter_topic_key

@@ -1,6 +1,9 @@
 /*
  * A topic is a name that messages are published to. Functions take and return its public id; the
  * engine's tables use topic_key.
+ *
+ * The key of a topic whose messages are in the index of ordering keys is below 0. It is all that a message's row
+ * says of its topic, and which messages an index has must be read off their rows. Other topics do not pay for it.
  */
 
 /*
@@ -26,11 +29,14 @@ comment on function pubsub.check_message_retention is
 /*
  * add_topic — create a topic, if there is none of that id.
  *
+ * In       p_index_ordering_keys: as create_topic
  * Out      whether it was created
  * Errors   those of create_topic but PS409
  * Locks    waits for whoever creates or deletes it
  */
-create function pubsub.add_topic(p_topic_id text, p_message_retention_seconds int)
+create function pubsub.add_topic(
+    p_topic_id text, p_message_retention_seconds int, p_index_ordering_keys boolean default false
+)
 returns boolean
 language plpgsql volatile
 as $$
@@ -39,15 +45,23 @@ declare
 begin
     perform pubsub.check_id('topic', p_topic_id);
     perform pubsub.check_message_retention(p_message_retention_seconds);
-    insert into pubsub_data.topics as t (topic_id, message_retention_seconds)
-    values (p_topic_id, p_message_retention_seconds)
-    on conflict do nothing
-    returning t.topic_key into v_topic_key;
+    if p_index_ordering_keys then
+        insert into pubsub_data.topics as t (topic_key, topic_id, message_retention_seconds)
+        overriding system value
+        values (-nextval('pubsub_data.topics_topic_key_seq'), p_topic_id, p_message_retention_seconds)
+        on conflict do nothing
+        returning t.topic_key into v_topic_key;
+    else
+        insert into pubsub_data.topics as t (topic_id, message_retention_seconds)
+        values (p_topic_id, p_message_retention_seconds)
+        on conflict do nothing
+        returning t.topic_key into v_topic_key;
+    end if;
     if v_topic_key is null then
         -- not by the id: what has it may be deleted by now
         if exists (
             select from pubsub_data.topics t
-            where t.topic_key = currval('pubsub_data.topics_topic_key_seq')
+            where abs(t.topic_key) = currval('pubsub_data.topics_topic_key_seq')
         ) then
             perform pubsub.fail_sequences();
         end if;
@@ -64,18 +78,22 @@ comment on function pubsub.add_topic is 'Create a topic, if there is none of tha
  * create_topic
  *
  * In       p_message_retention_seconds: how long messages are kept for replay; null: as long as the
- *          server keeps them
+ *          server keeps them. p_index_ordering_keys: read_messages finds those of an ordering key at once; for good,
+ *          and publishes of messages that have one cost more
  * Errors   PS409 the id is taken · PS422 (id) its characters or length,
  *          (message_retention_seconds) not 0 to 31536000 · PS503 the sequences are behind
  */
 create function pubsub.create_topic(
-    p_topic_id text, p_message_retention_seconds int default null
+    p_topic_id text, p_message_retention_seconds int default null,
+    p_index_ordering_keys boolean default false
 )
-returns table (id text, created_at timestamptz, message_retention_seconds int)
+returns table (
+    id text, created_at timestamptz, message_retention_seconds int, index_ordering_keys boolean
+)
 language plpgsql volatile
 as $$
 begin
-    if not pubsub.add_topic(p_topic_id, p_message_retention_seconds) then
+    if not pubsub.add_topic(p_topic_id, p_message_retention_seconds, p_index_ordering_keys) then
         raise exception 'This topic already exists' using errcode = 'PS409';
     end if;
     return query select g.* from pubsub.get_topic(p_topic_id) g;
@@ -90,12 +108,14 @@ comment on function pubsub.create_topic is 'Create a topic.';
  * Errors   PS404
  */
 create function pubsub.get_topic(p_topic_id text)
-returns table (id text, created_at timestamptz, message_retention_seconds int)
+returns table (
+    id text, created_at timestamptz, message_retention_seconds int, index_ordering_keys boolean
+)
 language plpgsql stable parallel safe
 as $$
 begin
     return query
-        select t.topic_id, t.created_at, t.message_retention_seconds
+        select t.topic_id, t.created_at, t.message_retention_seconds, t.topic_key < 0
         from pubsub_data.topics t where t.topic_id = p_topic_id;
     if not found then
         raise exception 'Topic not found' using errcode = 'PS404';
@@ -115,10 +135,12 @@ create function pubsub.list_topics(
     p_offset bigint default 0, p_limit int default 10, p_after text default null,
     p_allowed text[] default null
 )
-returns table (id text, created_at timestamptz, message_retention_seconds int)
+returns table (
+    id text, created_at timestamptz, message_retention_seconds int, index_ordering_keys boolean
+)
 language sql stable parallel safe
 as $$
-    select t.topic_id, t.created_at, t.message_retention_seconds
+    select t.topic_id, t.created_at, t.message_retention_seconds, t.topic_key < 0
     from pubsub_data.topics t
     where t.topic_id > coalesce(p_after, '')
         and pubsub.matches_any(t.topic_id, p_allowed)
@@ -136,7 +158,9 @@ comment on function pubsub.list_topics is 'A page of topics, ordered by id.';
  * Effects  at commit; what is older than a shorter retention leaves at the next clean-up
  */
 create function pubsub.update_topic(p_topic_id text, p_changes json)
-returns table (id text, created_at timestamptz, message_retention_seconds int)
+returns table (
+    id text, created_at timestamptz, message_retention_seconds int, index_ordering_keys boolean
+)
 language plpgsql volatile
 as $$
 declare
@@ -154,7 +178,7 @@ begin
         set message_retention_seconds = case when v_retention is null
             then t.message_retention_seconds else (v_retention #>> '{}')::numeric::int end
         where t.topic_id = p_topic_id
-        returning t.topic_id, t.created_at, t.message_retention_seconds;
+        returning t.topic_id, t.created_at, t.message_retention_seconds, t.topic_key < 0;
     if not found then
         raise exception 'Topic not found' using errcode = 'PS404';
     end if;

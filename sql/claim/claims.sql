@@ -262,6 +262,12 @@ begin
     end if;
     v_claim := pubsub.claim_terms_of(
         p_subscription_id, p_ack_deadline_seconds, p_default_ack_deadline_seconds);
+    if v_claim.expires_after_seconds is not null
+        and not pubsub.note_kept(
+            v_claim.topic_key, v_claim.subscription_key, v_claim.expires_after_seconds)
+    then
+        perform pubsub.fail_gone(v_claim.topic_key, v_claim.subscription_key);
+    end if;
     if v_claim.is_limited then
         -- without waiting for others, as who asks for allowances does
         if v_claim.mode = 'paused' then

@@ -16,6 +16,8 @@ create type pubsub.claim_terms as (
     is_limited boolean,
     max_rate int,
     by_consumer boolean,
+    -- null: it never does
+    expires_after_seconds int,
     now timestamptz,
     micros bigint,
     -- no head that lies above is believed or noted
@@ -105,7 +107,7 @@ begin
         s.max_delivery_attempts, s.rewinds, s.rewound_to,
         s.paused or num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate) > 0,
         s.max_rate, num_nonnulls(s.max_in_flight, s.max_in_flight_per_consumer) > 0,
-        v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
+        s.expires_after_seconds, v_now, pubsub.micros(v_now), pubsub.id_at(v_now + interval '1 second'),
         v_now + make_interval(secs => coalesce(p_ack_deadline_seconds, s.ack_deadline_seconds,
             p_default_ack_deadline_seconds)),
         (random() * 4503599627370495)::bigint * 2

@@ -45,15 +45,17 @@ comment on procedure pubsub.wait_for_commit is
  * Out      one row each, in any order. is_ready: a claim is worth while, or the subscription is gone.
  *          next_after: p_after of the next look, when this one found nothing. newest: its highest
  *          message. due_at and due_in_seconds: the first retry, delay or lease that ends, or the end of
- *          what a limit forbids now; null: none will, or the subscription is paused. frees: an ack may make other messages available. by_consumer: what one consumer is
- *          refused, another may get
+ *          what a limit forbids now; null: none will, or the subscription is paused. frees: an ack may make
+ *          other messages available. by_consumer: what one consumer is refused, another may get.
+ *          expires_after_seconds: who waits must keep it
  */
 create function pubsub.ready_subscriptions(
     p_subscription_ids text[], p_after uuid[], p_rewinds int[]
 )
 returns table (
     subscription_id text, topic_id text, is_ready boolean, next_after uuid, newest uuid,
-    rewinds int, due_at timestamptz, due_in_seconds float8, frees boolean, by_consumer boolean
+    rewinds int, due_at timestamptz, due_in_seconds float8, frees boolean, by_consumer boolean,
+    expires_after_seconds int
 )
 language sql stable parallel safe
 set enable_seqscan = off
@@ -70,13 +72,12 @@ as $$
         extract(epoch from e.due_at - clock_timestamp())::float8,
         coalesce(s.enable_ordering or s.max_in_flight is not null
             or s.max_in_flight_per_consumer is not null, false),
-        s.max_in_flight_per_consumer is not null
+        s.max_in_flight_per_consumer is not null, s.expires_after_seconds
     from unnest(p_subscription_ids, p_after, p_rewinds) as w (subscription_id, after, rewinds)
     cross join (select clock_timestamp() as now) c
     cross join (
         select pubsub.id_at(min(a.xact_start)) as started
-        from pg_stat_activity a
-        where a.backend_xid is not null
+        from pg_stat_activity a where a.backend_xid is not null
     ) o
     left join pubsub_data.subscriptions s on s.subscription_id = w.subscription_id
     left join pubsub_data.topics t on t.topic_key = s.topic_key

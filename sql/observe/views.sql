@@ -3,7 +3,7 @@
  */
 
 create view pubsub.topics as
-select t.topic_id, t.message_retention_seconds, t.created_at,
+select t.topic_id, t.message_retention_seconds, t.topic_key < 0 as index_ordering_keys, t.created_at,
     (
         select count(*) from pubsub_data.subscriptions s where s.topic_key = t.topic_key
     ) as subscriptions,
@@ -36,6 +36,7 @@ select s.subscription_id, t.topic_id, s.filter, s.max_delivery_attempts,
     s.backoff_strategy, s.ack_deadline_seconds, s.enable_ordering,
     s.ordering_failure, s.fairness_key, s.max_in_flight, s.max_in_flight_per_consumer, s.max_rate,
     s.message_ttl_seconds, s.dead_letter_expired, d.topic_id as dead_letter_topic_id, s.paused,
+    s.expires_after_seconds,
     e.endpoint as push_endpoint, e.failures as push_failures, e.paused_until as push_paused_until,
     e.last_error as push_last_error,
     s.created_at,

@@ -128,7 +128,7 @@ returns table (
     max_in_flight_per_consumer int, max_rate int, message_ttl_seconds int,
     dead_letter_expired boolean, dead_letter_topic_id text, backoff_strategy text,
     exact_backoff_min_seconds double precision, exact_backoff_max_seconds double precision,
-    paused boolean, push json
+    paused boolean, expires_after_seconds int, push json
 )
 language plpgsql volatile
 as $$

@@ -70,6 +70,12 @@ begin
     where z.topic_key = v_old.topic_key and z.subscription_key = v_old.subscription_key
     on conflict (topic_key, subscription_key) do update
     set run_size = excluded.run_size, noted_at = excluded.noted_at;
+    -- one that expires has its whole time again
+    insert into pubsub_data.kept_subscriptions (topic_key, subscription_key, kept_at)
+    select s.topic_key, s.subscription_key, clock_timestamp()
+    from pubsub_data.subscriptions s
+    where s.topic_key = v_old.topic_key and s.subscription_key = v_key
+        and s.expires_after_seconds is not null;
     update pubsub_data.handed_out h
     set subscription_key = v_key
     where h.topic_key = v_old.topic_key and h.subscription_key = v_old.subscription_key;

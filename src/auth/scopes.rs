@@ -76,7 +76,7 @@ scopes! {
     TopicsUpdate = topics:update (Topic) "change topics",
     TopicsDelete = topics:delete (Topic) "delete topics, with their subscriptions",
     TopicsPublish = topics:publish (Topic) "publish messages",
-    TopicsSubscribe = topics:subscribe (Topic) "create subscriptions to topics",
+    TopicsSubscribe = topics:subscribe (Topic) "create subscriptions to topics, and read the messages that topics retain",
     SubscriptionsCreate = subscriptions:create (Subscription) "create subscriptions",
     SubscriptionsRead = subscriptions:read (Subscription)
         "get, list and count subscriptions; see their jobs, snapshots and part of timelines",
@@ -99,6 +99,9 @@ scopes! {
         "see, pull and settle messages of queues and topics of the Message Broker door",
     BrokerManage = broker:manage (Queue)
         "create, purge and delete queues, topics and subscriptions of the Message Broker door",
+    PulsarPublish = pulsar:publish (Queue) "send messages to topics of the Pulsar Proxy door",
+    PulsarSubscribe = pulsar:subscribe (Queue)
+        "receive the messages of topics of the Pulsar Proxy door, replayed ones too",
 }
 
 /// Check that every scope can match a request.

@@ -14,7 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches};
 
 use super::{Cli, Command, USAGE_ERROR, fail, uses};
-use crate::config::drop_in::WITHOUT_EFFECT;
+use crate::config::drop_in::is_without_effect;
 use crate::config::{Settings, given_values, nearest};
 
 /// Takes any value, and shows which there are.
@@ -144,7 +144,7 @@ fn warnings(values: &BTreeMap<String, OsString>) -> Vec<String> {
         .iter()
         .filter(|(name, value)| !known.contains(name) && !is_of_others(name, value))
         .map(|(name, _)| name.as_str())
-        .partition(|name| WITHOUT_EFFECT.contains(name));
+        .partition(|name| is_without_effect(name));
     let misspelt = others.into_iter().filter_map(|name| {
         let near = nearest(name, known.iter().map(String::as_str))?;
         Some(format!(

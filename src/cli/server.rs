@@ -133,6 +133,7 @@ fn announce(address: SocketAddr, which: Which, settings: &Settings) {
         Which::All => tracing::info!("listening on http://{address}"),
         Which::Pyqueue => tracing::info!("listening on http://{address} for PyQueue"),
         Which::Broker => tracing::info!("listening on http://{address} for Message Broker"),
+        Which::Pulsar => tracing::info!("listening on http://{address} for Pulsar Proxy"),
     }
     let closed = settings.auth_enabled;
     let (is_open, setting) = match which {
@@ -141,6 +142,10 @@ fn announce(address: SocketAddr, which: Which, settings: &Settings) {
         Which::Broker => (
             settings.broker.is_open(closed),
             "there is neither FASTPUBSUB_BROKER_API_KEY nor FASTPUBSUB_BROKER_JWT_SECRET",
+        ),
+        Which::Pulsar => (
+            settings.pulsar.is_open(closed),
+            "FASTPUBSUB_PULSAR_JWT_ENABLED is false",
         ),
     };
     if is_open && !address.ip().to_canonical().is_loopback() {

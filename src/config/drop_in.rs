@@ -13,6 +13,8 @@ pub enum DropIn {
     Pyqueue,
     /// The Message Broker.
     Broker,
+    /// Pulsar Proxy.
+    Pulsar,
 }
 
 /// What a system calls its settings, and what they are here.
@@ -21,11 +23,39 @@ struct System {
     prefix: &'static str,
     /// Names that it has without a prefix, each ours with one.
     names: &'static [&'static str],
+    /// What the names of some of its versions begin with, too; those win.
+    own_prefix: Option<&'static str>,
+    /// What the names of others that it has begin with.
+    families: &'static [&'static str],
     /// Those that are not so regular.
     others: &'static [(&'static str, &'static str)],
-    /// What it calls its address and its port, and what those are by default.
-    host: (&'static str, &'static str),
+    /// What it calls its address, if anything, and its port, and what those are by default.
+    host: (Option<&'static str>, &'static str),
     port: (&'static str, &'static str),
+}
+
+impl System {
+    /// Its names, those that count more first, each with ours.
+    fn names_here(&self, values: &BTreeMap<String, OsString>) -> Vec<(String, String)> {
+        let of_families = self.families.iter().flat_map(|family| {
+            let names = values.keys().map(String::as_str);
+            let bare = names.map(|name| match self.own_prefix {
+                Some(prefix) => name.strip_prefix(prefix).unwrap_or(name),
+                None => name,
+            });
+            bare.filter(move |name| name.starts_with(family))
+        });
+        let bare: Vec<&str> = self.names.iter().copied().chain(of_families).collect();
+        let ours = |name: &str| format!("{}{name}", self.prefix);
+        let prefixed = self.own_prefix.into_iter().flat_map(|prefix| {
+            let name = move |name: &&str| (format!("{prefix}{name}"), ours(name));
+            bare.iter().map(name)
+        });
+        let regular = bare.iter().map(|name| ((*name).to_owned(), ours(name)));
+        let others = self.others.iter();
+        let others = others.map(|(name, ours)| ((*name).to_owned(), (*ours).to_owned()));
+        prefixed.chain(regular).chain(others).collect()
+    }
 }
 
 const PYQUEUE: System = System {
@@ -43,8 +73,10 @@ const PYQUEUE: System = System {
         "DEBUG",
         "LOG_LEVEL",
     ],
+    own_prefix: None,
+    families: &[],
     others: &[("PYQUEUE_API_KEYS_JSON", "FASTPUBSUB_PYQUEUE_API_KEYS_JSON")],
-    host: ("HOST", "localhost"),
+    host: (Some("HOST"), "localhost"),
     port: ("PORT", "8000"),
 };
 
@@ -65,9 +97,34 @@ const BROKER: System = System {
         "STORE_BACKEND",
         "REDIS_URL",
     ],
+    own_prefix: None,
+    families: &[],
     others: &[],
-    host: ("APP_HOST", "0.0.0.0"),
+    host: (Some("APP_HOST"), "0.0.0.0"),
     port: ("APP_PORT", "8080"),
+};
+
+const PULSAR: System = System {
+    prefix: "FASTPUBSUB_PULSAR_",
+    names: &[
+        "HTTP_PORT",
+        "HOT_TIER_RETENTION",
+        "MAX_MESSAGES_PER_TOPIC",
+        "MAX_CONNECTIONS_PER_INSTANCE",
+        "MAX_MESSAGE_SIZE",
+        "RATE_LIMIT_PER_CLIENT",
+        "JWT_ENABLED",
+        "JWT_SECRET_KEY",
+        "APP_NAME",
+        "LOG_LEVEL",
+        "STORAGE_BACKEND",
+        "PERSISTENT_TIER_RETENTION",
+    ],
+    own_prefix: Some("PULSAR_"),
+    families: &["VALKEY_"],
+    others: &[],
+    host: (None, "0.0.0.0"),
+    port: ("FASTPUBSUB_PULSAR_HTTP_PORT", "8080"),
 };
 
 /// Where PyQueue Server keeps its keys if nobody says.
@@ -75,7 +132,7 @@ const PYQUEUE_KEYS: &str = "config/api_keys.json";
 
 /// Settings of other systems that are taken and mean nothing here: everything is in Postgres, and logs
 /// have the settings of the service.
-pub const WITHOUT_EFFECT: [&str; 8] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "FASTPUBSUB_PYQUEUE_STORAGE_BACKEND",
     "FASTPUBSUB_PYQUEUE_JSON_STORAGE_DIR",
     "FASTPUBSUB_PYQUEUE_SQLITE_DB_PATH",
@@ -84,38 +141,46 @@ pub const WITHOUT_EFFECT: [&str; 8] = [
     "FASTPUBSUB_PYQUEUE_LOG_LEVEL",
     "FASTPUBSUB_BROKER_STORE_BACKEND",
     "FASTPUBSUB_BROKER_REDIS_URL",
+    "FASTPUBSUB_PULSAR_APP_NAME",
+    "FASTPUBSUB_PULSAR_LOG_LEVEL",
+    "FASTPUBSUB_PULSAR_STORAGE_BACKEND",
+    "FASTPUBSUB_PULSAR_PERSISTENT_TIER_RETENTION",
 ];
+/// What the names of others begin with.
+const FAMILY_WITHOUT_EFFECT: &str = "FASTPUBSUB_PULSAR_VALKEY_";
+
+/// Whether a setting of another system is taken, and means nothing here.
+#[must_use]
+pub fn is_without_effect(name: &str) -> bool {
+    WITHOUT_EFFECT.contains(&name) || name.starts_with(FAMILY_WITHOUT_EFFECT)
+}
 
 /// Add what a system's own variables say under our names, which win.
 pub fn translate(drop_in: DropIn, values: &mut BTreeMap<String, OsString>) {
     let system = match drop_in {
         DropIn::Pyqueue => &PYQUEUE,
         DropIn::Broker => &BROKER,
+        DropIn::Pulsar => &PULSAR,
     };
-    let regular = system
-        .names
-        .iter()
-        .map(|name| (*name, format!("{}{name}", system.prefix)));
-    let others = system.others.iter();
-    let all = regular.chain(others.map(|(name, ours)| (*name, (*ours).to_owned())));
-    for (name, ours) in all {
+    for (name, ours) in system.names_here(values) {
         // as in compose files, an empty variable says nothing
-        if let Some(value) = values.get(name).filter(|value| !value.is_empty()) {
+        if let Some(value) = values.get(&name).filter(|value| !value.is_empty()) {
             let value = value.clone();
             values.entry(ours).or_insert(value);
         }
     }
-    let given = |(name, default): (&str, &str)| {
-        let value = values.get(name).filter(|value| !value.is_empty());
+    let given = |name: Option<&str>, default| {
+        let value = name.and_then(|name| values.get(name));
+        let value = value.filter(|value| !value.is_empty());
         value.map_or_else(|| OsString::from(default), Clone::clone)
     };
-    let mut address = given(system.host);
+    let mut address = given(system.host.0, system.host.1);
     if address.to_str().is_some_and(|host| host.contains(':')) {
         // of IPv6
         address = format!("[{}]", address.display()).into();
     }
     address.push(":");
-    address.push(given(system.port));
+    address.push(given(Some(system.port.0), system.port.1));
     let listen = format!("{}LISTEN", system.prefix);
     let listen = values.entry(listen).or_insert(address);
     // nothing is open that was not: the native API is served where it has a port of its own
@@ -192,6 +257,41 @@ mod tests {
         assert_eq!(values["FASTPUBSUB_PYQUEUE_MAX_RECEIVE_COUNT"], "4");
         assert_eq!(values["FASTPUBSUB_PYQUEUE_API_KEYS_JSON"], "{}");
         assert!(!values.contains_key("FASTPUBSUB_PYQUEUE_STORAGE_BACKEND"));
+    }
+
+    #[test]
+    fn the_proxy_s_variables_have_a_prefix_or_none() {
+        let given = [
+            ("HTTP_PORT", "81"),
+            ("PULSAR_HTTP_PORT", "82"),
+            ("JWT_SECRET_KEY", "x"),
+            ("VALKEY_URL", "redis://"),
+            ("PULSAR_VALKEY_HOST", "h"),
+            ("PULSAR_MAX_MESSAGE_SIZE", "5"),
+            ("FASTPUBSUB_PULSAR_MAX_MESSAGE_SIZE", "6"),
+        ];
+        let values = translated_for(DropIn::Pulsar, &given);
+
+        for (name, value) in [
+            ("LISTEN", "0.0.0.0:82"),
+            ("JWT_SECRET_KEY", "x"),
+            ("MAX_MESSAGE_SIZE", "6"),
+        ] {
+            assert_eq!(values[&format!("FASTPUBSUB_PULSAR_{name}")], value);
+        }
+        for name in ["VALKEY_URL", "VALKEY_HOST"] {
+            let name = format!("FASTPUBSUB_PULSAR_{name}");
+            assert!(values.contains_key(&name) && is_without_effect(&name));
+        }
+        assert_eq!(
+            translated_for(DropIn::Pulsar, &[])["FASTPUBSUB_PULSAR_LISTEN"],
+            "0.0.0.0:8080"
+        );
+        let given = [("FASTPUBSUB_PULSAR_HTTP_PORT", "83"), ("HTTP_PORT", "81")];
+        assert_eq!(
+            translated_for(DropIn::Pulsar, &given)["FASTPUBSUB_PULSAR_LISTEN"],
+            "0.0.0.0:83"
+        );
     }
 
     #[test]

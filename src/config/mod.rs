@@ -5,6 +5,7 @@
 pub mod broker;
 mod database;
 pub mod drop_in;
+pub mod pulsar;
 pub mod push;
 pub mod pyqueue;
 mod values;
@@ -19,6 +20,7 @@ use clap::{ArgAction, Args};
 use broker::BrokerSettings;
 use database::database_url;
 use drop_in::DropIn;
+use pulsar::PulsarSettings;
 use push::PushSettings;
 use pyqueue::PyqueueSettings;
 pub(crate) use values::boolean;
@@ -366,6 +368,10 @@ pub struct Settings {
     /// Those of the Message Broker door.
     #[command(flatten)]
     pub broker: BrokerSettings,
+
+    /// Those of the Pulsar Proxy door.
+    #[command(flatten)]
+    pub pulsar: PulsarSettings,
 }
 
 impl Settings {
@@ -377,6 +383,7 @@ impl Settings {
         self.pyqueue = self.pyqueue.check()?;
         self.broker
             .check(self.auth_secret_key.is_some(), self.auth_enabled)?;
+        self.pulsar.check(self.auth_secret_key.is_some())?;
         if self.subscription_backoff_max_seconds < self.subscription_backoff_min_seconds {
             return Err(format!(
                 "FASTPUBSUB_SUBSCRIPTION_BACKOFF_MAX_SECONDS ({}) must not be less than \

@@ -26,6 +26,7 @@ pub mod filters;
 pub mod health;
 pub mod jobs;
 pub mod json;
+pub mod log;
 pub mod maintenance;
 pub mod message_keys;
 pub mod messages;

@@ -197,6 +197,21 @@ pub(crate) async fn publish(
         .await?)
 }
 
+/// The transactions that publish now: they may not see a subscription that was made meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub async fn open(database: &Database) -> Result<Vec<String>, Error> {
+    let query = sqlx::query_scalar(
+        "select l.virtualtransaction from pg_catalog.pg_locks l \
+         where l.relation = 'pubsub_data.messages'::pg_catalog.regclass \
+             and l.mode = 'RowExclusiveLock' and l.database = (select d.oid \
+                 from pg_catalog.pg_database d \
+                 where d.datname = pg_catalog.current_database())",
+    );
+    Ok(query.fetch_all(database).await?)
+}
+
 /// One thing of all messages, in order; none when no message has it.
 pub(super) fn column<'a, T>(
     publications: &'a [Publication],

@@ -36,7 +36,7 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     base { reset, faults, ids, allowed, sequences }
     filters { routing_keys, operators, filters, sets, trials }
     catalog {
-        keys, runs, counters, rewinds, settings, topics, push_endpoints, subscriptions, push, clients, api_keys,
+        keys, runs, counters, rewinds, settings, topics, push_endpoints, subscriptions, push, expiry, clients, api_keys,
     }
     publish { lanes, limits, idempotency, message_keys, deliveries, in_runs, publish, edits }
     claim {
@@ -45,7 +45,7 @@ pub const ROUTINES: &[(&str, &str)] = files! {
     }
     settle { ack_runs, settle, take, extend, settlements, transactions, deletions }
     replay { reprocess, parking, replay, seek_steps, jobs, seek, new_subscriptions, snapshots, purge, queues }
-    observe { states, browse, metrics, filter_previews, timeline, views, health }
+    observe { states, browse, log, metrics, filter_previews, timeline, views, health }
     upkeep { partitions, cleanup, clock, leadership, search_path, grants }
 };
 

@@ -1,5 +1,6 @@
 //! Subscriptions: `create_subscription`, `get_subscription`, `list_subscriptions`,
-//! `update_subscription`, `delete_subscription`, `subscription_metrics`.
+//! `update_subscription`, `delete_subscription`, `keep_subscriptions`, `expire_subscriptions`,
+//! `subscription_metrics`.
 
 use super::database::Database;
 use chrono::{DateTime, Utc};
@@ -83,6 +84,10 @@ pub struct Subscription {
     /// Nothing is handed out; absent when it is not so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// After how long without anybody who pulls, waits or keeps it, it is deleted, if ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub expires_after_seconds: Option<i32>,
     /// Where its messages are sent to; absent when they wait for consumers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Push)]
@@ -297,6 +302,27 @@ pub async fn delete(database: &Database, id: &str) -> Result<(), Error> {
         .execute(database)
         .await?;
     Ok(())
+}
+
+/// Be there for subscriptions, so that they do not expire; those that exist.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keep(database: &Database, ids: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select pubsub.keep_subscriptions($1)")
+        .bind(ids)
+        .fetch_all(database)
+        .await
+}
+
+/// Delete subscriptions that nobody kept for as long as they live without; those it deleted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn expire(database: &Database) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select pubsub.expire_subscriptions()")
+        .fetch_all(database)
+        .await
 }
 
 /// Exact counts of one subscription.

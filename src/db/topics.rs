@@ -18,6 +18,9 @@ pub struct Topic {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub message_retention_seconds: Option<i32>,
+    /// Its retained messages are found by their ordering key; absent when they are not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub index_ordering_keys: bool,
     /// When it was created.
     pub created_at: Timestamp,
 }
@@ -30,11 +33,13 @@ pub async fn create(
     database: &Database,
     id: &str,
     message_retention_seconds: Option<i32>,
+    index_ordering_keys: bool,
 ) -> Result<Topic, Error> {
-    let query = sqlx::query_as("select * from pubsub.create_topic($1, $2)");
+    let query = sqlx::query_as("select * from pubsub.create_topic($1, $2, $3)");
     Ok(query
         .bind(id)
         .bind(message_retention_seconds)
+        .bind(index_ordering_keys)
         .fetch_one(database)
         .await?)
 }

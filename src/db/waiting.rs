@@ -38,6 +38,7 @@ pub(crate) struct Look {
     pub(crate) due_in_seconds: Option<f64>,
     pub(crate) frees: bool,
     pub(crate) by_consumer: bool,
+    pub(crate) expires_after_seconds: Option<i32>,
 }
 
 /// Which subscriptions have something to claim.

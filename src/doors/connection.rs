@@ -35,7 +35,7 @@ pub struct Guest {
     draining: CancellationToken,
     given_up: CancellationToken,
     behind: Duration,
-    _held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
+    held: Arc<(TaskTrackerToken, Option<OwnedSemaphorePermit>)>,
 }
 
 impl Guest {
@@ -53,7 +53,19 @@ impl Guest {
             draining,
             given_up: CancellationToken::new(),
             behind,
-            _held: Arc::new((waited_for, place)),
+            held: Arc::new((waited_for, place)),
+        }
+    }
+
+    /// For work that serves several connections: it is waited for as they are, but has no place among them.
+    #[must_use]
+    pub fn worker(&self) -> Self {
+        Self {
+            peer: None,
+            draining: self.draining.clone(),
+            given_up: CancellationToken::new(),
+            behind: self.behind,
+            held: Arc::new((self.held.0.clone(), None)),
         }
     }
 

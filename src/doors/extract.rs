@@ -87,6 +87,18 @@ fn uuid(name: &'static str, text: &str) -> Result<Uuid, Error> {
     })
 }
 
+/// The parameters of the query, as they came.
+#[derive(Debug)]
+pub struct QueryPairs(pub Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryPairs {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        query_pairs(&parts.uri).map(Self)
+    }
+}
+
 /// The parameters of the query, the last of several with one name.
 #[derive(Debug)]
 pub struct QueryValues(pub Map<String, Value>);
@@ -247,7 +259,11 @@ impl FromRequest<App> for OptionalJsonBody {
     }
 }
 
-fn check_is_json(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Error> {
+/// Check that a body is JSON, as far as its content type says.
+///
+/// # Errors
+/// 422 when it is something else.
+pub fn check_is_json(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Error> {
     if is_json(headers) {
         return Ok(());
     }

@@ -126,6 +126,12 @@ impl<'a> Fields<'a> {
         self.faults.push(self.fault(vec![name.into()], rule, given));
     }
 
+    /// Note a fault within a field.
+    pub fn refuse_in(&mut self, path: &[&str], rule: Rule, given: Value) {
+        let path = path.iter().map(|step| (*step).into()).collect();
+        self.faults.push(self.fault(path, rule, given));
+    }
+
     /// What a part of the body is read as by another parser, whose faults lie within this field.
     pub fn inside<T>(
         &mut self,

@@ -21,6 +21,7 @@ pub mod given;
 pub mod mount;
 pub mod native;
 pub mod prometheus;
+pub mod pulsar;
 pub mod pushed;
 pub mod pyqueue;
 pub mod rate;
@@ -58,6 +59,7 @@ pub fn mounts(app: &App) -> Vec<Mount> {
         native::mount(app.clone()),
         pyqueue::mount(app, pyqueue::MOUNT),
         broker::mount(app, broker::MOUNT),
+        pulsar::mount(app, pulsar::MOUNT),
     ]
 }
 
@@ -87,6 +89,8 @@ pub enum Which {
     Pyqueue,
     /// The Message Broker door alone, at the root.
     Broker,
+    /// The Pulsar Proxy door alone, at the root.
+    Pulsar,
 }
 
 impl Which {
@@ -97,6 +101,7 @@ impl Which {
             Self::All => (mounts(app), fastapi::envelope),
             Self::Pyqueue => (vec![pyqueue::mount(app, "")], pyqueue::envelope),
             Self::Broker => (vec![broker::mount(app, "")], broker::envelope),
+            Self::Pulsar => (vec![pulsar::mount(app, "")], pulsar::envelope),
         };
         Listening {
             listener,
@@ -123,13 +128,16 @@ pub fn entrances(settings: &Settings) -> Vec<Entrance> {
         })
     };
     let (pyqueue, broker) = (&settings.pyqueue, &settings.broker);
+    let (pulsar, pulsar_setting) = settings.pulsar.address().unzip();
     let own = [
         own(pyqueue.listen, "FASTPUBSUB_PYQUEUE_LISTEN", Which::Pyqueue),
         own(broker.listen, "FASTPUBSUB_BROKER_LISTEN", Which::Broker),
+        own(pulsar, pulsar_setting.unwrap_or_default(), Which::Pulsar),
     ];
     let stands_in = settings.drop_in.map(|system| match system {
         DropIn::Pyqueue => Which::Pyqueue,
         DropIn::Broker => Which::Broker,
+        DropIn::Pulsar => Which::Pulsar,
     });
     let is_replaced = settings.api_port != 0
         && own
@@ -168,5 +176,6 @@ pub async fn push(app: App, shutdown: CancellationToken) {
 /// When the database fails.
 pub async fn prepare(app: &App) -> Result<(), Error> {
     pyqueue::start::apply_settings(app).await?;
-    broker::start::apply_settings(app).await
+    broker::start::apply_settings(app).await?;
+    pulsar::start::apply_settings(app).await
 }

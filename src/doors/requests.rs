@@ -19,7 +19,7 @@ const REQUEST_ID_MAX_LENGTH: usize = 128;
 const OBJECT_ID_MAX_LENGTH: usize = 128;
 /// Routes that machines ask every few seconds, and which are answered even where there are too many
 /// connections.
-pub const PROBES: [&str; 11] = [
+pub const PROBES: [&str; 15] = [
     "/liveness",
     "/readiness",
     "/metrics",
@@ -30,6 +30,10 @@ pub const PROBES: [&str; 11] = [
     "/broker/health",
     "/broker/metrics",
     "/broker/api/v1/health",
+    "/pulsar/health",
+    "/pulsar/ready",
+    "/pulsar/metrics",
+    "/ready",
     "/api/v1/health",
 ];
 

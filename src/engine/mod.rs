@@ -33,6 +33,7 @@ use crate::db::transactions::{self, Acks, Publishes};
 use crate::error::Error;
 use merged::{ClaimKey, Merged};
 use publisher::Publisher;
+pub use waiting::Attendance;
 use waiting::{Waiting, Wanted};
 
 /// Of a delivery whose subscription has shown none yet, in bytes.
@@ -194,6 +195,13 @@ impl Engine {
             bytes,
             share: Some(share),
         })
+    }
+
+    /// Be there for subscriptions until what this returns is dropped, as who pulls is while he waits: meanwhile none
+    /// of them expires.
+    #[must_use]
+    pub fn attend(&self, subscription_ids: Vec<String>) -> Attendance {
+        self.waiting.attend(subscription_ids)
     }
 
     /// Lease ready messages to a consumer, or take them, as soon as there are any, within some time, and as

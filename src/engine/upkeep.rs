@@ -32,20 +32,33 @@ const BATCH: i32 = 10_000;
 const ENDED_EVERY: Duration = Duration::from_secs(15);
 /// How far back that looks: longer than any step takes.
 const ENDED_WITHIN_SECONDS: i32 = 120;
+/// For how long a server must have led before it lets subscriptions expire: after an outage or a deploy, those who
+/// were there come back first.
+const EXPIRE_AFTER: Duration = Duration::from_secs(60);
 /// Longer than a tick with its work: the leader keeps its job as long as it lives.
 const LEASE_SECONDS: i32 = 20;
 
 /// Work until `shutdown`, which breaks off what waits for the database: each statement is whole by
 /// itself, and what is left undone is due again.
 pub async fn run(database: Database, settings: Settings, shutdown: CancellationToken) {
+    run_expiring(database, settings, shutdown, EXPIRE_AFTER).await;
+}
+
+/// The same, which lets subscriptions expire once it has led for so long.
+pub async fn run_expiring(
+    database: Database,
+    settings: Settings,
+    shutdown: CancellationToken,
+    expire_after: Duration,
+) {
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = work_on(&database, &settings) => {}
+        () = work_on(&database, &settings, expire_after) => {}
     }
 }
 
 /// Never ends.
-async fn work_on(database: &Database, settings: &Settings) {
+async fn work_on(database: &Database, settings: &Settings, expire_after: Duration) {
     let holder = Uuid::now_v7().to_string();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,12 +69,12 @@ async fn work_on(database: &Database, settings: &Settings) {
         ended: Ended::from_now(),
         next_look: Instant::now(),
     };
-    let mut leads = false;
+    let mut leads_since = None;
     let mut next_step = Instant::now();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = sleep_until(next_step), if leads => {
+            () = sleep_until(next_step), if leads_since.is_some() => {
                 let pause = jobs.step(database).await;
                 next_step = Instant::now() + pause;
                 continue;
@@ -70,11 +83,19 @@ async fn work_on(database: &Database, settings: &Settings) {
         let due = since_rotation >= ROTATE_EVERY;
         since_rotation = if due { 1 } else { since_rotation + 1 };
         // a step that fails is tried again at its next time
-        leads = match work(database, settings, &holder, due, &mut warnings).await {
-            Ok(leads) => leads,
+        let led = match work(database, settings, &holder, due, &mut warnings).await {
+            Ok(true)
+                if leads_since.is_some_and(|since: Instant| since.elapsed() >= expire_after) =>
+            {
+                expire(database).await.map(|()| true)
+            }
+            led => led,
+        };
+        leads_since = match led {
+            Ok(leads) => leads.then(|| leads_since.unwrap_or_else(Instant::now)),
             Err(error) => {
                 tracing::warn!(error = %error, "maintenance failed");
-                false
+                None
             }
         };
     }
@@ -154,4 +175,15 @@ async fn work(
         rotate(database, retention).await?;
     }
     Ok(true)
+}
+
+/// Let subscriptions expire.
+async fn expire(database: &Database) -> Result<(), sqlx::Error> {
+    for id in db::subscriptions::expire(database).await? {
+        tracing::info!(
+            subscription.id = id,
+            "subscription {id} has expired: nobody kept it"
+        );
+    }
+    Ok(())
 }

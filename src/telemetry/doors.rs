@@ -10,7 +10,7 @@ use crate::db::subscriptions::SubscriptionMetrics;
 
 /// Most queues of a door that are told apart; the others are counted together.
 const MAX_LABELS: usize = 1000;
-const OTHERS: &str = "other";
+pub(super) const OTHERS: &str = "other";
 
 /// Those of each door, which is what the names of its counters begin with.
 static LABELS: LazyLock<Mutex<HashMap<&str, HashSet<String>>>> = LazyLock::new(Mutex::default);
@@ -88,8 +88,8 @@ pub fn count(name: &'static str, queue: &str, more: usize) {
     }
 }
 
-/// The queue, unless it is one too many.
-fn label(name: &'static str, queue: &str) -> String {
+/// The queue or topic, unless it is one too many for the door that the name begins with.
+pub(super) fn label(name: &'static str, queue: &str) -> String {
     let door = name.split('_').next().unwrap_or_default();
     let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
     let labels = labels.entry(door).or_default();

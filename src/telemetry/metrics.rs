@@ -11,7 +11,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 use tokio::sync::Mutex;
 
-use super::{doors, health, push, streams, totals};
+use super::{doors, health, proxy, push, streams, totals};
 use crate::config::Settings;
 use crate::db;
 use crate::db::subscriptions::SubscriptionMetrics;
@@ -70,6 +70,10 @@ impl Metrics {
                         let pushes = Matcher::Full(push::DURATION.to_owned());
                         builder.set_buckets_for_metric(pushes, BUCKETS)
                     })
+                    .and_then(|builder| {
+                        let latency = Matcher::Full(proxy::LATENCY.to_owned());
+                        builder.set_buckets_for_metric(latency, BUCKETS)
+                    })
                     .and_then(PrometheusBuilder::install_recorder)
                     .map_err(|error| error.to_string())?;
                 describe_counter!(
@@ -85,6 +89,7 @@ impl Metrics {
                 doors::describe();
                 streams::describe();
                 push::describe();
+                proxy::describe();
                 Ok(Metrics {
                     handle,
                     process,
@@ -102,6 +107,7 @@ impl Metrics {
         gauge!(CONNECTIONS, "state" => "used").set(connections.size().saturating_sub(idle));
         self.process.collect();
         streams::set_gauges();
+        proxy::refresh();
         let totals = self.read_database(pool, settings).await;
         self.handle.run_upkeep();
         self.handle.render() + &totals

@@ -5,6 +5,7 @@ pub mod health;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
+pub mod proxy;
 pub mod push;
 pub mod streams;
 mod totals;

@@ -163,3 +163,34 @@ async fn the_broker_s_example_settings_are_taken_and_its_secrets_stay_out_of_the
         "{log}"
     );
 }
+
+#[tokio::test]
+async fn the_proxy_s_own_names_are_taken_bare_and_with_its_prefix() {
+    let database = TestDatabase::create().await;
+    let sandbox = Sandbox::over(&database.url())
+        .with("FASTPUBSUB_DROP_IN", "pulsar")
+        .with("FASTPUBSUB_API_PORT", "0")
+        .with("PULSAR_HTTP_PORT", "0")
+        .with("HTTP_PORT", "1")
+        .with("MAX_MESSAGE_SIZE", "50")
+        .with("PULSAR_JWT_ENABLED", "true")
+        .with("JWT_SECRET_KEY", "of the proxy")
+        .with("APP_NAME", "proxy")
+        .with("VALKEY_URL", "redis://valkey")
+        .with("PULSAR_STORAGE_BACKEND", "memory");
+
+    let mut server = sandbox.serve(&[]).await;
+    let log = server.logged("for Pulsar Proxy").await;
+
+    let door = address_in(&log, "for Pulsar Proxy").replace("0.0.0.0", "127.0.0.1");
+    assert_eq!(status(&format!("{door}/health"), "").await, 200);
+    let poll = format!("{door}/api/v1/messages/poll?topics=a");
+    let refused = reqwest::get(poll).await.unwrap();
+    assert_eq!(refused.status(), 401);
+    server.get("/liveness").await.expect(200);
+    let without_effect = "own: FASTPUBSUB_PULSAR_APP_NAME, FASTPUBSUB_PULSAR_STORAGE_BACKEND, \
+                          FASTPUBSUB_PULSAR_VALKEY_URL";
+    assert!(log.contains(without_effect), "{log}");
+    assert!(!log.contains("of the proxy"), "{log}");
+    server.stop().await;
+}

@@ -150,7 +150,7 @@ fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
         (
             "DROP_IN",
             text(&[HIDDEN, ""]),
-            "must be one of pyqueue, broker",
+            "must be one of pyqueue, broker, pulsar",
         ),
         (
             "BROKER_AUTH_MODE",
@@ -196,6 +196,51 @@ fn bad_values() -> Vec<(&'static str, Vec<String>, &'static str)> {
             "BROKER_LISTEN",
             text(&[HIDDEN, "", "8080"]),
             "must be an address and a port, such as 0.0.0.0:8001",
+        ),
+        (
+            "PULSAR_HTTP_PORT",
+            text(&[HIDDEN, "", "65536"]),
+            "must be a whole number from 0 to 65535",
+        ),
+        (
+            "PULSAR_LISTEN",
+            text(&[HIDDEN, "", "8080"]),
+            "must be an address and a port, such as 0.0.0.0:8001",
+        ),
+        (
+            "PULSAR_HOT_TIER_RETENTION",
+            beyond(0, 604_800),
+            "must be a whole number from 0 to 604800",
+        ),
+        (
+            "PULSAR_MAX_MESSAGES_PER_TOPIC",
+            beyond(1, 10_000_000),
+            "must be a whole number from 1 to 10000000",
+        ),
+        (
+            "PULSAR_MAX_CONNECTIONS_PER_INSTANCE",
+            beyond(1, 1_000_000),
+            "must be a whole number from 1 to 1000000",
+        ),
+        (
+            "PULSAR_MAX_MESSAGE_SIZE",
+            beyond(1, 10_485_760),
+            "must be a whole number from 1 to 10485760",
+        ),
+        (
+            "PULSAR_RATE_LIMIT_PER_CLIENT",
+            beyond(0, 1_000_000_000),
+            "must be a whole number from 0 to 1000000000",
+        ),
+        (
+            "PULSAR_JWT_ENABLED",
+            text(&[HIDDEN, "", "maybe"]),
+            "must be true or false",
+        ),
+        (
+            "PULSAR_JWT_SECRET_KEY",
+            text(&[""]),
+            "must not be empty; fastpubsub generate_secret_key makes one",
         ),
         (
             "PYQUEUE_MAX_MESSAGE_SIZE",

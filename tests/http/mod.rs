@@ -6,6 +6,6 @@ mod monitoring;
 mod oauth;
 mod robustness;
 mod streams;
-mod subscriptions;
+pub mod subscriptions;
 mod topics;
 mod unknown;

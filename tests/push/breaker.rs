@@ -3,6 +3,7 @@ use serde_json::json;
 use super::{
     Receiver, count, counted, end_pause, endpoint, eventually, publish, status, subscribe,
 };
+use crate::http::subscriptions::expiry::{expires, is_kept};
 use crate::support::TestApp;
 
 async fn paused(app: &TestApp) {
@@ -110,4 +111,26 @@ async fn who_is_gone_gets_nothing_more_until_a_test_says_otherwise() {
     let pushes = receiver.pushes();
     let attempts: Vec<_> = pushes.iter().map(|push| &push.body["attempt"]).collect();
     assert_eq!(attempts, [1, 1, 1, 1, 1, 1], "a 410 spends none");
+}
+
+#[tokio::test]
+async fn a_subscription_that_expires_is_kept_while_its_endpoint_is_left_alone_and_not_once_it_is_gone()
+ {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    receiver.otherwise(|_| status(503));
+    let fields = json!({"max_in_flight": 5, "expires_after_seconds": 10});
+    subscribe(&app, &receiver, json!({}), fields).await;
+    publish(&app, 1..=5).await;
+    paused(&app).await;
+
+    is_kept(&app).await;
+
+    receiver.otherwise(|_| status(410));
+    end_pause(&app).await;
+    app.pass_seconds(3600.0).await;
+    eventually("the end", async || {
+        (endpoint(&app).await["stopped"] == true).then_some(())
+    })
+    .await;
+    expires(&app).await;
 }

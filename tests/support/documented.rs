@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use fastpubsub::doors::{broker, native, pyqueue};
+use fastpubsub::doors::{broker, native, pulsar, pyqueue};
 use serde_json::{Map, Value};
 
 static DOCUMENT: LazyLock<Value> =
@@ -12,11 +12,16 @@ static PYQUEUE: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(pyqueue::document()).unwrap());
 static BROKER: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(broker::document()).unwrap());
+static PULSAR: LazyLock<Value> =
+    LazyLock::new(|| serde_json::to_value(pulsar::document()).unwrap());
 
 /// The document of the door at a path, and the path from there.
 fn document(path: &str) -> (&'static Value, &str) {
     if let Some(rest) = path.strip_prefix(broker::MOUNT) {
         return (&BROKER, rest);
+    }
+    if let Some(rest) = path.strip_prefix(pulsar::MOUNT) {
+        return (&PULSAR, rest);
     }
     match path.strip_prefix(pyqueue::MOUNT) {
         Some(rest) => (&PYQUEUE, if rest.is_empty() { "/" } else { rest }),

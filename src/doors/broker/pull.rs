@@ -144,7 +144,7 @@ pub(super) async fn pull_from_topic(
     let asked = Asked::parse(&body, &query, true)?;
     let Some(subscription_id) = &asked.subscription_id else {
         let claim = asked.claim(&app);
-        let of = (name.as_str(), &caller);
+        let of = (name.as_str(), &caller, |_: &[String]| {});
         let claimed = pull_from_all((&app, &app.engine), &guest, of, &claim, asked.wait).await?;
         return answer(Kind::Topic, &name, "", claimed, asked.auto_ack);
     };
@@ -158,17 +158,18 @@ pub(super) async fn pull_from_topic(
     answer(Kind::Topic, &name, &id, claimed, asked.auto_ack)
 }
 
-/// From whichever subscriptions a topic has, and gets meanwhile.
+/// From whichever subscriptions a topic has, and gets meanwhile; each time it is noted which.
 pub(super) async fn pull_from_all(
     (app, engine): (&App, &Engine),
     guest: &Guest,
-    (topic, caller): (&str, &Caller),
+    (topic, caller, note): (&str, &Caller, impl Fn(&[String])),
     claim: &Claim,
     wait: Duration,
 ) -> Result<Claimed, Error> {
     let until = Instant::now() + wait;
     loop {
         let ids = subscriptions::ids(app, topic).await?;
+        note(&ids);
         let left = until.saturating_duration_since(Instant::now());
         if ids.is_empty() {
             if left.is_zero() {

@@ -76,7 +76,7 @@ async fn create_dead_letter_queue(app: &App, id: &str) -> Result<(), Error> {
 
 /// Make a topic, if there is none; whether there was none.
 pub(super) async fn create_topic(app: &App, name: &str) -> Result<bool, Error> {
-    match db::topics::create(&app.database, &Kind::Topic.id(name), None).await {
+    match db::topics::create(&app.database, &Kind::Topic.id(name), None, false).await {
         Ok(_) => Ok(true),
         Err(Error::Refused { status: 409, .. }) => Ok(false),
         Err(error) => Err(error),

@@ -1,6 +1,6 @@
 //! Messages as they come: Server-Sent Events, or a WebSocket.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
@@ -30,7 +30,7 @@ use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
 use crate::doors::stream::{Change, Reply, Source, Upgrade, WAIT};
 use crate::doors::tree::parse_json;
 use crate::doors::{events, frames};
-use crate::engine::Claimed;
+use crate::engine::{Attendance, Claimed};
 use crate::error::{Error, found};
 
 /// How to stream.
@@ -88,6 +88,7 @@ pub(super) async fn stream_queue(
         id: Some(id),
         guest,
         auto_ack: asked.auto_ack,
+        attendance: Mutex::default(),
     };
     begin(of, &asked, upgrade)
 }
@@ -128,6 +129,7 @@ pub(super) async fn stream_topic(
         id,
         guest,
         auto_ack: asked.auto_ack,
+        attendance: Mutex::default(),
     };
     begin(of, &asked, upgrade)
 }
@@ -174,9 +176,21 @@ struct Of {
     id: Option<String>,
     guest: Guest,
     auto_ack: bool,
+    /// Of what it pulls from, also while the client holds all it may, or takes nothing.
+    attendance: Mutex<Option<Attendance>>,
 }
 
 impl Of {
+    /// Be there for what it pulls from now, and no more for what it pulled from before.
+    fn attend(&self, ids: &[String]) {
+        let attendance = self.app.engine.attend(ids.to_vec());
+        let mut last = self
+            .attendance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Some(attendance);
+    }
+
     fn shown(&self, delivery: Delivery) -> Pulled {
         let label = view::label(self.kind, &self.name);
         note_delivered(&label, delivery.attempts, self.auto_ack);
@@ -199,10 +213,12 @@ impl Source for Of {
             only: None,
             auto_ack: false,
         };
+        let attend = |ids: &[String]| self.attend(ids);
         let Some(id) = self.id.clone() else {
-            let from = (name.as_str(), caller);
+            let from = (name.as_str(), caller, attend);
             return pull_from_all((app, &app.streams), &self.guest, from, &claim, WAIT).await;
         };
+        attend(std::slice::from_ref(&id));
         app.streams.pull(id, claim, WAIT, || self.allowed()).await
     }
 

@@ -48,7 +48,10 @@ fn api() -> OpenApiRouter<App> {
             subscriptions::settings::update_topic,
             topics::delete_topic
         ))
-        .routes(routes!(topics::publish_messages))
+        .routes(routes!(
+            topics::publish_messages,
+            topics::log::read_messages
+        ))
         .routes(routes!(topics::publish::publish))
         .routes(routes!(
             subscriptions::create_subscription,

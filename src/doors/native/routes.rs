@@ -84,6 +84,7 @@ pub const ROUTES: &[Route] = routes! {
     DELETE "/topics/{id}" topics:delete(Path).
     POST "/topics/{id}/messages" topics:publish(Path).
     POST "/topics/{id}/publish" topics:publish(Path).
+    GET "/topics/{id}/messages" topics:subscribe(Path).
     POST "/subscriptions" subscriptions:create(Body("id"));
         topics:subscribe "`topic_id` of the body, unless the token has `subscriptions:create` without an object",
         topics:publish "`dead_letter_topic_id` of the body, if it is given".

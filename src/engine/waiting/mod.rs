@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::database::Database;
 use crate::db::messages::{Claim, Delivery};
 use crate::error::Error;
-use places::Places;
+use places::{Entered, Places};
 
 /// The consumers that wait, of all subscriptions.
 #[derive(Clone)]
@@ -86,6 +86,18 @@ impl Waiting {
         self.0.places().ring_for_room(subscription_id, messages);
     }
 
+    /// Be there for subscriptions, so that they do not expire, until what this returns is dropped.
+    pub(super) fn attend(&self, subscription_ids: Vec<String>) -> Attendance {
+        for id in &subscription_ids {
+            let entered = self.0.places().attend(id);
+            self.note(&entered);
+        }
+        Attendance {
+            shared: Arc::clone(&self.0),
+            subscription_ids,
+        }
+    }
+
     /// Claim as soon as there is something; empty when there was nothing in time. Whoever has waited is
     /// `allowed` to claim, or not any more.
     pub(super) async fn claim<F, A>(
@@ -139,17 +151,37 @@ impl Waiting {
 
     fn enter(&self, subscription_id: &str, is_choosy: bool) -> Waiter {
         let entered = self.0.places().enter(subscription_id, is_choosy);
+        self.note(&entered);
+        Waiter {
+            shared: Arc::clone(&self.0),
+            subscription_id: subscription_id.to_owned(),
+            bell: entered.bell,
+            is_choosy,
+        }
+    }
+
+    /// Watch from now on, if nobody did.
+    fn note(&self, entered: &Entered) {
         if entered.is_new {
             self.0.arrived.notify_one();
         }
         if entered.starts_watch {
             tokio::spawn(watch::run(Arc::clone(&self.0)));
         }
-        Waiter {
-            shared: Arc::clone(&self.0),
-            subscription_id: subscription_id.to_owned(),
-            bell: entered.bell,
-            is_choosy,
+    }
+}
+
+/// A consumer that is there for subscriptions: while it lives, they do not expire.
+pub struct Attendance {
+    shared: Arc<Shared>,
+    subscription_ids: Vec<String>,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let mut places = self.shared.places();
+        for id in &self.subscription_ids {
+            places.depart(id);
         }
     }
 }

@@ -22,13 +22,18 @@ const QUIET_FOR: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(40);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
+/// How many times in its time a subscription is kept that expires and is waited for or attended.
+const KEPT_A_TIME: u32 = 4;
+
 /// A subscription that somebody waits for, or did just now.
 struct Place {
     bell: Arc<Notify>,
     waiting: usize,
     /// Of those who wait, how many do not want whatever is ready.
     choosy: usize,
-    /// Since when nobody waits.
+    /// Consumers that are there, whether or not they wait.
+    attending: usize,
+    /// Since when nobody waits or is there.
     left_at: Instant,
     /// Counts what happened.
     news: u64,
@@ -48,9 +53,42 @@ struct Place {
     newest: Option<Uuid>,
     due_at: Option<DateTime<Utc>>,
     rewinds: Option<i32>,
+    /// When to keep it next, if it expires.
+    keep_at: Option<Instant>,
+    keep_every: Duration,
 }
 
 impl Place {
+    fn new() -> Self {
+        Self {
+            bell: Arc::new(Notify::new()),
+            waiting: 0,
+            choosy: 0,
+            attending: 0,
+            left_at: Instant::now(),
+            news: 0,
+            quiet_until: None,
+            looked_ready: false,
+            held_until: None,
+            retry: FIRST_RETRY,
+            look_at: None,
+            topic_id: None,
+            frees: false,
+            by_consumer: false,
+            after: None,
+            newest: None,
+            due_at: None,
+            rewinds: None,
+            keep_at: None,
+            keep_every: Duration::ZERO,
+        }
+    }
+
+    /// Whether somebody waits or is there.
+    fn is_attended(&self) -> bool {
+        self.waiting > 0 || self.attending > 0
+    }
+
     fn ring(&mut self, messages: usize) {
         self.news += 1;
         self.quiet_until = None;
@@ -87,40 +125,26 @@ impl Places {
     }
 
     pub(super) fn enter(&mut self, subscription_id: &str, is_choosy: bool) -> Entered {
-        let starts_watch = !std::mem::replace(&mut self.watched, true);
-        if let Some(place) = self.places.get_mut(subscription_id) {
+        self.come(subscription_id, |place| {
             place.waiting += 1;
             place.choosy += usize::from(is_choosy);
-            return Entered {
-                bell: Arc::clone(&place.bell),
-                is_new: false,
-                starts_watch,
-            };
-        }
-        let bell = Arc::new(Notify::new());
-        let place = Place {
-            bell: Arc::clone(&bell),
-            waiting: 1,
-            choosy: usize::from(is_choosy),
-            left_at: Instant::now(),
-            news: 0,
-            quiet_until: None,
-            looked_ready: false,
-            held_until: None,
-            retry: FIRST_RETRY,
-            look_at: None,
-            topic_id: None,
-            frees: false,
-            by_consumer: false,
-            after: None,
-            newest: None,
-            due_at: None,
-            rewinds: None,
-        };
-        self.places.insert(subscription_id.to_owned(), place);
+        })
+    }
+
+    /// A consumer is there, which may not always wait: it keeps the subscription all the same.
+    pub(super) fn attend(&mut self, subscription_id: &str) -> Entered {
+        self.come(subscription_id, |place| place.attending += 1)
+    }
+
+    fn come(&mut self, subscription_id: &str, note: impl FnOnce(&mut Place)) -> Entered {
+        let starts_watch = !std::mem::replace(&mut self.watched, true);
+        let is_new = !self.places.contains_key(subscription_id);
+        let place = self.places.entry(subscription_id.to_owned());
+        let place = place.or_insert_with(Place::new);
+        note(place);
         Entered {
-            bell,
-            is_new: true,
+            bell: Arc::clone(&place.bell),
+            is_new,
             starts_watch,
         }
     }
@@ -129,6 +153,14 @@ impl Places {
         if let Some(place) = self.places.get_mut(subscription_id) {
             place.waiting -= 1;
             place.choosy -= usize::from(is_choosy);
+            place.left_at = Instant::now();
+        }
+    }
+
+    /// A consumer that was there is not any more.
+    pub(super) fn depart(&mut self, subscription_id: &str) {
+        if let Some(place) = self.places.get_mut(subscription_id) {
+            place.attending -= 1;
             place.left_at = Instant::now();
         }
     }
@@ -212,11 +244,11 @@ impl Places {
         waited_for.filter_map(|place| place.look_at).min()
     }
 
-    /// Whether nobody has waited for a while, which ends the watch.
+    /// Whether nobody has waited or been there for a while, which ends the watch.
     pub(super) fn ends_watch(&mut self) -> bool {
         let now = Instant::now();
         self.places
-            .retain(|_, place| place.waiting > 0 || now < place.left_at + KEPT_FOR);
+            .retain(|_, place| place.is_attended() || now < place.left_at + KEPT_FOR);
         if self.places.is_empty() {
             self.watched = false;
         }
@@ -235,6 +267,19 @@ impl Places {
         watched
     }
 
+    /// Those that expire, are waited for or attended, and are to be kept now.
+    pub(super) fn take_due(&mut self) -> Vec<String> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (subscription_id, place) in &mut self.places {
+            if place.is_attended() && place.keep_at.is_some_and(|at| at <= now) {
+                place.keep_at = Some(now + place.keep_every);
+                due.push(subscription_id.clone());
+            }
+        }
+        due
+    }
+
     /// What a look found.
     pub(super) fn update(&mut self, looks: Vec<Look>) {
         let now = Instant::now();
@@ -246,6 +291,16 @@ impl Places {
             place.topic_id = look.topic_id;
             place.frees = look.frees;
             place.by_consumer = look.by_consumer;
+            place.keep_every = look
+                .expires_after_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map(Duration::from_secs)
+                .unwrap_or_default()
+                / KEPT_A_TIME;
+            place.keep_at = look.expires_after_seconds.map(|_| {
+                let next = now + place.keep_every;
+                place.keep_at.map_or(next, |at| at.min(next))
+            });
             place.newest = look.newest;
             place.due_at = look.due_at;
             place.look_at = look

@@ -14,6 +14,7 @@ fn look(subscription_id: &str, is_ready: bool, newest: u128) -> Look {
         due_in_seconds: None,
         frees: false,
         by_consumer: false,
+        expires_after_seconds: None,
     }
 }
 
@@ -194,4 +195,62 @@ async fn whoever_asks_only_whether_somebody_waits_forgets_no_time() {
     assert_eq!(places.next_at(), next_at);
     places.watched();
     assert_eq!(places.next_at(), None, "until the look tells another");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expires_is_kept_four_times_in_its_time_while_somebody_waits() {
+    let mut places = Places::default();
+    places.enter("s", false);
+    places.enter("everlasting", false);
+    let expiring = |seconds| Look {
+        expires_after_seconds: Some(seconds),
+        ..look("s", false, 1)
+    };
+    places.update(vec![expiring(40), look("everlasting", false, 1)]);
+    assert!(places.take_due().is_empty());
+    tokio::time::advance(Duration::from_secs(9)).await;
+    places.update(vec![expiring(40)]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+
+    assert_eq!(places.take_due(), ["s"]);
+    assert!(places.take_due().is_empty());
+    places.update(vec![expiring(12)]);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert_eq!(places.take_due(), ["s"]);
+
+    places.leave("s", false);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(places.take_due().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_there_without_waiting_keeps_what_expires_and_hears_no_bell() {
+    let mut places = Places::default();
+    let expiring = || Look {
+        expires_after_seconds: Some(40),
+        ..look("s", false, 1)
+    };
+    assert!(places.attend("s").starts_watch);
+    assert!(!places.attend("s").is_new);
+    places.update(vec![expiring()]);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(places.take_due(), ["s"]);
+    assert!(!places.ends_watch());
+
+    let bell = places.enter("s", false).bell;
+    let mut waits = pin!(bell.notified());
+    assert_eq!(heard!(waits), 0);
+    places.ring("s", 3);
+    assert_eq!(heard!(waits), 1);
+    let mut again = pin!(bell.notified());
+    assert_eq!(heard!(again), 0, "one for who waits, none for who does not");
+    places.leave("s", false);
+
+    places.depart("s");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(places.take_due(), ["s"], "one is there yet");
+    places.depart("s");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(places.take_due().is_empty());
+    assert!(places.ends_watch());
 }

@@ -2,6 +2,7 @@
 //! `wait_for_commit`, and after each commit one statement, `ready_subscriptions`, asks for all
 //! subscriptions at once. Without that connection it asks each second.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use crate::db::database::Database;
+use crate::db::subscriptions;
 use crate::db::waiting::{self, Commits};
 
 /// Between two looks, at least.
@@ -18,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_FACTOR: u32 = 9;
 /// Between looks that no commit asks for, and between attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between looks for what is to be kept, or it would expire.
+const KEEP: Duration = Duration::from_secs(1);
 /// When nothing at all is due.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -28,6 +32,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     tokio::select! {
         () = look_after_commits(&shared, commits) => {}
         () = wait_for_commits(&shared.database, committed) => {}
+        () = keep(&shared) => {}
         () = shared.closing.cancelled() => {}
     }
 }
@@ -59,6 +64,31 @@ async fn look_after_commits(shared: &Shared, mut commits: mpsc::Receiver<()>) {
             }
         }
         tokio::time::sleep(PAUSE.max(started.elapsed() * PAUSE_FACTOR)).await;
+    }
+}
+
+/// Keep what expires and is waited for or attended, for ever.
+async fn keep(shared: &Shared) {
+    let mut due = BTreeSet::new();
+    loop {
+        tokio::time::sleep(KEEP).await;
+        // those that could not be kept are due again
+        due.extend(shared.places().take_due());
+        if due.is_empty() {
+            continue;
+        }
+        let ids: Vec<String> = due.iter().cloned().collect();
+        match subscriptions::keep(&shared.database, &ids).await {
+            Ok(kept) => {
+                due.clear();
+                let mut places = shared.places();
+                for id in ids.iter().filter(|id| !kept.contains(id)) {
+                    // who waits for it is to know that it is gone
+                    places.ring(id, usize::MAX);
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "keeping subscriptions failed"),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod behind;
 mod events;
+mod expiry;
 mod sockets;
 mod tokens;
 

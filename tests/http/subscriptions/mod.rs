@@ -1,5 +1,6 @@
 //! `/subscriptions`.
 
+pub mod expiry;
 mod filter_preview;
 mod filters;
 mod numbers;

@@ -17,7 +17,7 @@ async fn every_setting_is_taken_shown_and_listed() {
         "enable_ordering": true, "ordering_failure": "park", "max_in_flight": 10,
         "max_in_flight_per_consumer": 5, "max_rate": 100, "message_ttl_seconds": 3600,
         "dead_letter_expired": true, "dead_letter_topic_id": "dead", "paused": true,
-        "backoff_strategy": "linear",
+        "backoff_strategy": "linear", "expires_after_seconds": 31_536_000,
     });
     let mut body = settings.clone();
     body["id"] = json!("s");
@@ -73,6 +73,14 @@ async fn a_patch_changes_what_it_names_and_nothing_else() {
         (
             json!({"backoff_strategy": "fixed"}),
             json!({"backoff_strategy": "fixed"}),
+        ),
+        (
+            json!({"expires_after_seconds": 10}),
+            json!({"expires_after_seconds": 10}),
+        ),
+        (
+            json!({"expires_after_seconds": null}),
+            json!({"expires_after_seconds": null}),
         ),
         (json!({}), json!({})),
     ] {

@@ -1,6 +1,7 @@
 //! `/topics`, and what all routes share: pages, bodies, slashes, methods.
 
 mod forms;
+mod log;
 mod pages;
 mod publish;
 mod routes;

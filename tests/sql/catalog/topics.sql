@@ -194,7 +194,51 @@ declare
     c_proves constant text := 'a topic is added where there is none, and one that is there is not touched';
 begin
     assert pubsub.add_topic('added', 5), c_proves;
+    assert pubsub.add_topic('added-with-keys', 5, true), c_proves;
+    assert not pubsub.add_topic('added', 6, true), c_proves;
+    assert not pubsub.add_topic('added-with-keys', 6), c_proves;
     assert not pubsub.add_topic('added', 6), c_proves;
     assert (select g.message_retention_seconds = 5 from pubsub.get_topic('added') g), c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'whether the ordering keys of a topic are indexed is shown, and stays';
+begin
+    assert (select c.index_ordering_keys from pubsub.create_topic('indexed', 7, true) c), c_proves;
+    assert not (select c.index_ordering_keys from pubsub.create_topic('not-indexed') c), c_proves;
+    assert (select g.index_ordering_keys from pubsub.get_topic('indexed') g), c_proves;
+    assert (select array_agg(l.index_ordering_keys order by l.id) = '{t,f}'
+        from pubsub.list_topics(p_limit => 1000) l where l.id in ('indexed', 'not-indexed')), c_proves;
+    assert (select u.index_ordering_keys
+        from pubsub.update_topic('indexed', '{"message_retention_seconds": 9}') u), c_proves;
+    assert (select array_agg(t.index_ordering_keys order by t.topic_id) = '{t,f}'
+        from pubsub.topics t where t.topic_id in ('indexed', 'not-indexed')), c_proves;
+    assert pg_temp.refusal($q$select pubsub.update_topic('indexed', '{"index_ordering_keys": false}')$q$)
+        like 'PS422(index_ordering_keys) %', c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a topic with indexed ordering keys publishes, delivers, replays and is deleted as any';
+    v_ids uuid[];
+    v_got uuid[];
+begin
+    perform pubsub.create_topic('all-indexed', p_index_ordering_keys => true);
+    perform pubsub.create_subscription('ordered', 'all-indexed', '{"enable_ordering": true}');
+    perform pubsub.create_subscription('plain', 'all-indexed');
+    select array_agg(p.message_id order by p.message_id) into v_ids
+    from pubsub.publish_messages('all-indexed', array_fill('{}'::jsonb, array[4]),
+        p_ordering_keys => array['a', 'a', null, 'b']) p;
+    assert cardinality(pg_temp.claim('plain', 10)) = 4, c_proves;
+    select array_agg(c.message_id) into v_got from pubsub.consume_messages('ordered', 'me', 10) c;
+    perform pubsub.ack_messages('ordered', v_got);
+    assert cardinality(v_got) = 4, c_proves;
+    perform pubsub.seek_subscription('ordered', '-infinity');
+    assert cardinality(pg_temp.claim('ordered', 10)) = 4, c_proves;
+    perform pubsub.delete_topic('all-indexed');
+    assert pg_temp.refusal($q$select pubsub.read_messages('all-indexed')$q$) = 'PS404 Topic not found', c_proves;
 end
 $$;

@@ -25,7 +25,7 @@ use crate::doors::native::openapi::{CommonErrors, NoSocket, NotFound};
 use crate::doors::receipts::receipt;
 use crate::doors::stream::{Reply, Source, Upgrade, WAIT};
 use crate::doors::{cors, events, fastapi};
-use crate::engine::Claimed;
+use crate::engine::{Attendance, Claimed};
 use crate::error::Error;
 
 /// How to stream.
@@ -165,6 +165,8 @@ struct Of {
     token: Presented,
     id: String,
     asked: Asked,
+    /// Also while the client holds all it may, or takes nothing.
+    _attendance: Attendance,
 }
 
 impl Of {
@@ -179,6 +181,7 @@ impl Of {
         let feed = Feed::new(app.clone(), asked.max_in_flight, asked.auto_ack);
         let feed = feed.with_credit(asked.credit);
         let of = Self {
+            _attendance: app.engine.attend(vec![id.clone()]),
             app,
             token,
             id,

@@ -108,6 +108,9 @@ pub struct CreateSubscription {
     dead_letter_topic_id: Option<String>,
     /// Hand nothing out until it is set to false; default: false.
     paused: Option<bool>,
+    /// It is deleted when nobody has pulled, waited or kept it for so long; default: never.
+    #[schema(minimum = 10, maximum = 31_536_000)]
+    expires_after_seconds: Option<i32>,
     /// Send messages to an endpoint; `max_in_flight` is then 10 unless it is given. The answer has the secret
     /// that signs, once.
     push: Option<SetPush>,

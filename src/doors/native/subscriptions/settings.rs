@@ -92,6 +92,9 @@ pub struct UpdateSubscription {
     /// Hand nothing out; publishes go on arriving, and what is out can be settled.
     #[schema(nullable = false)]
     paused: Option<bool>,
+    /// It is deleted when nobody has pulled, waited or kept it for so long; null: never.
+    #[schema(minimum = 10, maximum = 31_536_000)]
+    expires_after_seconds: Option<i32>,
     /// Where messages are sent to; null: nowhere. What is left out of it stays, null takes it back. Pauses end.
     /// The answer has the secret that signs if it was made now.
     push: Option<ChangePush>,
@@ -101,6 +104,8 @@ pub struct UpdateSubscription {
 enum Kind {
     /// A whole number from 1.
     UpTo(i32),
+    /// A whole number.
+    Within(i32, i32),
     Flag,
     /// Text of so many characters.
     Text(usize, usize),
@@ -108,7 +113,7 @@ enum Kind {
 }
 
 /// The settings of a subscription that it need not have, beside its filter.
-const OPTIONAL: [(&str, Kind); 12] = [
+const OPTIONAL: [(&str, Kind); 13] = [
     ("backoff_strategy", Kind::Text(0, 1024)),
     ("ack_deadline_seconds", Kind::UpTo(43200)),
     ("enable_ordering", Kind::Flag),
@@ -121,6 +126,7 @@ const OPTIONAL: [(&str, Kind); 12] = [
     ("dead_letter_expired", Kind::Flag),
     ("dead_letter_topic_id", Kind::TopicId),
     ("paused", Kind::Flag),
+    ("expires_after_seconds", Kind::Within(10, YEAR_SECONDS)),
 ];
 
 /// The settings of a subscription that it always has; a new one has the server's.
@@ -139,6 +145,7 @@ pub fn optional_settings(fields: &mut Fields<'_>) -> Map<String, Value> {
         }
         let value = match kind {
             Kind::UpTo(max) => json!(fields.int(name, 1, 1, max)),
+            Kind::Within(min, max) => json!(fields.int(name, min, min, max)),
             Kind::Flag => json!(fields.boolean(name).unwrap_or_default()),
             Kind::Text(min, max) => json!(fields.text(name, min, max)),
             Kind::TopicId => json!(fields.id(name)),
