@@ -54,7 +54,7 @@ const KEYS: u64 = 40;
 pub const TOPICS: [&str; 5] = ["orders", "events", "jobs", KEYED_TOPIC, MENDED_TOPIC];
 
 /// Every topic has one subscription without a filter that is never purged, which shows what was published at
-/// all.
+/// all, and from which nothing is taken, so that somebody knows what it says.
 pub const SUBSCRIPTIONS: [Subscription; 14] = [
     Subscription {
         id: "orders-all",
@@ -74,7 +74,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(1),
         manner: Manner::Plain,
-        takers: 0,
+        takers: 2,
     },
     Subscription {
         id: "events-all",
@@ -124,7 +124,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
     whole("accounts-fair", KEYED_TOPIC, Manner::Fair, 0),
     whole("accounts-limited", KEYED_TOPIC, Manner::Limited(20), 1),
     whole("transfers-all", TRANSFERS, Manner::Plain, 0),
-    whole("parcels-all", MENDED_TOPIC, Manner::Plain, 2),
+    whole("parcels-all", MENDED_TOPIC, Manner::Plain, 0),
     whole(PAUSED, MENDED_TOPIC, Manner::Plain, 1),
     whole(PURGED, MENDED_TOPIC, Manner::Plain, 1),
 ];

@@ -1,7 +1,7 @@
 //! Takes: what was taken never comes again, and only what takes without an answer got is acked unseen.
 
 use super::history::{Kind, Outcome, State, Verb, What};
-use super::script::{SECOND, Script};
+use super::script::{SECOND, Script, id};
 use super::world::{MENDED_TOPIC, SUBSCRIPTIONS};
 
 const ALL: &str = "parcels-all";
@@ -171,8 +171,18 @@ fn a_take_that_broke_without_a_fault_is_found() {
     assert!(script.broken().is_empty());
 }
 
+/// Acked by a take without an answer, and since then forgotten: the books know no more than its id.
 #[test]
-fn others_consume_where_takers_do() {
-    let mut taken = SUBSCRIPTIONS.iter().filter(|known| known.takers > 0);
-    assert!(taken.any(|known| known.id == ALL));
+fn what_a_lost_take_got_and_the_books_forgot_is_known_from_other_subscriptions() {
+    for (known_to_others, broken) in [(true, vec![]), (false, vec!["nothing invented", LOST])] {
+        let mut script = published(1, ALL);
+        lose_take(&mut script, 10, Outcome::CutInResponse);
+        script.book(ALL, 0, State::Acked, 1);
+        let forgotten = script.books.last_mut().unwrap();
+        forgotten.number = None;
+        if !known_to_others {
+            forgotten.id = id(1);
+        }
+        assert_eq!(script.broken(), broken);
+    }
 }

@@ -54,13 +54,11 @@ fn is_acked(index: &Index<'_>, entry: &Entry) -> bool {
 
 type Broken = (&'static str, String);
 
-/// The books forget the payload when nothing needs it any more.
+/// The books forget the payload when nothing needs it any more. What a take without an answer got, others know
+/// by its id: those of other subscriptions.
 pub(super) fn number_of(index: &Index<'_>, entry: &Entry) -> Option<u64> {
-    let timeline = index.timelines.get(&(entry.subscription, entry.id));
-    entry.number.or_else(|| {
-        let mut deliveries = timeline?.deliveries.iter();
-        deliveries.find_map(|(_, delivery)| delivery.number)
-    })
+    let known = index.numbers.get(&entry.id).copied();
+    entry.number.or(known)
 }
 
 fn in_place(

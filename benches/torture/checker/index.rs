@@ -36,8 +36,9 @@ pub(super) struct Index<'a> {
     /// By first number.
     publishes: BTreeMap<u64, Publish<'a>>,
     pub(super) timelines: HashMap<(&'static str, Uuid), Timeline<'a>>,
-    /// The id of a number's message, where it was delivered.
+    /// The id of a number's message, where it was delivered, and the other way about.
     pub(super) ids: HashMap<u64, Uuid>,
+    pub(super) numbers: HashMap<Uuid, u64>,
     /// Takes without an answer, of so many messages at most.
     pub(super) lost_takes: HashMap<&'static str, Vec<(&'a Call, usize)>>,
     /// Those that may have happened.
@@ -56,6 +57,7 @@ impl<'a> Index<'a> {
         let mut publishes = BTreeMap::new();
         let mut timelines: HashMap<(&'static str, Uuid), Timeline<'a>> = HashMap::new();
         let mut ids = HashMap::new();
+        let mut numbers_by_id = HashMap::new();
         let mut lost_takes: HashMap<&'static str, Vec<(&'a Call, usize)>> = HashMap::new();
         let mut purges: HashMap<&'static str, Vec<&'a Call>> = HashMap::new();
         let mut updates: HashMap<Uuid, Vec<(&'a Call, u64)>> = HashMap::new();
@@ -99,6 +101,7 @@ impl<'a> Index<'a> {
                         }
                         if let Some(number) = delivery.number {
                             ids.insert(number, delivery.id);
+                            numbers_by_id.insert(delivery.id, number);
                         }
                     }
                 }
@@ -167,6 +170,7 @@ impl<'a> Index<'a> {
             publishes,
             timelines,
             ids,
+            numbers: numbers_by_id,
             lost_takes,
             purges,
             updates,
