@@ -72,18 +72,16 @@ pub async fn purge(faults: Arc<Faults>) -> Vec<Event> {
 /// Change messages that are not settled, some more than once.
 pub async fn update(faults: Arc<Faults>) -> Vec<Event> {
     let mut session = Session::new(&faults.stage, "updater");
-    let mut connection = None;
     let mut revision = 0;
     while session.is_running() {
         session.pause(20..200).await;
-        if connection.is_none() {
-            connection = connect(&faults).await.ok();
-        }
         let subscription = [PAUSED, "parcels-all"][session.random.random_range(0..2)];
-        for (id, number) in browse(&mut session, subscription).await {
-            let Some(open) = connection.as_mut() else {
-                break;
-            };
+        let found = browse(&mut session, subscription).await;
+        // one that was open for longer tells of outages that are long over
+        let Ok(mut connection) = connect(&faults).await else {
+            continue;
+        };
+        for (id, number) in found {
             revision += 1;
             let sent = faults.stage.clock.now();
             let updated: Result<bool, sqlx::Error> =
@@ -91,12 +89,12 @@ pub async fn update(faults: Arc<Faults>) -> Vec<Event> {
                     .bind(MENDED_TOPIC)
                     .bind(id)
                     .bind(revised(faults.stage.seed, number, revision))
-                    .fetch_one(open)
+                    .fetch_one(&mut connection)
                     .await;
             let outcome = outcome_of(&updated);
             session.note(sent, outcome, What::Update { id, revision });
             if outcome != Outcome::Done {
-                connection = None;
+                break;
             }
         }
     }
