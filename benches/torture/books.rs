@@ -25,7 +25,26 @@ pub async fn read(
     .bind(only_acked)
     .fetch_all(connection)
     .await?;
-    let entry = |(name, id, state, attempts, number): Row| Entry {
+    Ok(rows.into_iter().map(entry).collect())
+}
+
+/// Every message of one subscription.
+pub async fn read_one(
+    connection: &mut PgConnection,
+    subscription: &str,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "select subscription_id, message_id, state, attempts, (payload ->> 'n')::bigint \
+         from pubsub.subscription_messages where subscription_id = $1",
+    )
+    .bind(subscription)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(entry).collect())
+}
+
+fn entry((name, id, state, attempts, number): Row) -> Entry {
+    Entry {
         subscription: subscription(&name).id,
         id,
         number: number.map(|number| u64::try_from(number).unwrap()),
@@ -35,8 +54,7 @@ pub async fn read(
             _ => State::Unsettled,
         },
         attempts: u32::try_from(attempts).unwrap(),
-    };
-    Ok(rows.into_iter().map(entry).collect())
+    }
 }
 
 /// The entries that `cleanup_acked_messages` removed.

@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 pub type Micros = u64;
 
+/// In the place of a server: what went to the database itself.
+pub const PSQL: usize = usize::MAX;
+
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -58,10 +61,15 @@ pub struct Delivery {
     pub id: Uuid,
     /// The number in its payload, if there is one.
     pub number: Option<u64>,
+    /// The last update of it, as the payload tells; 0: as it was published.
+    pub revision: u64,
     /// Of its payload.
     pub digest: u64,
     pub attempts: u32,
+    /// Of what was taken, a name for this delivery, which settles nothing.
     pub receipt: Arc<str>,
+    /// Acked in the commit that handed it out.
+    pub taken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +96,8 @@ pub enum What {
     Consume {
         subscription: &'static str,
         deliveries: Vec<Delivery>,
+        /// A take, and of how many at most.
+        takes: Option<usize>,
     },
     Settle {
         subscription: &'static str,
@@ -104,6 +114,23 @@ pub enum What {
         handles: Vec<Handle>,
         topic: &'static str,
         numbers: Range<u64>,
+    },
+    Pause {
+        subscription: &'static str,
+        paused: bool,
+    },
+    Purge {
+        subscription: &'static str,
+    },
+    /// Change the payload of a message to that of this revision, which is above those before.
+    Update {
+        id: Uuid,
+        revision: u64,
+    },
+    /// Everything that the books have of a subscription.
+    Inspect {
+        subscription: &'static str,
+        found: Vec<Entry>,
     },
     /// Anything that changes nothing.
     Read,

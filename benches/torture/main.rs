@@ -36,6 +36,7 @@ use tokio::task::JoinSet;
 use clients::Session;
 use clients::consumers::{Manner, consume};
 use clients::dead_letters;
+use clients::operators;
 use clients::probes::{DOORS, probe};
 use clients::publishers::publish;
 use clients::transactors::transact;
@@ -165,7 +166,8 @@ async fn run(faults: Arc<Faults>, duration: Duration) -> bool {
             Manner::Nacker,
             Manner::Sloth,
         ];
-        for (number, manner) in manners.into_iter().enumerate() {
+        let takers = std::iter::repeat_n(Manner::Taker, subscription.takers);
+        for (number, manner) in manners.into_iter().chain(takers).enumerate() {
             clients.spawn(consume(Arc::clone(&stage), subscription, manner, number));
         }
     }
@@ -173,6 +175,9 @@ async fn run(faults: Arc<Faults>, duration: Duration) -> bool {
         clients.spawn(transact(Arc::clone(&stage), transactor));
     }
     clients.spawn(dead_letters::reprocess(Arc::clone(&stage)));
+    clients.spawn(operators::pause(Arc::clone(&stage)));
+    clients.spawn(operators::purge(Arc::clone(&faults)));
+    clients.spawn(operators::update(Arc::clone(&faults)));
     let mut probes: JoinSet<Vec<Probe>> = JoinSet::new();
     for server in 0..COUNT {
         for door in DOORS {
@@ -219,6 +224,15 @@ async fn run(faults: Arc<Faults>, duration: Duration) -> bool {
             violations.push(checker::Violation {
                 promise: "every fault happens",
                 text: format!("{kind:?} happened {count} times, not {wanted}"),
+                about: story::About::default(),
+            });
+        }
+    }
+    for (what, count) in report::operations(&history) {
+        if count == 0 {
+            violations.push(checker::Violation {
+                promise: "every client works",
+                text: format!("no {what}"),
                 about: story::About::default(),
             });
         }

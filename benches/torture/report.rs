@@ -53,6 +53,34 @@ pub fn counts(history: &History) -> Vec<(Kind, usize)> {
         .collect()
 }
 
+/// How often what only a few clients do was done.
+pub fn operations(history: &History) -> [(&'static str, usize); 5] {
+    let mut counts = [
+        ("messages taken", 0),
+        ("takes that were not answered", 0),
+        ("pauses", 0),
+        ("purges", 0),
+        ("updates of messages", 0),
+    ];
+    for event in &history.events {
+        let outcome = event.call.outcome;
+        let (place, count) = match &event.what {
+            What::Consume {
+                takes: Some(_),
+                deliveries,
+                ..
+            } if outcome == Outcome::Done => (0, deliveries.len()),
+            What::Consume { takes: Some(_), .. } => (1, usize::from(outcome.may_have_happened())),
+            What::Pause { paused: true, .. } if outcome == Outcome::Done => (2, 1),
+            What::Purge { .. } if outcome == Outcome::Done => (3, 1),
+            What::Update { .. } if outcome == Outcome::Done => (4, 1),
+            _ => continue,
+        };
+        counts[place].1 += count;
+    }
+    counts
+}
+
 pub fn summary(history: &History, books: &[Entry]) {
     let mut rows: Vec<(String, usize)> = Vec::new();
     let mut row = |name: &str, count| rows.push((name.to_owned(), count));
@@ -96,6 +124,9 @@ pub fn summary(history: &History, books: &[Entry]) {
     row("redeliveries", redeliveries);
     row("acks", acks);
     row("nacks", nacks);
+    for (what, count) in operations(history) {
+        row(what, count);
+    }
     row("transactions", transactions);
     row("transactions refused, a lease was over", refused);
     row("dead letters reprocessed", reprocessed);

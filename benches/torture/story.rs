@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::history::{Call, Delivery, History, Micros, What};
+use super::history::{Call, Delivery, Entry, History, Micros, PSQL, What};
 
 /// Which messages, calls or times a violation is about; what is None restricts nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,11 +63,14 @@ fn span(from: Micros, until: Micros) -> String {
 }
 
 fn called(call: &Call) -> String {
+    let place = match call.server {
+        PSQL => "the database".to_owned(),
+        server => format!("server {server}"),
+    };
     format!(
-        "{}  {} at server {}: {:?},",
+        "{}  {} at {place}: {:?},",
         span(call.sent, call.done),
         call.client,
-        call.server,
         call.outcome
     )
 }
@@ -87,16 +90,18 @@ fn part(what: &What, about: &About) -> Option<String> {
         What::Consume {
             subscription,
             deliveries,
+            ..
         } if is_subscription(subscription) => {
             let mut text = String::new();
             for delivery in deliveries.iter().filter(|delivery| is_of(delivery, about)) {
                 let Delivery { id, attempts, .. } = delivery;
                 let _infallible = write!(
                     text,
-                    "delivery {id} of {} attempts {attempts} receipt {} from {subscription}",
+                    "delivery {id} of {} attempts {attempts} revision {} receipt {} from {subscription}",
                     delivery
                         .number
                         .map_or("?".to_owned(), |number| number.to_string()),
+                    delivery.revision,
                     delivery.receipt
                 );
             }
@@ -128,6 +133,35 @@ fn part(what: &What, about: &About) -> Option<String> {
         What::Reprocess { subscription, ids } if is_subscription(subscription) => {
             let id = ids.iter().find(|id| Some(**id) == about.id)?;
             Some(format!("reprocess {id} in {subscription}"))
+        }
+        // whatever message it is about
+        What::Pause {
+            subscription,
+            paused,
+        } if about.subscription == Some(subscription) => {
+            let verb = if *paused { "pause" } else { "resume" };
+            Some(format!("{verb} {subscription}"))
+        }
+        What::Purge { subscription } if about.subscription == Some(subscription) => {
+            Some(format!("purge {subscription}"))
+        }
+        What::Update { id, revision } if Some(*id) == about.id => {
+            Some(format!("update to revision {revision}"))
+        }
+        What::Inspect {
+            subscription,
+            found,
+        } if is_subscription(subscription) => {
+            let is_it = |entry: &&Entry| {
+                Some(entry.id) == about.id || entry.number.is_some() && entry.number == about.number
+            };
+            let found: Vec<_> = found
+                .iter()
+                .filter(is_it)
+                .map(|entry| entry.state)
+                .collect();
+            let is_asked = about.id.is_some() || about.number.is_some();
+            is_asked.then(|| format!("look into {subscription}, which has it as {found:?}"))
         }
         _ => None,
     }

@@ -35,8 +35,14 @@ pub struct Subscription {
     pub backoff_max_seconds: u32,
     pub ack_deadline_seconds: Option<u32>,
     pub manner: Manner,
+    /// How many consumers take what they get, beside those who lease it.
+    pub takers: usize,
 }
 
+/// Messages of it are changed after they were published.
+pub const MENDED_TOPIC: &str = "parcels";
+pub const PAUSED: &str = "parcels-paused";
+pub const PURGED: &str = "parcels-purged";
 /// Messages of it have keys.
 pub const KEYED_TOPIC: &str = "accounts";
 /// What is acked here by a transaction is published to the topic of transfers by it.
@@ -45,10 +51,11 @@ pub const TRANSFERS: &str = "transfers";
 const KEYS: u64 = 40;
 
 /// Those that publishers publish to.
-pub const TOPICS: [&str; 4] = ["orders", "events", "jobs", KEYED_TOPIC];
+pub const TOPICS: [&str; 5] = ["orders", "events", "jobs", KEYED_TOPIC, MENDED_TOPIC];
 
-/// Every topic has one subscription without a filter, which shows what was published at all.
-pub const SUBSCRIPTIONS: [Subscription; 11] = [
+/// Every topic has one subscription without a filter that is never purged, which shows what was published at
+/// all, and from which nothing is taken, so that somebody knows what it says.
+pub const SUBSCRIPTIONS: [Subscription; 14] = [
     Subscription {
         id: "orders-all",
         topic: "orders",
@@ -57,6 +64,7 @@ pub const SUBSCRIPTIONS: [Subscription; 11] = [
         backoff_max_seconds: 2,
         ack_deadline_seconds: Some(2),
         manner: Manner::Plain,
+        takers: 0,
     },
     Subscription {
         id: "orders-abroad",
@@ -66,6 +74,7 @@ pub const SUBSCRIPTIONS: [Subscription; 11] = [
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(1),
         manner: Manner::Plain,
+        takers: 2,
     },
     Subscription {
         id: "events-all",
@@ -75,6 +84,7 @@ pub const SUBSCRIPTIONS: [Subscription; 11] = [
         backoff_max_seconds: 2,
         ack_deadline_seconds: None,
         manner: Manner::Plain,
+        takers: 0,
     },
     Subscription {
         id: "events-tagged",
@@ -87,6 +97,7 @@ pub const SUBSCRIPTIONS: [Subscription; 11] = [
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(3),
         manner: Manner::Plain,
+        takers: 0,
     },
     Subscription {
         id: "jobs-all",
@@ -96,6 +107,7 @@ pub const SUBSCRIPTIONS: [Subscription; 11] = [
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(1),
         manner: Manner::Plain,
+        takers: 0,
     },
     Subscription {
         id: "jobs-urgent",
@@ -105,15 +117,25 @@ pub const SUBSCRIPTIONS: [Subscription; 11] = [
         backoff_max_seconds: 2,
         ack_deadline_seconds: Some(2),
         manner: Manner::Plain,
+        takers: 0,
     },
-    of_accounts(MOVED, KEYED_TOPIC, Manner::Plain),
-    of_accounts("accounts-ordered", KEYED_TOPIC, Manner::Ordered),
-    of_accounts("accounts-fair", KEYED_TOPIC, Manner::Fair),
-    of_accounts("accounts-limited", KEYED_TOPIC, Manner::Limited(20)),
-    of_accounts("transfers-all", TRANSFERS, Manner::Plain),
+    whole(MOVED, KEYED_TOPIC, Manner::Plain, 0),
+    whole("accounts-ordered", KEYED_TOPIC, Manner::Ordered, 1),
+    whole("accounts-fair", KEYED_TOPIC, Manner::Fair, 0),
+    whole("accounts-limited", KEYED_TOPIC, Manner::Limited(20), 1),
+    whole("transfers-all", TRANSFERS, Manner::Plain, 0),
+    whole("parcels-all", MENDED_TOPIC, Manner::Plain, 0),
+    whole(PAUSED, MENDED_TOPIC, Manner::Plain, 1),
+    whole(PURGED, MENDED_TOPIC, Manner::Plain, 1),
 ];
 
-const fn of_accounts(id: &'static str, topic: &'static str, manner: Manner) -> Subscription {
+/// Without a filter.
+const fn whole(
+    id: &'static str,
+    topic: &'static str,
+    manner: Manner,
+    takers: usize,
+) -> Subscription {
     Subscription {
         id,
         topic,
@@ -122,6 +144,7 @@ const fn of_accounts(id: &'static str, topic: &'static str, manner: Manner) -> S
         backoff_max_seconds: 1,
         ack_deadline_seconds: Some(2),
         manner,
+        takers,
     }
 }
 
@@ -235,6 +258,19 @@ pub fn payload(seed: u64, number: u64) -> Value {
             1 => json!(false),
             _ => json!("true"),
         };
+    }
+    payload
+}
+
+/// The message of a number as an update wrote it; revision 0 is as it was published. Some get large.
+#[must_use]
+pub fn revised(seed: u64, number: u64, revision: u64) -> Value {
+    let mut payload = payload(seed, number);
+    if revision > 0 {
+        payload["revision"] = json!(revision);
+        if revision.is_multiple_of(4) {
+            payload["padding"] = json!("y".repeat(1000));
+        }
     }
     payload
 }

@@ -151,6 +151,7 @@ fn what_a_lost_claim_or_a_fault_left_behind_may_be_overtaken() {
     let what = What::Consume {
         subscription: ALL,
         deliveries: Vec::new(),
+        takes: None,
     };
     lost.event("consumer", Outcome::CutInResponse, what);
     deliver_and_ack(&mut lost, &[1, 0]);

@@ -122,9 +122,11 @@ impl Script {
         Delivery {
             id: id(number),
             number: Some(number),
+            revision: 0,
             digest: digest(&payload(SEED, number)),
             attempts,
             receipt: format!("r{number}-{}", self.at).into(),
+            taken: false,
         }
     }
 
@@ -132,6 +134,7 @@ impl Script {
         let what = What::Consume {
             subscription,
             deliveries,
+            takes: None,
         };
         self.event("consumer", Outcome::Done, what);
     }

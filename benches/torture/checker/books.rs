@@ -8,14 +8,19 @@ use super::super::world::{SUBSCRIPTIONS, Subscription, subscription};
 use super::Violation;
 use super::index::{Index, Publish, Settle, Timeline};
 use super::leases::sure_ack;
+use super::takes;
 
 pub(super) fn check(history: &History, index: &Index<'_>, books: &[Entry]) -> Vec<Violation> {
     let mut found: HashMap<(&'static str, u64), u32> = HashMap::new();
     let mut violations = Vec::new();
+    let mut gone = Vec::new();
     for entry in books {
         let number = number_of(index, entry);
         if let Some(number) = number {
             *found.entry((entry.subscription, number)).or_default() += 1;
+        }
+        if entry.state == State::Acked && !is_acked(index, entry) {
+            gone.push((entry, number));
         }
         let broken = in_place(history, index, entry, number)
             .into_iter()
@@ -34,18 +39,26 @@ pub(super) fn check(history: &History, index: &Index<'_>, books: &[Entry]) -> Ve
     for publish in index.publishes() {
         violations.extend(whole(history, index, publish, &found));
     }
+    violations.extend(takes::lost(index, gone));
     violations
+}
+
+/// Whether somebody may have acked it of whom we know that he had it.
+fn is_acked(index: &Index<'_>, entry: &Entry) -> bool {
+    let timeline = index.timelines.get(&(entry.subscription, entry.id));
+    timeline.is_some_and(|timeline| {
+        let mut settles = timeline.settles.iter();
+        settles.any(|settle| may_have_acked(index, timeline, settle))
+    })
 }
 
 type Broken = (&'static str, String);
 
-/// The books forget the payload when nothing needs it any more.
+/// The books forget the payload when nothing needs it any more. What a take without an answer got, others know
+/// by its id: those of other subscriptions.
 pub(super) fn number_of(index: &Index<'_>, entry: &Entry) -> Option<u64> {
-    let timeline = index.timelines.get(&(entry.subscription, entry.id));
-    entry.number.or_else(|| {
-        let mut deliveries = timeline?.deliveries.iter();
-        deliveries.find_map(|(_, delivery)| delivery.number)
-    })
+    let known = index.numbers.get(&entry.id).copied();
+    entry.number.or(known)
 }
 
 fn in_place(
@@ -74,13 +87,8 @@ fn settled(index: &Index<'_>, entry: &Entry) -> Option<Broken> {
             let text = "it was neither acked nor dead-lettered in the end".to_owned();
             Some(("everything is settled", text))
         }
-        State::Acked => {
-            let acked = timeline.is_some_and(|timeline| {
-                let mut settles = timeline.settles.iter();
-                settles.any(|settle| may_have_acked(index, timeline, settle))
-            });
-            (!acked).then(|| ("zero lost", "acked, but by nobody who held it".to_owned()))
-        }
+        // who acked it is told apart
+        State::Acked => None,
         State::Dead => {
             let sure = timeline.and_then(|timeline| sure_ack(index, entry.subscription, timeline));
             if sure.is_some() {
@@ -109,10 +117,10 @@ pub(super) fn may_have_acked(
     let Some((claim, _)) = timeline.deliveries.iter().find(of_receipt) else {
         return false;
     };
-    let is_old = timeline.deliveries.iter().any(|(later, _)| {
+    let is_old = timeline.deliveries.iter().any(|(later, delivery)| {
         // a later claim that a crash undid made no receipt old
         let holds = index
-            .undone_from(later)
+            .undone_from(later, delivery)
             .is_none_or(|from| settle.call.outcome == Outcome::Done && settle.call.done < from);
         later.sent >= claim.done && later.done <= settle.call.sent && holds
     });
@@ -153,6 +161,9 @@ fn whole(
         for subscription in receiving {
             let expected = u32::from(expected);
             let count = count(subscription, number);
+            if count == 0 && index.may_be_purged(subscription.id, publish.call, None) {
+                continue;
+            }
             let promise = match (expected, count) {
                 (1, 0) if outcome == Outcome::Done => "zero lost",
                 (0 | 1, 0 | 1) if expected == count => continue,

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::super::history::{Call, Delivery, History, Kind, Micros, Verb, What};
+use super::super::history::{Call, Delivery, Entry, History, Kind, Micros, Outcome, Verb, What};
 use super::super::world::subscription;
 
 /// A request to publish.
@@ -36,8 +36,16 @@ pub(super) struct Index<'a> {
     /// By first number.
     publishes: BTreeMap<u64, Publish<'a>>,
     pub(super) timelines: HashMap<(&'static str, Uuid), Timeline<'a>>,
-    /// The id of a number's message, where it was delivered.
+    /// The id of a number's message, where it was delivered, and the other way about.
     pub(super) ids: HashMap<u64, Uuid>,
+    pub(super) numbers: HashMap<Uuid, u64>,
+    /// Takes without an answer, of so many messages at most.
+    pub(super) lost_takes: HashMap<&'static str, Vec<(&'a Call, usize)>>,
+    /// Those that may have happened.
+    pub(super) purges: HashMap<&'static str, Vec<&'a Call>>,
+    /// Of each message, in their order, those that may have happened.
+    pub(super) updates: HashMap<Uuid, Vec<(&'a Call, u64)>>,
+    pub(super) inspections: Vec<(&'a Call, &'static str, &'a [Entry])>,
     /// When leases may have been ended by `cleanup_stuck_messages`.
     cleanups: Vec<(Micros, Micros)>,
     /// Between when Postgres crashed.
@@ -49,6 +57,11 @@ impl<'a> Index<'a> {
         let mut publishes = BTreeMap::new();
         let mut timelines: HashMap<(&'static str, Uuid), Timeline<'a>> = HashMap::new();
         let mut ids = HashMap::new();
+        let mut numbers_by_id = HashMap::new();
+        let mut lost_takes: HashMap<&'static str, Vec<(&'a Call, usize)>> = HashMap::new();
+        let mut purges: HashMap<&'static str, Vec<&'a Call>> = HashMap::new();
+        let mut updates: HashMap<Uuid, Vec<(&'a Call, u64)>> = HashMap::new();
+        let mut inspections = Vec::new();
         for event in &history.events {
             let call = &event.call;
             match &event.what {
@@ -68,12 +81,27 @@ impl<'a> Index<'a> {
                 What::Consume {
                     subscription,
                     deliveries,
+                    takes,
                 } => {
+                    if let Some(most) = takes
+                        && may_linger(call)
+                    {
+                        let lost = lost_takes.entry(subscription).or_default();
+                        lost.push((call, *most));
+                    }
                     for delivery in deliveries {
                         let timeline = timelines.entry((subscription, delivery.id)).or_default();
                         timeline.deliveries.push((call, delivery));
+                        if delivery.taken {
+                            timeline.settles.push(Settle {
+                                call,
+                                verb: Verb::Ack,
+                                receipt: Some(&delivery.receipt),
+                            });
+                        }
                         if let Some(number) = delivery.number {
                             ids.insert(number, delivery.id);
+                            numbers_by_id.insert(delivery.id, number);
                         }
                     }
                 }
@@ -119,7 +147,17 @@ impl<'a> Index<'a> {
                         timeline.reprocesses.push(call);
                     }
                 }
-                What::Read => {}
+                What::Purge { subscription } if call.outcome.may_have_happened() => {
+                    purges.entry(subscription).or_default().push(call);
+                }
+                What::Update { id, revision } if call.outcome.may_have_happened() => {
+                    updates.entry(*id).or_default().push((call, *revision));
+                }
+                What::Inspect {
+                    subscription,
+                    found,
+                } => inspections.push((call, *subscription, found.as_slice())),
+                What::Purge { .. } | What::Update { .. } | What::Pause { .. } | What::Read => {}
             }
         }
         let cleanups = history
@@ -132,6 +170,11 @@ impl<'a> Index<'a> {
             publishes,
             timelines,
             ids,
+            numbers: numbers_by_id,
+            lost_takes,
+            purges,
+            updates,
+            inspections,
             cleanups,
             crashes: history
                 .faults
@@ -153,12 +196,28 @@ impl<'a> Index<'a> {
 
     /// From when on a claim may be undone: nobody waits until it is on disk, so that a crash of
     /// Postgres soon after it may undo it.
-    pub(super) fn undone_from(&self, claim: &Call) -> Option<Micros> {
+    pub(super) fn undone_from(&self, claim: &Call, delivery: &Delivery) -> Option<Micros> {
+        // whoever takes waits
+        if delivery.taken {
+            return None;
+        }
         // an answer may be late; but what was asked for after a crash was not undone by it
         let hit = self.crashes.iter().filter(|(from, until)| {
             claim.sent < *until && claim.done.saturating_add(UNSAVED) > *from
         });
         hit.map(|(from, _)| *from).min()
+    }
+
+    /// Whether a purge, asked for before some time, may have taken what was published.
+    pub(super) fn may_be_purged(
+        &self,
+        subscription: &str,
+        publish: &Call,
+        before: Option<Micros>,
+    ) -> bool {
+        let purges = self.purges.get(subscription).into_iter().flatten();
+        let mut in_time = purges.filter(|purge| before.is_none_or(|before| purge.sent < before));
+        in_time.any(|purge| over_by(purge) >= publish.sent)
     }
 
     /// Until when a delivery was surely leased, if no settle but `except` ended it. It is surely
@@ -187,7 +246,7 @@ impl<'a> Index<'a> {
         settled
             .map(|settle| settle.call.sent)
             .chain(cleaned.map(|(from, _)| *from))
-            .chain(self.undone_from(call))
+            .chain(self.undone_from(call, delivery))
             .chain([call.sent + subscription.lease_micros() - CLOCK_MARGIN])
             .min()
             .unwrap_or_default()
@@ -199,8 +258,20 @@ const UNSAVED: Micros = 1_000_000;
 /// Postgres has a clock of its own, which may be stepped a little.
 const CLOCK_MARGIN: Micros = 20_000;
 
+/// What nobody waits for ends within this time: longer than a server is frozen, or waits for the database.
+const LINGER: Micros = 20_000_000;
+
+/// Whether it may have happened, or happen yet, without an answer.
+pub(super) fn may_linger(call: &Call) -> bool {
+    call.outcome.may_have_happened() && call.outcome != Outcome::Done
+}
+
+/// When it had happened at the latest, if it did.
+pub(super) fn over_by(call: &Call) -> Micros {
+    call.done + if may_linger(call) { LINGER } else { 0 }
+}
+
 /// A call without an answer may take effect after its end: the server may still work on it.
 pub(super) fn ends_at_or_after(call: &Call, at: Micros) -> bool {
-    use super::super::history::Outcome;
     call.outcome != Outcome::Done || call.done >= at
 }

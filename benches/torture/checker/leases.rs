@@ -82,13 +82,17 @@ fn again_after_ack(index: &Index<'_>, name: &str, timeline: &Timeline<'_>) -> Ve
         .collect()
 }
 
-/// A delivery whose ack was answered while its lease surely held, so that the ack surely counted.
+/// A delivery that was taken, or whose ack was answered while its lease surely held, so that the ack surely
+/// counted.
 pub(super) fn sure_ack<'a>(
     index: &Index<'_>,
     name: &str,
     timeline: &Timeline<'a>,
 ) -> Option<(&'a Delivery, &'a Call)> {
     timeline.deliveries.iter().find_map(|(call, delivery)| {
+        if delivery.taken {
+            return Some((*delivery, *call));
+        }
         let ack = timeline.settles.iter().find(|settle| {
             settle.verb == Verb::Ack
                 && settle.call.outcome == Outcome::Done
@@ -113,8 +117,8 @@ fn attempts(index: &Index<'_>, timeline: &Timeline<'_>) -> Vec<Broken> {
                     && ends_at_or_after(reprocess, earlier.sent.min(later.sent))
             });
             let in_turn = earlier.done <= later.sent;
-            let is_repeated =
-                first.attempts == second.attempts && !one_undone(index, earlier, later);
+            let is_repeated = first.attempts == second.attempts
+                && !one_undone(index, (earlier, first), (later, second));
             if restarted {
                 continue;
             }
@@ -132,11 +136,11 @@ fn attempts(index: &Index<'_>, timeline: &Timeline<'_>) -> Vec<Broken> {
 
 /// Whether a crash may have undone one of two claims before the other happened, which counts on from
 /// the same number then.
-fn one_undone(index: &Index<'_>, one: &Call, other: &Call) -> bool {
+fn one_undone(index: &Index<'_>, one: (&Call, &Delivery), other: (&Call, &Delivery)) -> bool {
     [(one, other), (other, one)]
         .into_iter()
-        .any(|(undone, next)| {
-            let from = index.undone_from(undone);
+        .any(|((undone, delivery), (next, _))| {
+            let from = index.undone_from(undone, delivery);
             from.is_some_and(|from| next.done >= from)
         })
 }

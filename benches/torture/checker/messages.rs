@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::history::{History, What};
 use super::super::story::About;
-use super::super::world::{digest, payload, subscription};
+use super::super::world::{digest, revised, subscription};
 use super::Violation;
 use super::index::Index;
 
@@ -17,6 +17,7 @@ pub(super) fn check(history: &History, index: &Index<'_>) -> Vec<Violation> {
         let What::Consume {
             subscription: name,
             deliveries,
+            ..
         } = &event.what
         else {
             continue;
@@ -43,7 +44,8 @@ pub(super) fn check(history: &History, index: &Index<'_>) -> Vec<Violation> {
                 violate("nothing invented", "nobody published it".to_owned());
                 continue;
             };
-            if digest(&payload(history.seed, number)) != delivery.digest {
+            let sent = revised(history.seed, number, delivery.revision);
+            if digest(&sent) != delivery.digest {
                 violate("payload intact", "its payload was changed".to_owned());
             }
             if !publish.call.outcome.may_have_happened() {

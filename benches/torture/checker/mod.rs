@@ -10,8 +10,12 @@ mod leases;
 mod limits;
 mod messages;
 mod order;
+mod pauses;
+mod purges;
 mod service;
+mod takes;
 mod transactions;
+mod updates;
 
 pub use service::longest_recovery;
 
@@ -39,6 +43,10 @@ pub fn check(history: &History, books: &[Entry]) -> Vec<Violation> {
     violations.extend(keys::check(history, &index));
     violations.extend(limits::check(&index));
     violations.extend(transactions::check(history, &index, books));
+    violations.extend(takes::check(&index));
+    violations.extend(purges::check(history, &index));
+    violations.extend(updates::check(&index));
+    violations.extend(pauses::check(history));
     violations.extend(service::check(history));
     violations
 }

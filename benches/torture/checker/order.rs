@@ -44,6 +44,7 @@ fn answers(history: &History) -> Vec<Violation> {
         let What::Consume {
             subscription,
             deliveries,
+            ..
         } = &event.what
         else {
             continue;

@@ -66,7 +66,9 @@ fn broken(
             .deliveries
             .iter()
             // a claim that a crash undid made no lease old
-            .any(|(claim, _)| claim.sent >= event.call.done && index.undone_from(claim).is_none());
+            .any(|(claim, delivery)| {
+                claim.sent >= event.call.done && index.undone_from(claim, delivery).is_none()
+            });
         return (end != Some(State::Acked) || again).then(|| {
             format!("it is {end:?} or came again, but the transaction published, {outcome:?}")
         });

@@ -1,12 +1,12 @@
-//! Consumers of every manner: steady ones that ack, nackers, and sloths, who settle after the
-//! deadline, with old receipts, or never.
+//! Consumers of every manner: steady ones that ack, nackers, sloths, who settle after the
+//! deadline, with old receipts, or never, and takers, who lease nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::RngExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::history::{Delivery, Event, Handle, Outcome, Verb, What};
@@ -19,6 +19,7 @@ pub enum Manner {
     Steady,
     Nacker,
     Sloth,
+    Taker,
 }
 
 /// Consume until the run is over; whoever does not ack everything leaves before the drain.
@@ -32,12 +33,17 @@ pub async fn consume(
     let mut session = Session::new(&stage, &name);
     let most = if manner == Manner::Steady { 30 } else { 6 };
     while session.is_running() || manner == Manner::Steady && stage.phase() == Phase::Draining {
-        let held = claim(&mut session, subscription, &name, most).await;
+        let held = if manner == Manner::Taker {
+            take(&mut session, subscription, &name).await
+        } else {
+            claim(&mut session, subscription, &name, most).await
+        };
         if held.is_empty() {
             session.pause(50..150).await;
             continue;
         }
         match manner {
+            Manner::Taker => session.pause(0..100).await,
             Manner::Steady => work(&mut session, subscription, held).await,
             Manner::Nacker => {
                 let (bad, good) = held.split_at(held.len().div_ceil(2));
@@ -81,9 +87,44 @@ pub(super) async fn claim(
     let path = format!("/subscriptions/{id}/messages?consumer_id={consumer}&batch_size={batch}");
     let what = |body: Option<&Value>| What::Consume {
         subscription: id,
-        deliveries: body.map(deliveries).unwrap_or_default(),
+        deliveries: body
+            .map(|body| deliveries(&body["data"]))
+            .unwrap_or_default(),
+        takes: None,
     };
-    let (_, what) = session.call(("GET", &path, ""), what).await;
+    receive(session, ("GET", &path, ""), what).await
+}
+
+/// Claim and ack in one.
+async fn take(
+    session: &mut Session,
+    subscription: &'static Subscription,
+    name: &str,
+) -> Vec<Handle> {
+    let most = session.random.random_range(1..=20);
+    let path = format!("/subscriptions/{}/pull", subscription.id);
+    let body = json!({
+        "consumer_id": name,
+        "max_messages": most,
+        "auto_ack": true,
+    });
+    let what = |body: Option<&Value>| What::Consume {
+        subscription: subscription.id,
+        deliveries: body
+            .map(|body| deliveries(&body["messages"]))
+            .unwrap_or_default(),
+        takes: Some(most),
+    };
+    receive(session, ("POST", &path, &body.to_string()), what).await
+}
+
+/// Ask for messages; what came.
+async fn receive(
+    session: &mut Session,
+    request: (&str, &str, &str),
+    what: impl FnOnce(Option<&Value>) -> What,
+) -> Vec<Handle> {
+    let (_, what) = session.call(request, what).await;
     let What::Consume { deliveries, .. } = what else {
         return Vec::new();
     };
@@ -163,15 +204,21 @@ async fn settle(
     outcome
 }
 
-fn deliveries(body: &Value) -> Vec<Delivery> {
-    let messages = body["data"].as_array().unwrap().iter();
+fn deliveries(messages: &Value) -> Vec<Delivery> {
+    let messages = messages.as_array().unwrap().iter();
     messages
-        .map(|message| Delivery {
-            id: Uuid::parse_str(message["id"].as_str().unwrap()).unwrap(),
-            number: message["payload"]["n"].as_u64(),
-            digest: digest(&message["payload"]),
-            attempts: u32::try_from(message["delivery_attempts"].as_u64().unwrap()).unwrap(),
-            receipt: message["receipt"].as_str().unwrap().into(),
+        .map(|message| {
+            let id = message["id"].as_str().unwrap();
+            let receipt = message["receipt"].as_str();
+            Delivery {
+                id: Uuid::parse_str(id).unwrap(),
+                number: message["payload"]["n"].as_u64(),
+                revision: message["payload"]["revision"].as_u64().unwrap_or_default(),
+                digest: digest(&message["payload"]),
+                attempts: u32::try_from(message["delivery_attempts"].as_u64().unwrap()).unwrap(),
+                receipt: receipt.map_or_else(|| format!("taken {id}").into(), Arc::from),
+                taken: receipt.is_none(),
+            }
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 pub mod consumers;
 pub mod dead_letters;
+pub mod operators;
 pub mod probes;
 pub mod publishers;
 pub mod transactors;
@@ -14,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
-use super::history::{Event, Outcome, What};
+use super::history::{Call, Event, Micros, Outcome, PSQL, What};
 use super::servers::COUNT;
 use super::stage::{Phase, Stage};
 use super::wire::{Answer, Cut, Wire};
@@ -97,6 +98,18 @@ impl Session {
         let what = what(body.as_ref());
         self.events.push(Event { call, what });
         (outcome, &self.events.last().unwrap().what)
+    }
+
+    /// Note down what was asked of the database itself.
+    pub fn note(&mut self, sent: Micros, outcome: Outcome, what: What) {
+        let call = Call {
+            client: Arc::clone(&self.wire.client),
+            server: PSQL,
+            sent,
+            done: self.stage.clock.now(),
+            outcome,
+        };
+        self.events.push(Event { call, what });
     }
 
     pub fn finish(self) -> Vec<Event> {
