@@ -221,11 +221,15 @@ async fn subscriptions_that_nobody_keeps_expire_once_a_server_has_led_for_long_e
     assert!(within_seconds("select exists (select from pubsub_data.leaders)", &app).await);
     let again = "select held_until > clock_timestamp() + interval '19 s' \
         and (select count(*) = 2 from pubsub_data.subscriptions) from pubsub_data.leaders";
-    sqlx::raw_sql("update pubsub_data.leaders set held_until = held_until - interval '2 s'")
-        .execute(&app.pool())
-        .await
-        .unwrap();
-    let has_led_on = within_seconds(again, &app).await;
+    // a second time, and to its end: the third begins
+    let mut has_led_on = true;
+    for _ in 0..2 {
+        sqlx::raw_sql("update pubsub_data.leaders set held_until = held_until - interval '2 s'")
+            .execute(&app.pool())
+            .await
+            .unwrap();
+        has_led_on &= within_seconds(again, &app).await;
+    }
     stop.cancel();
     patient.await.unwrap();
     assert!(has_led_on);

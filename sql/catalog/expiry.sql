@@ -1,7 +1,8 @@
 /*
  * Subscriptions that vanish. One with expires_after_seconds is deleted when nobody was there for it for so long: a
  * claim is somebody, whether or not it finds anything, and so is who waits for its messages on a server, who
- * creates or changes it, and who calls keep_subscriptions.
+ * creates or changes it, and who calls keep_subscriptions. One that pushes does not expire, paused or not, until its
+ * endpoint says that it is gone.
  *
  * Being there is noted once in a tenth of that time, in a row of its own (kept_subscriptions), so that nobody waits
  * for another. Whoever notes it holds a shared advisory lock of the subscription until the transaction ends, and
@@ -123,6 +124,11 @@ begin
         from pubsub_data.subscriptions s
         where s.expires_after_seconds is not null
             and not pubsub.is_kept(s.topic_key, s.subscription_key, s.expires_after_seconds)
+            and not exists (
+                select from pubsub_data.push_endpoints e
+                where e.topic_key = s.topic_key and e.subscription_key = s.subscription_key
+                    and e.paused_until is distinct from 'infinity'
+            )
         order by s.topic_key, s.subscription_key
         limit p_limit
         for update skip locked

@@ -22,7 +22,7 @@ use super::request::Target;
 use crate::db::messages::{Claim, Handle};
 use crate::db::push::{PushEndpoint, note_result, try_probe};
 use crate::db::settlements::{Action, Settlement};
-use crate::engine::{Attendance, Claimed};
+use crate::engine::Claimed;
 use crate::error::Error;
 
 /// Who holds what is being pushed, in timelines.
@@ -52,8 +52,6 @@ pub(super) struct Worker {
     is_probing: bool,
     /// Nothing is claimed before.
     not_before: Instant,
-    /// Until the endpoint is gone, its pauses included.
-    attendance: Option<Attendance>,
 }
 
 type Pull = BoxFuture<'static, Result<Claimed, Error>>;
@@ -75,7 +73,6 @@ impl Worker {
             held: HashMap::new(),
             is_probing: false,
             not_before: Instant::now(),
-            attendance: None,
         }
     }
 
@@ -102,7 +99,6 @@ impl Worker {
             let phase = self.health.phase(Utc::now());
             let is_open = !is_stopped && matches!(phase, Phase::Open | Phase::Due);
             self.is_open.store(is_open, Ordering::Relaxed);
-            self.attend(phase);
             if is_stopped && self.held.is_empty() {
                 return;
             }
@@ -133,16 +129,6 @@ impl Worker {
                 () = tokio::time::sleep_until(wakes_at), if sleeps => {}
                 () = stop.cancelled(), if !is_stopped => {}
             }
-        }
-    }
-
-    /// Be there for the subscription: it expires once the endpoint is gone, not while it is left alone.
-    fn attend(&mut self, phase: Phase) {
-        if matches!(phase, Phase::Stopped) {
-            self.attendance = None;
-        } else if self.attendance.is_none() {
-            let ids = vec![self.subscription_id.clone()];
-            self.attendance = Some(self.shared.engine.attend(ids));
         }
     }
 

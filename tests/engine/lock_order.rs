@@ -74,6 +74,11 @@ const CALLS: &[&str] = &[
         '{\"dead_letter_topic_id\": \"dead\", \"enable_ordering\": false}', \
         '{\"dead_letter_topic_id\": null, \"enable_ordering\": true, \"ordering_failure\": \"park\"}' \
         ])[1 + random() * 3]::json)",
+    "select pubsub.update_subscription('$', '{\"expires_after_seconds\": 10}')",
+    "delete from pubsub_data.kept_subscriptions k where k.ctid = any(array( \
+        select x.ctid from pubsub_data.kept_subscriptions x for update skip locked))",
+    "select pubsub.keep_subscriptions('{s,s2,d}')",
+    "select pubsub.expire_subscriptions()",
     "select pubsub.cleanup_stuck_messages(0)",
     "select pubsub.dead_letter_spent_messages()",
     "select pubsub.cleanup_default_messages(now() - interval '3 s')",

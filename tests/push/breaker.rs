@@ -3,7 +3,7 @@ use serde_json::json;
 use super::{
     Receiver, count, counted, end_pause, endpoint, eventually, publish, status, subscribe,
 };
-use crate::http::subscriptions::expiry::{expires, is_kept};
+use crate::http::subscriptions::expiry::{expire, expires, gone_for};
 use crate::support::TestApp;
 
 async fn paused(app: &TestApp) {
@@ -114,23 +114,23 @@ async fn who_is_gone_gets_nothing_more_until_a_test_says_otherwise() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_expires_is_kept_while_its_endpoint_is_left_alone_and_not_once_it_is_gone()
- {
+async fn a_subscription_that_pushes_expires_only_once_its_endpoint_is_gone() {
     let (app, receiver) = (TestApp::start().await, Receiver::start().await);
     receiver.otherwise(|_| status(503));
     let fields = json!({"max_in_flight": 5, "expires_after_seconds": 10});
     subscribe(&app, &receiver, json!({}), fields).await;
     publish(&app, 1..=5).await;
     paused(&app).await;
-
-    is_kept(&app).await;
+    gone_for(&app, 11.0).await;
+    assert_eq!(expire(&app).await, Vec::<String>::new());
 
     receiver.otherwise(|_| status(410));
-    end_pause(&app).await;
     app.pass_seconds(3600.0).await;
+    end_pause(&app).await;
     eventually("the end", async || {
         (endpoint(&app).await["stopped"] == true).then_some(())
     })
     .await;
+
     expires(&app).await;
 }

@@ -177,18 +177,24 @@ async fn a_rare_ordering_key_of_an_indexed_topic_is_found_without_reading_the_ot
     .execute(&app.pool())
     .await
     .unwrap();
-    let plan: Vec<String> = sqlx::query_scalar(
-        "explain (analyze, buffers, costs off, timing off, summary off) \
-         select * from pubsub.read_messages('t', p_ordering_keys => '{rare}')",
-    )
-    .fetch_all(&app.pool())
-    .await
-    .unwrap();
-    let hits = plan.iter().find_map(|line| line.split_once("shared hit="));
-    let hits: u32 = hits.unwrap().1.split(' ').next().unwrap().parse().unwrap();
+    let mut connection = app.database.connect().await;
+    let mut hits = 0;
+    // a session that reads for the first time reads the catalogs, too
+    for _ in 0..2 {
+        let plan: Vec<String> = sqlx::query_scalar(
+            "explain (analyze, buffers, costs off, timing off, summary off) \
+             select * from pubsub.read_messages('t', p_ordering_keys => '{rare}')",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        let buffers = plan.iter().find_map(|line| line.split_once("shared hit="));
+        let buffers = buffers.unwrap().1.split(' ').next().unwrap();
+        hits = buffers.parse().unwrap();
+    }
 
-    // the topic has some 300 pages
-    assert!(hits < 150, "{plan:?}");
+    // the topic has some 200 pages
+    assert!(hits < 30, "{hits}");
     assert_eq!(ids(&read(&app, "?ordering_key=rare").await.0), rare);
 }
 

@@ -163,3 +163,22 @@ begin
     assert (select count(*) = 1 from pubsub.expire_subscriptions(2)), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'one that pushes does not expire until its endpoint is gone';
+begin
+    perform pubsub.create_topic('pushes');
+    perform pubsub.create_subscription('pushes', 'pushes',
+        '{"expires_after_seconds": 10, "push": {"endpoint": "http://localhost/hook"}}');
+    perform pg_temp.gone_for('pushes', '1 hour');
+    assert pg_temp.expired() = '{}', c_proves;
+    perform pubsub.update_subscription('pushes', '{"paused": true}');
+    perform pg_temp.gone_for('pushes', '1 hour');
+    assert pg_temp.expired() = '{}', c_proves;
+    update pubsub_data.push_endpoints e set paused_until = clock_timestamp() + interval '1 minute';
+    assert pg_temp.expired() = '{}', c_proves;
+    update pubsub_data.push_endpoints e set paused_until = 'infinity';
+    assert pg_temp.expired() = '{pushes}', c_proves;
+end
+$$;
