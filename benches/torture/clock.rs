@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
+
 use super::history::Micros;
 
 #[derive(Clone, Copy)]
@@ -14,5 +16,12 @@ impl Clock {
 
     pub fn now(self) -> Micros {
         Micros::try_from(self.0.elapsed().as_micros()).unwrap()
+    }
+
+    /// When a time of day is.
+    pub fn of(self, time: DateTime<Utc>) -> Micros {
+        let ahead = time.signed_duration_since(Utc::now());
+        let ahead = ahead.num_microseconds().unwrap_or_default();
+        self.now().saturating_add_signed(ahead)
     }
 }

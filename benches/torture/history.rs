@@ -10,6 +10,8 @@ pub type Micros = u64;
 
 /// In the place of a server: what went to the database itself.
 pub const PSQL: usize = usize::MAX;
+/// In the place of a server: one of them, which does not say which.
+pub const SOME: usize = usize::MAX - 1;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub enum Outcome {
     /// The server went away.
     Broken,
     TimedOut,
+    /// It was told, and need not answer: it may have done what it was told, or do it yet.
+    Told,
 }
 
 impl Outcome {
@@ -76,6 +80,8 @@ pub struct Delivery {
 pub enum Verb {
     Ack,
     Nack,
+    /// No ack and no nack: from then on the service may give it back, without counting the delivery.
+    GiveBack,
 }
 
 /// What an ack or nack names: a delivery by its receipt, or whoever holds the message now.
@@ -103,6 +109,8 @@ pub enum What {
         subscription: &'static str,
         verb: Verb,
         handles: Vec<Handle>,
+        /// The answer said of each that it was done, whatever became of its lease.
+        confirmed: bool,
     },
     Reprocess {
         subscription: &'static str,

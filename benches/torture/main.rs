@@ -36,9 +36,12 @@ use tokio::task::JoinSet;
 use clients::Session;
 use clients::consumers::{Manner, consume};
 use clients::dead_letters;
+use clients::events::listen;
 use clients::operators;
 use clients::probes::{DOORS, probe};
 use clients::publishers::publish;
+use clients::receivers::{Endpoint, receive};
+use clients::sockets::talk;
 use clients::transactors::transact;
 use clock::Clock;
 use cluster::Cluster;
@@ -47,10 +50,12 @@ use faults::Faults;
 use history::{Entry, Event, History, Outcome, Probe, State, What};
 use servers::{COUNT, Servers};
 use stage::{Phase, Stage};
-use world::{SUBSCRIPTIONS, TOPICS, TRANSFERS};
+use world::{By, PUSH_TIMEOUT_SECONDS, SUBSCRIPTIONS, TOPICS, TRANSFERS};
 
 const PUBLISHERS: u64 = 4;
 const TRANSACTORS: u64 = 2;
+/// Of each subscription that is streamed.
+const STREAMS: usize = 2;
 /// How long the backlog may take to drain when the faults are over.
 const DRAIN: Duration = Duration::from_secs(60);
 /// What a run may take beside its faults, which may last somewhat longer than asked for.
@@ -81,9 +86,10 @@ async fn main() -> ExitCode {
         flags.seconds,
         directory.display()
     );
-    let faults = set_up(&directory, seed, flags.seconds).await;
+    let endpoint = Endpoint::open().await;
+    let faults = set_up(&directory, seed, flags.seconds, &endpoint).await;
     let duration = Duration::from_secs(flags.seconds);
-    let mut run = tokio::spawn(run(Arc::clone(&faults), duration));
+    let mut run = tokio::spawn(run(Arc::clone(&faults), duration, endpoint));
     let passed = tokio::select! {
         ran = &mut run => ran.is_ok_and(|passed| passed),
         () = tokio::time::sleep(duration * 2 + HANGING) => {
@@ -117,7 +123,7 @@ async fn main() -> ExitCode {
 }
 
 /// A new Postgres with the schema, servers over it, topics and subscriptions.
-async fn set_up(directory: &Path, seed: u64, seconds: u64) -> Arc<Faults> {
+async fn set_up(directory: &Path, seed: u64, seconds: u64, endpoint: &Endpoint) -> Arc<Faults> {
     std::fs::create_dir(directory).unwrap();
     let disk = Disk::mount(directory.join("disk"), 512 + seconds / 2);
     if let Some(reason) = &disk.refused {
@@ -140,7 +146,14 @@ async fn set_up(directory: &Path, seed: u64, seconds: u64) -> Arc<Faults> {
         create(&mut session, "/topics", &serde_json::json!({ "id": topic })).await;
     }
     for subscription in &SUBSCRIPTIONS {
-        create(&mut session, "/subscriptions", &subscription.body()).await;
+        let mut body = subscription.body();
+        if subscription.by == By::Pushes {
+            body["push"] = serde_json::json!({
+                "endpoint": endpoint.url(),
+                "timeout_seconds": PUSH_TIMEOUT_SECONDS,
+            });
+        }
+        create(&mut session, "/subscriptions", &body).await;
     }
     stage.enter(Phase::Running);
     Faults::new(&stage, cluster, disk)
@@ -152,24 +165,48 @@ async fn create(session: &mut Session, path: &str, body: &serde_json::Value) {
     assert_eq!(outcome, Outcome::Done, "{body}");
 }
 
+fn start_consumers(stage: &Arc<Stage>, endpoint: Endpoint) -> JoinSet<Vec<Event>> {
+    let mut consumers: JoinSet<Vec<Event>> = JoinSet::new();
+    let mut endpoint = Some(endpoint);
+    for subscription in &SUBSCRIPTIONS {
+        match subscription.by {
+            By::Pulls => {
+                let manners = [
+                    Manner::Steady,
+                    Manner::Steady,
+                    Manner::Nacker,
+                    Manner::Sloth,
+                ];
+                let takers = std::iter::repeat_n(Manner::Taker, subscription.takers);
+                for (number, manner) in manners.into_iter().chain(takers).enumerate() {
+                    consumers.spawn(consume(Arc::clone(stage), subscription, manner, number));
+                }
+            }
+            By::Events => {
+                for number in 0..STREAMS {
+                    consumers.spawn(listen(Arc::clone(stage), subscription, number));
+                }
+            }
+            By::Sockets => {
+                for number in 0..STREAMS {
+                    consumers.spawn(talk(Arc::clone(stage), subscription, number));
+                }
+            }
+            By::Pushes => {
+                let endpoint = endpoint.take().unwrap();
+                consumers.spawn(receive(Arc::clone(stage), subscription, endpoint));
+            }
+        }
+    }
+    consumers
+}
+
 /// Whether all promises were kept.
-async fn run(faults: Arc<Faults>, duration: Duration) -> bool {
+async fn run(faults: Arc<Faults>, duration: Duration, endpoint: Endpoint) -> bool {
     let stage = Arc::clone(&faults.stage);
-    let mut clients: JoinSet<Vec<Event>> = JoinSet::new();
+    let mut clients = start_consumers(&stage, endpoint);
     for publisher in 1..=PUBLISHERS {
         clients.spawn(publish(Arc::clone(&stage), publisher));
-    }
-    for subscription in &SUBSCRIPTIONS {
-        let manners = [
-            Manner::Steady,
-            Manner::Steady,
-            Manner::Nacker,
-            Manner::Sloth,
-        ];
-        let takers = std::iter::repeat_n(Manner::Taker, subscription.takers);
-        for (number, manner) in manners.into_iter().chain(takers).enumerate() {
-            clients.spawn(consume(Arc::clone(&stage), subscription, manner, number));
-        }
     }
     for transactor in 1..=TRANSACTORS {
         clients.spawn(transact(Arc::clone(&stage), transactor));

@@ -8,6 +8,7 @@ use super::faults::Faults;
 use super::history::{Door, Entry, Fault, History, Kind, Outcome, State, Verb, What};
 use super::stage::{Phase, Stage};
 use super::story::tell;
+use super::world::{By, subscription};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How many violations of a promise are listed.
@@ -54,13 +55,20 @@ pub fn counts(history: &History) -> Vec<(Kind, usize)> {
 }
 
 /// How often what only a few clients do was done.
-pub fn operations(history: &History) -> [(&'static str, usize); 5] {
+pub fn operations(history: &History) -> [(&'static str, usize); 12] {
     let mut counts = [
         ("messages taken", 0),
         ("takes that were not answered", 0),
         ("pauses", 0),
         ("purges", 0),
         ("updates of messages", 0),
+        ("messages as streamed events", 0),
+        ("acks of streamed events", 0),
+        ("messages on WebSockets", 0),
+        ("acks in frames", 0),
+        ("pushes", 0),
+        ("pushes that were taken", 0),
+        ("streams that ended without their clients", 0),
     ];
     for event in &history.events {
         let outcome = event.call.outcome;
@@ -74,6 +82,28 @@ pub fn operations(history: &History) -> [(&'static str, usize); 5] {
             What::Pause { paused: true, .. } if outcome == Outcome::Done => (2, 1),
             What::Purge { .. } if outcome == Outcome::Done => (3, 1),
             What::Update { .. } if outcome == Outcome::Done => (4, 1),
+            What::Consume {
+                subscription: name,
+                deliveries,
+                ..
+            } => match (subscription(name).by, outcome) {
+                (By::Events, Outcome::Done) => (5, deliveries.len()),
+                (By::Sockets, Outcome::Done) => (7, deliveries.len()),
+                (By::Pushes, _) => (9, deliveries.len()),
+                (By::Pulls, _) | (_, Outcome::CutInResponse) => continue,
+                _ => (11, 1),
+            },
+            What::Settle {
+                subscription: name,
+                verb: Verb::Ack,
+                handles,
+                confirmed,
+            } => match subscription(name).by {
+                By::Events if *confirmed => (6, handles.len()),
+                By::Sockets if *confirmed => (8, handles.len()),
+                By::Pushes => (10, handles.len()),
+                _ => continue,
+            },
             _ => continue,
         };
         counts[place].1 += count;
@@ -90,7 +120,8 @@ pub fn summary(history: &History, books: &[Entry]) {
     for event in &history.events {
         let done = event.call.outcome == Outcome::Done;
         requests += 1;
-        unanswered += usize::from(!done && event.call.outcome.may_have_happened());
+        let is_open = event.call.outcome.may_have_happened() && event.call.outcome != Outcome::Told;
+        unanswered += usize::from(!done && is_open);
         match &event.what {
             What::Publish { numbers, .. } if done => messages += numbers.clone().count(),
             What::Consume {
@@ -102,6 +133,7 @@ pub fn summary(history: &History, books: &[Entry]) {
             What::Settle { verb, handles, .. } if done => match verb {
                 Verb::Ack => acks += handles.len(),
                 Verb::Nack => nacks += handles.len(),
+                Verb::GiveBack => {}
             },
             What::Transact { .. } if done => transactions += 1,
             What::Transact { .. } if event.call.outcome == Outcome::Refused(409) => refused += 1,

@@ -106,6 +106,7 @@ impl Servers {
             .unwrap();
         let deadline = DEFAULT_ACK_DEADLINE_SECONDS.to_string();
         self.command(&["server", "--api-host", "127.0.0.1"])
+            .args(["--push-allowed-networks", "127.0.0.1"])
             .args(["--api-port", &server.port.to_string()])
             .args(["--log-level", "warning"])
             .args(["--cleanup-stuck-messages-lock-timeout-seconds", &deadline])

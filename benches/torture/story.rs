@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::history::{Call, Delivery, Entry, History, Micros, PSQL, What};
+use super::history::{Call, Delivery, Entry, History, Micros, PSQL, SOME, What};
 
 /// Which messages, calls or times a violation is about; what is None restricts nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,7 @@ fn span(from: Micros, until: Micros) -> String {
 fn called(call: &Call) -> String {
     let place = match call.server {
         PSQL => "the database".to_owned(),
+        SOME => "some server".to_owned(),
         server => format!("server {server}"),
     };
     format!(
@@ -111,6 +112,7 @@ fn part(what: &What, about: &About) -> Option<String> {
             subscription,
             verb,
             handles,
+            ..
         } if is_subscription(subscription) => {
             let handle = handles.iter().find(|handle| Some(handle.id) == about.id)?;
             let by = handle.receipt.as_deref().unwrap_or("its id");

@@ -12,7 +12,7 @@ use super::history::{Call, Outcome};
 use super::servers::Servers;
 
 /// Longer than a server is frozen, or waits for a connection to the database.
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where to go away.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,50 +126,85 @@ impl Wire {
     }
 }
 
+/// The head of a request or an answer.
+pub struct Head(String);
+
+impl Head {
+    /// Read one, if the whole of it comes; the buffer has what came after it.
+    pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Self> {
+        loop {
+            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = std::str::from_utf8(&buffer[..end]).unwrap().to_owned();
+                buffer.drain(..end + 4);
+                return Some(Self(head));
+            }
+            if stream.read_buf(buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.0.lines().filter_map(|line| line.split_once(": "));
+        let found = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value)
+    }
+
+    /// Of the body, if it says so.
+    pub fn length(&self) -> Option<usize> {
+        self.header("content-length")
+            .map(|length| length.parse().unwrap())
+    }
+
+    fn status(&self) -> u16 {
+        self.0.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        match outcome_of(self.status()) {
+            Outcome::Failed { status, .. } => Outcome::Failed {
+                status,
+                retry_after: self.header("retry-after").is_some(),
+            },
+            outcome => outcome,
+        }
+    }
+}
+
+/// Of an answer that asks for no patience.
+pub fn outcome_of(status: u16) -> Outcome {
+    match status {
+        101 | 200..=299 => Outcome::Done,
+        500.. => Outcome::Failed {
+            status,
+            retry_after: false,
+        },
+        _ => Outcome::Refused(status),
+    }
+}
+
 /// The answer, if the whole of it comes.
 async fn receive(stream: &mut TcpStream) -> Option<(Outcome, Vec<u8>)> {
     let mut buffer = Vec::new();
-    loop {
+    let head = Head::read(stream, &mut buffer).await?;
+    let chunked = head.header("transfer-encoding") == Some("chunked");
+    let length = head.length();
+    assert!(
+        head.status() == 204 || chunked || length.is_some(),
+        "an answer without its length: {}",
+        head.0
+    );
+    let body = loop {
+        if chunked {
+            if let Some(body) = chunked::joined(&buffer) {
+                break body;
+            }
+        } else if buffer.len() >= length.unwrap_or(0) {
+            break buffer;
+        }
         if stream.read_buf(&mut buffer).await.ok()? == 0 {
             return None;
         }
-        let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = std::str::from_utf8(&buffer[..end]).unwrap().to_owned();
-        let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let header = |name: &str| {
-            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-            lines.find(|(known, _)| known.eq_ignore_ascii_case(name))
-        };
-        let chunked = header("transfer-encoding").is_some_and(|(_, coding)| coding == "chunked");
-        let length = header("content-length").map(|(_, length)| length.parse().unwrap());
-        assert!(
-            status == 204 || chunked || length.is_some(),
-            "an answer without its length: {head}"
-        );
-        let body = loop {
-            let sent = &buffer[end + 4..];
-            let length = length.unwrap_or(0);
-            if chunked {
-                if let Some(body) = chunked::joined(sent) {
-                    break body;
-                }
-            } else if sent.len() >= length {
-                break sent.to_vec();
-            }
-            if stream.read_buf(&mut buffer).await.ok()? == 0 {
-                return None;
-            }
-        };
-        let outcome = match status {
-            200..=299 => Outcome::Done,
-            500.. => Outcome::Failed {
-                status,
-                retry_after: header("retry-after").is_some(),
-            },
-            _ => Outcome::Refused(status),
-        };
-        return Some((outcome, body));
-    }
+    };
+    Some((head.outcome(), body))
 }

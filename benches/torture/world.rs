@@ -25,6 +25,17 @@ pub enum Manner {
     Limited(usize),
 }
 
+/// How consumers get their messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Pulls,
+    /// Server-Sent Events.
+    Events,
+    /// WebSockets.
+    Sockets,
+    Pushes,
+}
+
 /// A subscription, as it is created.
 pub struct Subscription {
     pub id: &'static str,
@@ -37,6 +48,7 @@ pub struct Subscription {
     pub manner: Manner,
     /// How many consumers take what they get, beside those who lease it.
     pub takers: usize,
+    pub by: By,
 }
 
 /// Messages of it are changed after they were published.
@@ -48,14 +60,27 @@ pub const KEYED_TOPIC: &str = "accounts";
 /// What is acked here by a transaction is published to the topic of transfers by it.
 pub const MOVED: &str = "accounts-moved";
 pub const TRANSFERS: &str = "transfers";
+/// What is published to it is streamed and pushed.
+pub const TOLD_TOPIC: &str = "alerts";
 const KEYS: u64 = 40;
+/// How long a receiver may take for its answer.
+pub const PUSH_TIMEOUT_SECONDS: u32 = 1;
+/// How much longer what is pushed is leased.
+const PUSH_MARGIN_SECONDS: u32 = 10;
 
 /// Those that publishers publish to.
-pub const TOPICS: [&str; 5] = ["orders", "events", "jobs", KEYED_TOPIC, MENDED_TOPIC];
+pub const TOPICS: [&str; 6] = [
+    "orders",
+    "events",
+    "jobs",
+    KEYED_TOPIC,
+    MENDED_TOPIC,
+    TOLD_TOPIC,
+];
 
 /// Every topic has one subscription without a filter that is never purged, which shows what was published at
 /// all, and from which nothing is taken, so that somebody knows what it says.
-pub const SUBSCRIPTIONS: [Subscription; 14] = [
+pub const SUBSCRIPTIONS: [Subscription; 17] = [
     Subscription {
         id: "orders-all",
         topic: "orders",
@@ -65,6 +90,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
         ack_deadline_seconds: Some(2),
         manner: Manner::Plain,
         takers: 0,
+        by: By::Pulls,
     },
     Subscription {
         id: "orders-abroad",
@@ -75,6 +101,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
         ack_deadline_seconds: Some(1),
         manner: Manner::Plain,
         takers: 2,
+        by: By::Pulls,
     },
     Subscription {
         id: "events-all",
@@ -85,6 +112,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
         ack_deadline_seconds: None,
         manner: Manner::Plain,
         takers: 0,
+        by: By::Pulls,
     },
     Subscription {
         id: "events-tagged",
@@ -98,6 +126,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
         ack_deadline_seconds: Some(3),
         manner: Manner::Plain,
         takers: 0,
+        by: By::Pulls,
     },
     Subscription {
         id: "jobs-all",
@@ -108,6 +137,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
         ack_deadline_seconds: Some(1),
         manner: Manner::Plain,
         takers: 0,
+        by: By::Pulls,
     },
     Subscription {
         id: "jobs-urgent",
@@ -118,6 +148,7 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
         ack_deadline_seconds: Some(2),
         manner: Manner::Plain,
         takers: 0,
+        by: By::Pulls,
     },
     whole(MOVED, KEYED_TOPIC, Manner::Plain, 0),
     whole("accounts-ordered", KEYED_TOPIC, Manner::Ordered, 1),
@@ -127,7 +158,23 @@ pub const SUBSCRIPTIONS: [Subscription; 14] = [
     whole("parcels-all", MENDED_TOPIC, Manner::Plain, 0),
     whole(PAUSED, MENDED_TOPIC, Manner::Plain, 1),
     whole(PURGED, MENDED_TOPIC, Manner::Plain, 1),
+    told("alerts-events", By::Events, 3),
+    told("alerts-sockets", By::Sockets, 3),
+    told(
+        "alerts-pushed",
+        By::Pushes,
+        PUSH_TIMEOUT_SECONDS + PUSH_MARGIN_SECONDS,
+    ),
 ];
+
+/// Without being asked for each message.
+const fn told(id: &'static str, by: By, ack_deadline_seconds: u32) -> Subscription {
+    Subscription {
+        ack_deadline_seconds: Some(ack_deadline_seconds),
+        by,
+        ..whole(id, TOLD_TOPIC, Manner::Plain, 0)
+    }
+}
 
 /// Without a filter.
 const fn whole(
@@ -145,6 +192,7 @@ const fn whole(
         ack_deadline_seconds: Some(2),
         manner,
         takers,
+        by: By::Pulls,
     }
 }
 

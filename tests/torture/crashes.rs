@@ -113,7 +113,7 @@ fn an_ack_that_was_answered_before_a_crash_holds() {
 
 #[test]
 fn a_claim_that_a_crash_undid_makes_no_receipt_old() {
-    for (before_crash, broken) in [(0, vec![]), (2 * SECOND, vec![LOST])] {
+    for (before_crash, counted, broken) in [(0, 1, vec![]), (2 * SECOND, 2, vec![LOST])] {
         let mut script = published("events");
         let receipt = script.deliver(LONG, number(), 1);
         script.at += 3 * SECOND;
@@ -121,7 +121,7 @@ fn a_claim_that_a_crash_undid_makes_no_receipt_old() {
         script.at += before_crash;
         script.crash();
         script.settle(Verb::Ack, LONG, number(), Some(&receipt));
-        script.book(LONG, number(), State::Acked, 1);
+        script.book(LONG, number(), State::Acked, counted);
         assert_eq!(script.broken(), broken);
     }
 }

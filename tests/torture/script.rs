@@ -155,8 +155,31 @@ impl Script {
             subscription,
             verb,
             handles,
+            confirmed: false,
         };
         self.event("consumer", Outcome::Done, what);
+    }
+
+    /// By receipt, of what happened or may have.
+    pub fn settled(
+        &mut self,
+        (verb, confirmed): (Verb, bool),
+        subscription: &'static str,
+        number: u64,
+        receipt: &Arc<str>,
+        outcome: Outcome,
+    ) {
+        let handles = vec![Handle {
+            id: id(number),
+            receipt: Some(Arc::clone(receipt)),
+        }];
+        let what = What::Settle {
+            subscription,
+            verb,
+            handles,
+            confirmed,
+        };
+        self.event("consumer", outcome, what);
     }
 
     pub fn reprocess(&mut self, subscription: &'static str, number: u64) {

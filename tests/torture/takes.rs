@@ -2,20 +2,21 @@
 
 use super::history::{Kind, Outcome, State, Verb, What};
 use super::script::{SECOND, Script, id};
-use super::world::{MENDED_TOPIC, SUBSCRIPTIONS};
+use super::world::{MENDED_TOPIC, SUBSCRIPTIONS, subscription};
 
 const ALL: &str = "parcels-all";
 const LOST: &str = "zero lost";
 const AGAIN: &str = "never again after an ack";
 const HOLDER: &str = "one holder";
 
-/// Messages of one request, which all subscriptions but one have settled.
+/// Messages of one request, which all subscriptions of its topic but one have settled.
 pub(super) fn published(count: u64, but: &str) -> Script {
+    let topic = subscription(but).topic;
     let mut script = Script::new();
-    script.publish(MENDED_TOPIC, 0..count, Outcome::Done);
+    script.publish(topic, 0..count, Outcome::Done);
     let others = SUBSCRIPTIONS
         .iter()
-        .filter(|known| known.topic == MENDED_TOPIC && known.id != but);
+        .filter(|known| known.topic == topic && known.id != but);
     for subscription in others {
         for number in 0..count {
             let receipt = script.deliver(subscription.id, number, 1);

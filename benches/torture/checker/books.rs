@@ -88,7 +88,11 @@ fn settled(index: &Index<'_>, entry: &Entry) -> Option<Broken> {
             Some(("everything is settled", text))
         }
         // who acked it is told apart
-        State::Acked => None,
+        State::Acked => {
+            let later = timeline.and_then(|timeline| delivered_after(index, timeline, entry))?;
+            let text = format!("acked as delivery {}, delivered as {later}", entry.attempts);
+            Some(("never again after an ack", text))
+        }
         State::Dead => {
             let sure = timeline.and_then(|timeline| sure_ack(index, entry.subscription, timeline));
             if sure.is_some() {
@@ -102,6 +106,16 @@ fn settled(index: &Index<'_>, entry: &Entry) -> Option<Broken> {
             })
         }
     }
+}
+
+/// A delivery that counts after the one that was acked; reprocessing starts the count anew.
+fn delivered_after(index: &Index<'_>, timeline: &Timeline<'_>, entry: &Entry) -> Option<u32> {
+    let counted = timeline.deliveries.iter().filter(|(claim, delivery)| {
+        timeline.reprocesses.is_empty()
+            && index.uncounted_from(timeline, (claim, delivery)).is_none()
+    });
+    let attempts = counted.map(|(_, delivery)| delivery.attempts);
+    attempts.filter(|later| *later > entry.attempts).max()
 }
 
 /// Whether it may have been the ack that settled the message: an old receipt settles nothing.

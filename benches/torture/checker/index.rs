@@ -20,6 +20,8 @@ pub(super) struct Publish<'a> {
 pub(super) struct Settle<'a> {
     pub(super) call: &'a Call,
     pub(super) verb: Verb,
+    /// Whatever became of the lease.
+    pub(super) confirmed: bool,
     /// None: by id.
     pub(super) receipt: Option<&'a str>,
 }
@@ -96,6 +98,7 @@ impl<'a> Index<'a> {
                             timeline.settles.push(Settle {
                                 call,
                                 verb: Verb::Ack,
+                                confirmed: false,
                                 receipt: Some(&delivery.receipt),
                             });
                         }
@@ -109,12 +112,14 @@ impl<'a> Index<'a> {
                     subscription,
                     verb,
                     handles,
+                    confirmed,
                 } => {
                     for handle in handles {
                         let timeline = timelines.entry((subscription, handle.id)).or_default();
                         timeline.settles.push(Settle {
                             call,
                             verb: *verb,
+                            confirmed: *confirmed && call.outcome == Outcome::Done,
                             receipt: handle.receipt.as_deref(),
                         });
                     }
@@ -130,6 +135,7 @@ impl<'a> Index<'a> {
                         timeline.settles.push(Settle {
                             call,
                             verb: Verb::Ack,
+                            confirmed: false,
                             receipt: handle.receipt.as_deref(),
                         });
                     }
@@ -206,6 +212,22 @@ impl<'a> Index<'a> {
             claim.sent < *until && claim.done.saturating_add(UNSAVED) > *from
         });
         hit.map(|(from, _)| *from).min()
+    }
+
+    /// From when on a delivery may be as if it had never been: a crash undid its claim, or it was given
+    /// back.
+    pub(super) fn uncounted_from(
+        &self,
+        timeline: &Timeline<'_>,
+        (claim, delivery): (&Call, &Delivery),
+    ) -> Option<Micros> {
+        let given_back = timeline.settles.iter().filter(|settle| {
+            settle.verb == Verb::GiveBack && settle.receipt == Some(&*delivery.receipt)
+        });
+        given_back
+            .map(|settle| settle.call.sent)
+            .chain(self.undone_from(claim, delivery))
+            .min()
     }
 
     /// Whether a purge, asked for before some time, may have taken what was published.

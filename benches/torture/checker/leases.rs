@@ -82,8 +82,8 @@ fn again_after_ack(index: &Index<'_>, name: &str, timeline: &Timeline<'_>) -> Ve
         .collect()
 }
 
-/// A delivery that was taken, or whose ack was answered while its lease surely held, so that the ack surely
-/// counted.
+/// A delivery that was taken, or whose ack was answered while its lease surely held or said that it was done,
+/// so that the ack surely counted.
 pub(super) fn sure_ack<'a>(
     index: &Index<'_>,
     name: &str,
@@ -97,8 +97,9 @@ pub(super) fn sure_ack<'a>(
             settle.verb == Verb::Ack
                 && settle.call.outcome == Outcome::Done
                 && settle.receipt == Some(&*delivery.receipt)
-                && settle.call.done
-                    < index.leased_until(name, timeline, (call, delivery), Some(settle.call))
+                && (settle.confirmed
+                    || settle.call.done
+                        < index.leased_until(name, timeline, (call, delivery), Some(settle.call)))
         })?;
         Some((*delivery, ack.call))
     })
@@ -118,7 +119,7 @@ fn attempts(index: &Index<'_>, timeline: &Timeline<'_>) -> Vec<Broken> {
             });
             let in_turn = earlier.done <= later.sent;
             let is_repeated = first.attempts == second.attempts
-                && !one_undone(index, (earlier, first), (later, second));
+                && !is_one_uncounted(index, timeline, (earlier, first), (later, second));
             if restarted {
                 continue;
             }
@@ -134,13 +135,18 @@ fn attempts(index: &Index<'_>, timeline: &Timeline<'_>) -> Vec<Broken> {
     broken
 }
 
-/// Whether a crash may have undone one of two claims before the other happened, which counts on from
-/// the same number then.
-fn one_undone(index: &Index<'_>, one: (&Call, &Delivery), other: (&Call, &Delivery)) -> bool {
+/// Whether one of two deliveries may have been as if it had never been before the other happened, which counts
+/// on from the same number then.
+fn is_one_uncounted(
+    index: &Index<'_>,
+    timeline: &Timeline<'_>,
+    one: (&Call, &Delivery),
+    other: (&Call, &Delivery),
+) -> bool {
     [(one, other), (other, one)]
         .into_iter()
-        .any(|((undone, delivery), (next, _))| {
-            let from = index.undone_from(undone, delivery);
+        .any(|(uncounted, (next, _))| {
+            let from = index.uncounted_from(timeline, uncounted);
             from.is_some_and(|from| next.done >= from)
         })
 }

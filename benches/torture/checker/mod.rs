@@ -12,6 +12,7 @@ mod messages;
 mod order;
 mod pauses;
 mod purges;
+mod pushes;
 mod service;
 mod takes;
 mod transactions;
@@ -47,6 +48,7 @@ pub fn check(history: &History, books: &[Entry]) -> Vec<Violation> {
     violations.extend(purges::check(history, &index));
     violations.extend(updates::check(&index));
     violations.extend(pauses::check(history));
+    violations.extend(pushes::check(history, &index));
     violations.extend(service::check(history));
     violations
 }

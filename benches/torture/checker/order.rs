@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::history::{Call, History, Kind, Micros, Outcome, What};
 use super::super::story::About;
-use super::super::world::subscription;
+use super::super::world::{By, subscription};
 use super::Violation;
 use super::index::{Index, Timeline};
 use super::leases::about;
@@ -125,7 +125,10 @@ fn first<'a>(
     let (claim, delivery) = deliveries.find(|(_, delivery)| delivery.attempts == 1)?;
     let number = delivery.number?;
     let publish = index.publish_of(number)?;
-    let is_first = timeline.reprocesses.is_empty() && publish.call.outcome == Outcome::Done;
+    // when what is pushed was claimed, nobody knows
+    let is_first = timeline.reprocesses.is_empty()
+        && publish.call.outcome == Outcome::Done
+        && subscription(name).by != By::Pushes;
     is_first.then_some(First {
         id,
         lane: subscription(name).lane(history.seed, number),

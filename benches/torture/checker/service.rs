@@ -87,7 +87,7 @@ fn answer(history: &History, call: &Call, door: Option<Door>) -> Option<Violatio
             None
         }
         Outcome::Done if surely_away => wrong("503 while away", "answered without a database"),
-        Outcome::Done | Outcome::CutInRequest | Outcome::CutInResponse => None,
+        Outcome::Done | Outcome::CutInRequest | Outcome::CutInResponse | Outcome::Told => None,
         Outcome::Failed { status: 503, .. } if door == Some(Door::Liveness) => {
             wrong("alive all along", "/liveness said 503")
         }

@@ -185,6 +185,7 @@ async fn settle(
     let route = match verb {
         Verb::Ack => "acks",
         Verb::Nack => "nacks",
+        Verb::GiveBack => unreachable!("only the service gives back"),
     };
     let path = format!("/subscriptions/{}/{route}", subscription.id);
     let body = format!("[{}]", named.join(","));
@@ -192,6 +193,7 @@ async fn settle(
         subscription: subscription.id,
         verb,
         handles,
+        confirmed: false,
     };
     let (outcome, _) = session.call(("POST", &path, &body), what).await;
     if outcome == Outcome::Done && verb == Verb::Ack {
@@ -206,19 +208,19 @@ async fn settle(
 
 fn deliveries(messages: &Value) -> Vec<Delivery> {
     let messages = messages.as_array().unwrap().iter();
-    messages
-        .map(|message| {
-            let id = message["id"].as_str().unwrap();
-            let receipt = message["receipt"].as_str();
-            Delivery {
-                id: Uuid::parse_str(id).unwrap(),
-                number: message["payload"]["n"].as_u64(),
-                revision: message["payload"]["revision"].as_u64().unwrap_or_default(),
-                digest: digest(&message["payload"]),
-                attempts: u32::try_from(message["delivery_attempts"].as_u64().unwrap()).unwrap(),
-                receipt: receipt.map_or_else(|| format!("taken {id}").into(), Arc::from),
-                taken: receipt.is_none(),
-            }
-        })
-        .collect()
+    messages.map(delivery).collect()
+}
+
+pub(super) fn delivery(message: &Value) -> Delivery {
+    let id = message["id"].as_str().unwrap();
+    let receipt = message["receipt"].as_str();
+    Delivery {
+        id: Uuid::parse_str(id).unwrap(),
+        number: message["payload"]["n"].as_u64(),
+        revision: message["payload"]["revision"].as_u64().unwrap_or_default(),
+        digest: digest(&message["payload"]),
+        attempts: u32::try_from(message["delivery_attempts"].as_u64().unwrap()).unwrap(),
+        receipt: receipt.map_or_else(|| format!("taken {id}").into(), Arc::from),
+        taken: receipt.is_none(),
+    }
 }

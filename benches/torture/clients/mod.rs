@@ -2,9 +2,13 @@
 
 pub mod consumers;
 pub mod dead_letters;
+pub mod events;
 pub mod operators;
 pub mod probes;
 pub mod publishers;
+pub mod receivers;
+pub mod sockets;
+mod streams;
 pub mod transactors;
 
 use std::sync::Arc;
@@ -15,7 +19,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
-use super::history::{Call, Event, Micros, Outcome, PSQL, What};
+use super::history::{Call, Event, Micros, Outcome, What};
 use super::servers::COUNT;
 use super::stage::{Phase, Stage};
 use super::wire::{Answer, Cut, Wire};
@@ -53,6 +57,10 @@ impl Session {
         self.stage.phase() == Phase::Running
     }
 
+    pub fn is_over(&self) -> bool {
+        self.stage.phase() == Phase::Over
+    }
+
     /// Whether one in so many times has come.
     pub fn one_in(&mut self, times: u32) -> bool {
         self.random.random_range(0..times) == 0
@@ -76,13 +84,13 @@ impl Session {
             _ => Cut::Never,
         };
         if self.one_in(MOVE_EVERY) {
-            self.server = (self.server + 1) % COUNT;
+            self.move_on();
         }
         let Answer { call, body } = self.wire.call(self.server, request, cut).await;
         let outcome = call.outcome;
         match outcome {
             Outcome::NoConnection | Outcome::Broken | Outcome::TimedOut => {
-                self.server = (self.server + 1) % COUNT;
+                self.move_on();
                 self.pause(20..80).await;
             }
             Outcome::Failed { .. } => {
@@ -100,13 +108,24 @@ impl Session {
         (outcome, &self.events.last().unwrap().what)
     }
 
-    /// Note down what was asked of the database itself.
-    pub fn note(&mut self, sent: Micros, outcome: Outcome, what: What) {
+    /// To the next server.
+    fn move_on(&mut self) {
+        self.server = (self.server + 1) % COUNT;
+    }
+
+    /// Note down what was no such call, and when it happened.
+    pub fn note(
+        &mut self,
+        server: usize,
+        (sent, done): (Micros, Micros),
+        outcome: Outcome,
+        what: What,
+    ) {
         let call = Call {
             client: Arc::clone(&self.wire.client),
-            server: PSQL,
+            server,
             sent,
-            done: self.stage.clock.now(),
+            done,
             outcome,
         };
         self.events.push(Event { call, what });

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::super::books;
 use super::super::faults::Faults;
-use super::super::history::{Event, Outcome, What};
+use super::super::history::{Event, Outcome, PSQL, What};
 use super::super::stage::{Phase, Stage};
 use super::super::world::{MENDED_TOPIC, PAUSED, PURGED, revised};
 use super::Session;
@@ -60,7 +60,8 @@ pub async fn purge(faults: Arc<Faults>) -> Vec<Event> {
             subscription: PURGED,
             found,
         };
-        session.note(sent, Outcome::Done, what);
+        let looked = (sent, faults.stage.clock.now());
+        session.note(PSQL, looked, Outcome::Done, what);
         let what = |_: Option<&Value>| What::Purge {
             subscription: PURGED,
         };
@@ -92,7 +93,8 @@ pub async fn update(faults: Arc<Faults>) -> Vec<Event> {
                     .fetch_one(&mut connection)
                     .await;
             let outcome = outcome_of(&updated);
-            session.note(sent, outcome, What::Update { id, revision });
+            let updated = (sent, faults.stage.clock.now());
+            session.note(PSQL, updated, outcome, What::Update { id, revision });
             if outcome != Outcome::Done {
                 break;
             }
