@@ -111,6 +111,7 @@ test-clients: setup-clients ## Validate /openapi.json, use the clients made of i
 	cargo build
 	tests/clients/run.sh
 	tests/clients/python.sh
+	tests/clients/typescript.sh
 
 # apart from setup, like setup-clients
 setup-doors: setup-clients
