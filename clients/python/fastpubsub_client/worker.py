@@ -74,6 +74,8 @@ class AsyncWorker:
     A handler must not block the loop: that would stop the extending of leases, too.
     """
 
+    _cancels_lost = True  # a thread cannot be cancelled, and needs its slot until it is done
+
     def __init__(
         self,
         client: AsyncClient,
@@ -191,8 +193,9 @@ class AsyncWorker:
             told = {"receipt": receipt, "delay_seconds": delay, "reason": error.reason or None}
             outcome = "nacks", wire.reasoned(told)
         except asyncio.CancelledError:
-            reason = "the worker cancelled the handler"
-            outcome = "nacks", {"receipt": receipt, "delay_seconds": 0, "reason": reason}
+            delay = 0 if self._stopped.done() else None
+            told = {"receipt": receipt, "delay_seconds": delay, "reason": "the handler was cancelled"}
+            outcome = "nacks", wire.reasoned(told)
         except Exception as error:
             log.warning("the handler failed with message %s", message.id, exc_info=error)
             reason = traceback.format_exception_only(type(error), error)[-1].strip()
@@ -209,7 +212,8 @@ class AsyncWorker:
         while True:
             await asyncio.sleep(pause)
             now = time.monotonic()
-            due = [receipt for receipt, lease in self._leases.items() if now - lease.kept_at >= period]
+            held = (lease.message for lease in self._leases.values() if now - lease.kept_at >= period)
+            due = [message.receipt for message in held if not message.lease_lost]
             if not due:
                 continue
             extends = [wire.Extend(receipt=receipt, seconds=self._deadline) for receipt in due]
@@ -229,7 +233,8 @@ class AsyncWorker:
                 if result.status == "lease_lost":
                     log.warning("the lease of message %s was lost: it may be delivered again", lease.message.id)
                     lease.message.lease_lost = True
-                    lease.task.cancel()
+                    if self._cancels_lost:
+                        lease.task.cancel()
 
     async def _settle_finished(self) -> None:
         while True:
@@ -296,6 +301,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[tuple[Message, asyncio.Future[BaseException | None]] | None]
         self._jobs = queue.SimpleQueue()
         self._worker = AsyncWorker(client, subscription, self._in_thread, **options)
+        self._worker._cancels_lost = False
 
     def stop(self) -> None:
         """Begin to stop; a second time, do not wait for handlers. Any thread may call it."""
