@@ -107,9 +107,11 @@ setup-clients: setup
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy "$${missing[@]}"; \
 	fi
 
-test-clients: setup-clients ## Validate /openapi.json, use the clients made of it, run the worker of the docs
+test-clients: setup-clients ## Validate /openapi.json, use the clients made of it and ours, run the worker of the docs
 	cargo build
 	tests/clients/run.sh
+	tests/clients/python.sh
+	tests/clients/typescript.sh
 
 # apart from setup, like setup-clients
 setup-doors: setup-clients

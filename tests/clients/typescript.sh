@@ -4,9 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+. tests/clients/lib.sh
+export FASTPUBSUB_BIN=$server
 package=clients/typescript
 place=target/clients/typescript
-export FASTPUBSUB_BIN=${FASTPUBSUB_BIN:-$PWD/target/debug/fastpubsub}
 
 npm ci --prefix "$package" --no-audit --no-fund --silent
 mkdir -p "$place"
@@ -24,3 +25,4 @@ tsc=node_modules/.bin/tsc
 echo "the types hold in Node and in browsers"
 
 node --test --test-concurrency=2 test/*.test.js
+echo "the TypeScript client works"

@@ -47,7 +47,10 @@ class Call(Generic[T]):
 
     def result(self, answer: httpx.Response) -> T:
         """What the answer says."""
-        result: T = self.parse(answer.json() if answer.content else None)
+        try:
+            result: T = self.parse(answer.json() if answer.content else None)
+        except (ValueError, LookupError, TypeError) as error:
+            raise NoAnswer(f"{self.method} {self.path}: it was not fastpubsub that answered") from error
         return result
 
 

@@ -74,6 +74,8 @@ class AsyncWorker:
     A handler must not block the loop: that would stop the extending of leases, too.
     """
 
+    _cancels_lost = True  # a thread cannot be cancelled, and needs its slot until it is done
+
     def __init__(
         self,
         client: AsyncClient,
@@ -114,9 +116,11 @@ class AsyncWorker:
         """
         self._loop = asyncio.get_running_loop()
         self._stopped, self._hurried = self._loop.create_future(), self._loop.create_future()
-        self._freed, self._filled = asyncio.Event(), asyncio.Event()
+        self._freed, self._filled, self._settling = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._notice_stop()  # it may have come first
         helpers = [self._loop.create_task(work()) for work in (self._keep_leases, self._settle_finished)]
+        for helper in helpers:
+            helper.add_done_callback(lambda _: self.stop())  # without it there is no use in going on
         with _signals(self.stop) if handle_signals else contextlib.nullcontext():
             try:
                 await self._pull()
@@ -124,6 +128,9 @@ class AsyncWorker:
                 await self._finish()
                 for helper in helpers:
                     helper.cancel()
+                for ended in await asyncio.gather(*helpers, return_exceptions=True):
+                    if isinstance(ended, Exception):
+                        raise ended
 
     async def _pull(self) -> None:
         while not self._stopped.done():
@@ -132,21 +139,20 @@ class AsyncWorker:
                 self._freed.clear()
                 await self._unless_stopped(self._freed.wait())
                 continue
-            settled = self._take_outbox()
+            settled, messages = self._take_outbox(), None
             try:
                 messages = await self._unless_stopped(self._pull_once(free, settled))
             except FastpubsubError as error:
-                self._outbox[:0] = settled  # whether it was settled is not known, and again does no harm
                 if _is_final(error):
                     raise
                 log.warning("%s; pulls again", error)
                 await self._unless_stopped(asyncio.sleep(1))
-                continue
-            if messages is None:
-                self._outbox[:0] = settled
-                return
-            for message in messages:
-                self._begin(message)
+            finally:
+                if messages is None:
+                    self._outbox[:0] = settled  # whether it was settled is not known, and again does no harm
+            for message in messages or []:
+                task = asyncio.ensure_future(self._handle(message))
+                self._leases[message.receipt] = _Lease(message, task, time.monotonic())
 
     async def _pull_once(self, free: int, settled: list[tuple[str, Any]]) -> list[Message]:
         body = {
@@ -173,10 +179,6 @@ class AsyncWorker:
             task.cancel()
             await asyncio.wait({task})
 
-    def _begin(self, message: Message) -> None:
-        task = asyncio.ensure_future(self._handle(message))
-        self._leases[message.receipt] = _Lease(message, task, time.monotonic())
-
     async def _handle(self, message: Message) -> None:
         receipt = message.receipt
         try:
@@ -191,17 +193,18 @@ class AsyncWorker:
             told = {"receipt": receipt, "delay_seconds": delay, "reason": error.reason or None}
             outcome = "nacks", wire.reasoned(told)
         except asyncio.CancelledError:
-            reason = "the worker stopped before the handler was done"
-            outcome = "nacks", {"receipt": receipt, "delay_seconds": 0, "reason": reason}
+            delay = 0 if self._stopped.done() else None
+            told = {"receipt": receipt, "delay_seconds": delay, "reason": "the handler was cancelled"}
+            outcome = "nacks", wire.reasoned(told)
         except Exception as error:
             log.warning("the handler failed with message %s", message.id, exc_info=error)
             reason = traceback.format_exception_only(type(error), error)[-1].strip()
             outcome = "nacks", wire.reasoned({"receipt": receipt, "reason": reason})
         self._leases.pop(receipt)
         self._freed.set()
-        if not message.lease_lost:
-            self._outbox.append(outcome)
-            self._filled.set()
+        # even if the lease was lost: the server knows whether somebody else has the message
+        self._outbox.append(outcome)
+        self._filled.set()
 
     async def _keep_leases(self) -> None:
         period = self._deadline / 4  # so there is time for two more tries
@@ -209,7 +212,8 @@ class AsyncWorker:
         while True:
             await asyncio.sleep(pause)
             now = time.monotonic()
-            due = [receipt for receipt, lease in self._leases.items() if now - lease.kept_at >= period]
+            held = (lease.message for lease in self._leases.values() if now - lease.kept_at >= period)
+            due = [message.receipt for message in held if not message.lease_lost]
             if not due:
                 continue
             extends = [wire.Extend(receipt=receipt, seconds=self._deadline) for receipt in due]
@@ -229,7 +233,8 @@ class AsyncWorker:
                 if result.status == "lease_lost":
                     log.warning("the lease of message %s was lost: it may be delivered again", lease.message.id)
                     lease.message.lease_lost = True
-                    lease.task.cancel()
+                    if self._cancels_lost:
+                        lease.task.cancel()
 
     async def _settle_finished(self) -> None:
         while True:
@@ -239,16 +244,17 @@ class AsyncWorker:
             await self._settle_outbox()
 
     async def _settle_outbox(self) -> None:
-        while settled := self._take_outbox():
-            try:
-                await self._client.settle(self._subscription, **_lists(settled))
-            except FastpubsubError as error:
-                if _is_final(error):
-                    log.error("not settled, so they will be delivered again: %s", error)
-                    return
-                log.warning("%s; settles again", error)
-                self._outbox[:0] = settled
-                await asyncio.sleep(1)
+        async with self._settling:  # who stops waits here for what is being settled
+            while settled := self._take_outbox():
+                try:
+                    await self._client.settle(self._subscription, **_lists(settled))
+                except FastpubsubError as error:
+                    if _is_final(error):
+                        log.error("not settled, so they will be delivered again: %s", error)
+                        return
+                    log.warning("%s; settles again", error)
+                    self._outbox[:0] = settled
+                    await asyncio.sleep(1)
 
     def _take_outbox(self) -> list[tuple[str, Any]]:
         taken, self._outbox = self._outbox[:MAX_SETTLED], self._outbox[MAX_SETTLED:]
@@ -295,6 +301,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[tuple[Message, asyncio.Future[BaseException | None]] | None]
         self._jobs = queue.SimpleQueue()
         self._worker = AsyncWorker(client, subscription, self._in_thread, **options)
+        self._worker._cancels_lost = False
 
     def stop(self) -> None:
         """Begin to stop; a second time, do not wait for handlers. Any thread may call it."""

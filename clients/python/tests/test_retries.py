@@ -110,6 +110,7 @@ def test_a_pull_is_asked_again_unless_its_messages_were_acked_with_it(pauses: li
         assert client.pull("s") == []
         with pytest.raises(NoAnswer):
             client.pull("s", auto_ack=True)
+        assert len(pauses) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,12 @@ def test_answers_that_are_no_json_are_errors_with_their_text() -> None:
     with FakeServer(Answer(500, ["a list"])) as fake, Client(fake.url) as client:
         with pytest.raises(ApiError, match="a list"):
             client.get_topic("t")
+
+
+def test_what_others_answer_is_no_answer() -> None:
+    with FakeServer(Answer(200, ["a page of a proxy"])) as fake, Client(fake.url) as client:
+        with pytest.raises(NoAnswer, match="not fastpubsub"):
+            client.pull("s")
 
 
 # Tokens

@@ -117,6 +117,7 @@ def test_a_retry_comes_after_its_delay(client: Client, topic: str, subscription:
     with at_work(client, subscription, handle):
         until(lambda: client.subscription_metrics(subscription)["acked"] == 1)
     assert attempts == [1, 2, 3]
+    assert client.subscription_metrics(subscription)["totals"]["nacked"] == 2
 
 
 def test_a_handler_may_take_longer_than_the_ack_deadline(client: Client, topic: str, subscription: str) -> None:
@@ -137,23 +138,21 @@ def test_a_handler_may_take_longer_than_the_ack_deadline(client: Client, topic: 
     assert totals["extended"] >= 3
 
 
-def test_who_lost_the_lease_is_told_and_settles_nothing(client: Client, topic: str, subscription: str) -> None:
-    client.publish(topic, {})
-    messages: list[Message] = []
-    told = threading.Event()
+def test_who_lost_the_lease_is_told(client: Client, topic: str, subscription: str) -> None:
+    client.publish_messages(topic, [{"payload": {"n": 1}}, {"payload": {"n": 2}}])
+    delivered: list[int] = []
 
     def handle(message: Message) -> None:
-        messages.append(message)
-        until(lambda: message.lease_lost)
-        told.set()
+        if message.payload["n"] == 1:
+            # by its id it is acked whoever has it
+            client.request("POST", f"/subscriptions/{subscription}/acks", json=[message.id])
+            until(lambda: message.lease_lost)
+            time.sleep(0.3)  # nobody takes its place while it runs
+            delivered.append(client.subscription_metrics(subscription)["delivered"])
 
-    with at_work(client, subscription, handle, ack_deadline_seconds=1):
-        until(lambda: messages)
-        # by its id it is given back whoever has it
-        client.request("POST", f"/subscriptions/{subscription}/nacks", json=[messages[0].id])
-        assert told.wait(30)
-        client.request("DELETE", f"/subscriptions/{subscription}/messages")
-    assert client.subscription_metrics(subscription)["acked"] == 0
+    with at_work(client, subscription, handle, concurrency=1, ack_deadline_seconds=1):
+        until(lambda: client.subscription_metrics(subscription)["acked"] == 2)
+    assert delivered == [0]
 
 
 def test_asyncio_cancels_who_lost_the_lease(url: str, client: Client, topic: str, subscription: str) -> None:
@@ -223,6 +222,46 @@ def test_a_worker_that_waits_stops_at_once_and_takes_nothing_with_it(
         [message] = client.pull(subscription, wait_seconds=5)
         assert message.delivery_attempts == 1
         client.ack(message)
+
+
+def test_a_stop_waits_for_what_is_being_settled(url: str, client: Client, topic: str, subscription: str) -> None:
+    client.publish(topic, {})
+
+    async def handle(_: Message) -> None: ...
+
+    async def main() -> None:
+        async with AsyncClient(url) as client:
+            worker = client.worker(subscription, handle)
+            settle, is_settling = client.settle, asyncio.Event()
+
+            async def slow(*arguments: Any, **lists: Any) -> Any:
+                is_settling.set()
+                await asyncio.sleep(0.3)
+                return await settle(*arguments, **lists)
+
+            client.settle = slow  # type: ignore[method-assign]
+            running = asyncio.ensure_future(worker.run())
+            await is_settling.wait()
+            worker.stop()
+            await running
+
+    asyncio.run(main())
+    assert client.subscription_metrics(subscription)["acked"] == 1
+
+
+def test_a_worker_whose_leases_are_not_kept_does_not_go_on(url: str, topic: str, subscription: str) -> None:
+    async def handle(_: Message) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with AsyncClient(url) as client:
+            worker = client.worker(subscription, handle, ack_deadline_seconds=1, stop_seconds=0)
+            client.settle = None  # type: ignore[method-assign, assignment]
+            await client.publish(topic, {})
+            await worker.run()
+
+    with pytest.raises(TypeError):
+        asyncio.run(main())
 
 
 def test_a_stop_before_the_run_is_a_stop(client: Client, subscription: str) -> None:
@@ -300,7 +339,9 @@ def test_a_second_signal_waits_for_nobody(url: str, client: Client, topic: str, 
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
+        before = time.monotonic()
         assert process.stdout.read() == "left\n"
+        assert time.monotonic() - before < 15
         assert process.wait(30) == 0
 
     [message] = client.pull(subscription, wait_seconds=5)

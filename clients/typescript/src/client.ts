@@ -1,10 +1,8 @@
 import { Publisher, type PublisherOptions } from "./publisher.js";
 import { stream, type StreamOptions } from "./stream.js";
 import { Transport, type ApiRequest, type Credentials, type RequestOptions, type TransportOptions } from "./transport.js";
-import type {
-  CreateSubscription, DeadLetter, Message, Nack, OutgoingMessage, Published, Pull, Reprocess, Settle, SettleResult,
-  Subscription, SubscriptionSettings, Topic,
-} from "./types.js";
+import type { CreateSubscription, DeadLetter, Reprocess, Subscription, SubscriptionSettings, Topic } from "./types.js";
+import type { Message, Nack, OutgoingMessage, Published, Pull, Settle, SettleResult } from "./types.js";
 import { Worker, type Handler, type WorkerOptions } from "./worker.js";
 
 export interface ClientOptions extends TransportOptions {

@@ -49,8 +49,8 @@ export class Publisher {
   }
 
   /** Resolves with the id of the message once it is on the server's disk. */
-  publish(message: OutgoingMessage): Promise<string> {
-    if (this.#closed) return Promise.reject(new Error("the publisher is closed"));
+  async publish(message: OutgoingMessage): Promise<string> {
+    if (this.#closed) throw new Error("the publisher is closed");
     const json = JSON.stringify(message);
     const bytes = new TextEncoder().encode(json).length;
     const published = new Promise<string>((resolve, reject) => {

@@ -22,12 +22,8 @@ export async function* stream<Payload>(
   transport: Transport, path: string, options: StreamOptions,
 ): AsyncGenerator<Message<Payload>, void, undefined> {
   const { signal } = options;
-  const query = {
-    max_in_flight: options.maxInFlight,
-    ack_deadline_seconds: options.ackDeadlineSeconds,
-    auto_ack: options.autoAck,
-    consumer_id: options.consumerId,
-  };
+  const { maxInFlight: max_in_flight, ackDeadlineSeconds: ack_deadline_seconds, autoAck: auto_ack } = options;
+  const query = { max_in_flight, ack_deadline_seconds, auto_ack, consumer_id: options.consumerId };
   for (let failures = 1; ; failures++) {
     let failure: unknown;
     try {
@@ -60,6 +56,7 @@ async function* events(body: ReadableStream<Uint8Array>, signal: AbortSignal | u
       const blocks = (text + decoder.decode(value, { stream: true })).split(/\r?\n\r?\n/);
       text = blocks.pop() ?? "";
       for (const block of blocks) {
+        signal?.throwIfAborted();
         const field = (name: string) => new RegExp(`^${name}: ?(.*)`, "m").exec(block)?.[1] ?? "";
         yield [field("event"), field("data")] as const;
       }

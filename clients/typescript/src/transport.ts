@@ -2,9 +2,16 @@ import { ApiError, ConnectionError } from "./errors.js";
 
 /** How a client shows who it is: with an id and a secret it gets tokens, and new ones ahead of their end. */
 export type Credentials =
-  | { clientId: string; clientSecret: string; /** Fewer scopes than the client has. */ scope?: string | undefined }
+  | Login
   | { apiKey: string }
   | { token: string | (() => string | Promise<string>) };
+
+interface Login {
+  clientId: string;
+  clientSecret: string;
+  /** Fewer scopes than the client has. */
+  scope?: string | undefined;
+}
 
 /** Of each call. */
 export interface RequestOptions {
@@ -34,6 +41,7 @@ export interface TransportOptions {
   fetch?: typeof fetch | undefined;
 }
 
+type Authorization = Readonly<Record<string, string>>;
 type Read<T> = (response: Response) => Promise<T>;
 
 /** Sends requests: credentials, timeouts, retries. */
@@ -42,8 +50,8 @@ export class Transport {
   readonly #credentials: Credentials | undefined;
   readonly #options: TransportOptions;
   /** The token in use, and when (by performance.now) to get another. */
-  #token: { value: string; renewAt: number } | undefined;
-  #login: Promise<string> | undefined;
+  #token: { shown: Authorization; renewAt: number } | undefined;
+  #login: Promise<Authorization> | undefined;
 
   constructor(baseUrl: string, credentials: Credentials | undefined, options: TransportOptions) {
     this.#base = baseUrl.replace(/\/+$/, "");
@@ -81,52 +89,51 @@ export class Transport {
     }
   }
 
-  /** Once more with a new token where the server takes the one in use no longer. */
+  /** Once more where the server takes the token in use no longer: there may be another. */
   async #authorized<T>(method: string, path: string, request: ApiRequest, read: Read<T>): Promise<T> {
-    const credentials = this.#credentials;
-    if (credentials === undefined) return this.#fetch(method, path, request, read);
-    if ("apiKey" in credentials) {
-      return this.#fetch(method, path, request, read, { "X-API-Key": credentials.apiKey });
-    }
-    let renewed = "token" in credentials && typeof credentials.token === "string";
-    for (; ; renewed = true) {
-      const token = await this.#bearer(credentials, request.signal);
-      try {
-        return await this.#fetch(method, path, request, read, { Authorization: `Bearer ${token}` });
-      } catch (error) {
-        if (renewed || !(error instanceof ApiError) || error.status !== 401) throw error;
-        if (this.#token?.value === token) this.#token = undefined;
-      }
+    const shown = await this.#authorization(request.signal);
+    try {
+      return await this.#fetch(method, path, request, read, shown);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 401) throw error;
+      if (this.#token?.shown === shown) this.#token = undefined;
+      const other = await this.#authorization(request.signal);
+      if (other["Authorization"] === shown["Authorization"]) throw error;
+      return this.#fetch(method, path, request, read, other);
     }
   }
 
-  async #bearer(credentials: Exclude<Credentials, { apiKey: string }>, signal: AbortSignal | undefined) {
+  async #authorization(signal: AbortSignal | undefined): Promise<Authorization> {
+    const credentials = this.#credentials;
+    signal?.throwIfAborted();
+    if (credentials === undefined) return {};
+    if ("apiKey" in credentials) return { "X-API-Key": credentials.apiKey };
     if ("token" in credentials) {
-      return typeof credentials.token === "string" ? credentials.token : credentials.token();
+      return bearer(typeof credentials.token === "string" ? credentials.token : await credentials.token());
     }
-    if (this.#token !== undefined && performance.now() < this.#token.renewAt) return this.#token.value;
+    if (this.#token !== undefined && performance.now() < this.#token.renewAt) return this.#token.shown;
     // one login for all who wait, whoever of them gives up
     const login = (this.#login ??= this.#logIn(credentials).finally(() => (this.#login = undefined)));
-    return unlessAborted(signal, (resolve: (token: string) => void, reject) => void login.then(resolve, reject));
+    return unlessAborted(signal, (resolve: (shown: Authorization) => void, reject) => void login.then(resolve, reject));
   }
 
-  async #logIn(credentials: { clientId: string; clientSecret: string; scope?: string | undefined }): Promise<string> {
-    const { clientId: client_id, clientSecret: client_secret, scope } = credentials;
+  async #logIn({ clientId: client_id, clientSecret: client_secret, scope }: Login): Promise<Authorization> {
     const form = { grant_type: "client_credentials", client_id, client_secret, ...(scope !== undefined && { scope }) };
     const headers = { "Content-Type": "application/x-www-form-urlencoded" };
     const login = { body: new URLSearchParams(form).toString(), headers };
     const asked = performance.now();
     const answer = await this.#retrying({}, true, () =>
-      this.#fetch("POST", "/oauth/token", login, parsed<{ access_token: string; expires_in: number }>),
+      this.#fetch("POST", "/oauth/token", login, parsed<{ access_token: string; expires_in: number }>, {}),
     );
     // a minute ahead of its end, or half of a short life
     const lifeMs = answer.expires_in * 1000;
-    this.#token = { value: answer.access_token, renewAt: asked + Math.max(lifeMs / 2, lifeMs - 60_000) };
-    return answer.access_token;
+    const shown = bearer(answer.access_token);
+    this.#token = { shown, renewAt: asked + Math.max(lifeMs / 2, lifeMs - 60_000) };
+    return shown;
   }
 
   async #fetch<T>(
-    method: string, path: string, request: ApiRequest, read: Read<T>, authorization?: Record<string, string>,
+    method: string, path: string, request: ApiRequest, read: Read<T>, authorization: Authorization,
   ): Promise<T> {
     const { signal, body, headers, timeoutMs = this.#options.timeoutMs ?? 30_000 } = request;
     signal?.throwIfAborted();
@@ -193,6 +200,10 @@ export function backoffMs(tries: number, error?: unknown): number {
 function mayRetry(error: unknown, idempotent: boolean): boolean {
   if (!(error instanceof ApiError)) return idempotent && error instanceof ConnectionError;
   return error.status === 429 || (idempotent && [502, 503, 504].includes(error.status));
+}
+
+function bearer(token: string): Authorization {
+  return { Authorization: `Bearer ${token}` };
 }
 
 function retryAfterMs(header: string | null): number | undefined {

@@ -1,7 +1,7 @@
 import type { Client } from "./client.js";
 import { Reject, Retry, isPassing, reasonOf } from "./errors.js";
 import { backoffMs, sleep } from "./transport.js";
-import type { Message, Settle, SettleResult } from "./types.js";
+import type { Message, Nack, Settle, SettleResult } from "./types.js";
 
 /** Returns: ack. Throws: nack with the error as the reason; `Retry` and `Reject` say more. */
 export type Handler<Payload> = (
@@ -19,7 +19,7 @@ export interface WorkerOptions {
   ackDeadlineSeconds?: number | undefined;
   /** How long a pull waits for messages, 0 to 30 seconds; default 30. */
   waitSeconds?: number | undefined;
-  /** How long handlers may take to finish after `stop`, in seconds; default 25. */
+  /** How long handlers may take to finish after `stop`, in seconds; default 20. */
   stopTimeoutSeconds?: number | undefined;
   /** Node: stop on these, such as `["SIGTERM", "SIGINT"]`; the second one ends the process. */
   signals?: readonly string[] | undefined;
@@ -27,7 +27,7 @@ export interface WorkerOptions {
   signal?: AbortSignal | undefined;
   /** Who pulls; by default the client's. */
   consumerId?: string | undefined;
-  /** Hears of what the worker lives with: an error of a handler, with its message, or of a request. */
+  /** Hears of errors of handlers, with the message, and of requests; by default the console does. */
   onError?: ((error: unknown, message?: Message<never>) => void) | undefined;
 }
 
@@ -38,7 +38,7 @@ interface Running {
 }
 
 /** What is to be said of a delivery, as `/settle` takes it. */
-type Entry = { kind: keyof Settle; receipt: string; delay_seconds?: number; reason?: string | undefined; seconds?: number };
+type Entry = Nack & { kind: keyof Settle; seconds?: number };
 
 /** The part of Node's process that signals need. */
 interface Signals {
@@ -60,10 +60,12 @@ export class Worker<Payload = Record<string, unknown>> {
   /** By receipt, as a request may name each once: the last that is to be said of it. */
   readonly #queue = new Map<string, Entry>();
   readonly #pulls = new AbortController();
+  readonly #concurrency: number;
   readonly #deadlineMs: number;
+  readonly #onError: NonNullable<WorkerOptions["onError"]>;
   #stopping = false;
   #timeIsOver = false;
-  /** A pull is out that may take long. */
+  /** What ends cannot be settled by a pull soon. */
   #waiting = false;
   #flushing: Promise<void> | undefined;
   /** Wakes what waits for a handler to end, or for `stop`. */
@@ -75,6 +77,9 @@ export class Worker<Payload = Record<string, unknown>> {
     private readonly handler: Handler<Payload>,
     private readonly options: WorkerOptions = {},
   ) {
+    this.#concurrency = options.concurrency ?? 1;
+    if (!(this.#concurrency >= 1)) throw new RangeError(`concurrency is ${this.#concurrency}, not 1 to 1000`);
+    this.#onError = options.onError ?? ((error) => console.error(`worker of ${subscription}: ${String(error)}`));
     this.#deadlineMs = (options.ackDeadlineSeconds ?? 30) * 1000;
     this.finished = Promise.resolve().then(() => this.#run());
   }
@@ -115,7 +120,7 @@ export class Worker<Payload = Record<string, unknown>> {
 
   /** One pull, or a wait for a handler to end; returns how many pulls have failed in a row. */
   async #round(failures: number): Promise<number> {
-    const free = (this.options.concurrency ?? 1) - this.#running.size;
+    const free = this.#concurrency - this.#running.size;
     if (free < 1) {
       await new Promise<void>((resolve) => (this.#wake = resolve));
       return 0;
@@ -144,7 +149,7 @@ export class Worker<Payload = Record<string, unknown>> {
       this.#putBack(entries);
       if (this.#pulls.signal.aborted) return 0;
       if (!isPassing(error)) throw error;
-      this.options.onError?.(error);
+      this.#onError(error);
       await this.#pause(failures + 1, error);
       return failures + 1;
     } finally {
@@ -152,8 +157,8 @@ export class Worker<Payload = Record<string, unknown>> {
     }
   }
 
-  /** As #round backs off: what ends meanwhile is settled when it is time to extend, or by the next pull. */
   async #pause(tries: number, error?: unknown): Promise<void> {
+    this.#waiting = true;
     await sleep(backoffMs(tries, error), this.#pulls.signal).catch(() => {});
   }
 
@@ -166,7 +171,7 @@ export class Worker<Payload = Record<string, unknown>> {
     try {
       await this.handler(message, { signal: running.abort.signal });
     } catch (error) {
-      this.options.onError?.(error, message as Message<never>);
+      this.#onError(error, message as Message<never>);
       entry = { kind: error instanceof Reject ? "rejects" : "nacks", receipt, reason: reasonOf(error) };
       if (error instanceof Retry) entry.delay_seconds = error.delaySeconds;
       // who was told to stop did not fail
@@ -209,7 +214,7 @@ export class Worker<Payload = Record<string, unknown>> {
         this.#settled(await this.client.settle(this.subscription, toSettle(entries), options), asked);
         tries = 0;
       } catch (error) {
-        this.options.onError?.(error);
+        this.#onError(error);
         // what cannot be settled comes again when its lease ends
         if (!isPassing(error) || (this.#stopping && tries > 5)) return;
         this.#putBack(entries);
@@ -242,7 +247,7 @@ export class Worker<Payload = Record<string, unknown>> {
   }
 
   async #drain(): Promise<void> {
-    if (!(await this.#allEnded((this.options.stopTimeoutSeconds ?? 25) * 1000))) {
+    if (!(await this.#allEnded((this.options.stopTimeoutSeconds ?? 20) * 1000))) {
       this.#timeIsOver = true;
       for (const { abort } of this.#running.values()) abort.abort(new Error("the worker stops"));
       await this.#allEnded(1000);
@@ -268,6 +273,10 @@ export class Worker<Payload = Record<string, unknown>> {
 }
 
 function toSettle(entries: Entry[]): Settle {
-  const of = (kind: keyof Settle) => entries.filter((entry) => entry.kind === kind).map(({ kind: _, ...rest }) => rest);
-  return { acks: of("acks").map(({ receipt }) => receipt), nacks: of("nacks"), rejects: of("rejects"), extends: of("extends") } as Settle;
+  const settle = { acks: [] as string[], nacks: [] as object[], rejects: [] as object[], extends: [] as object[] };
+  for (const { kind, ...entry } of entries) {
+    if (kind === "acks") settle.acks.push(entry.receipt);
+    else settle[kind].push(entry);
+  }
+  return settle as Settle;
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { ApiError, Client } from "fastpubsub-client";
 import { Server, newSubscription } from "./server.js";
 
@@ -8,7 +8,6 @@ before(async () => {
   server = await Server.start();
   client = new Client(`${server.url}/`);
 });
-after(() => server.stop());
 
 async function all(iterator) {
   const found = [];

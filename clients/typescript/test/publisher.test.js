@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { Client } from "fastpubsub-client";
 import { Server, fake, newSubscription, quick } from "./server.js";
 
@@ -8,7 +8,6 @@ before(async () => {
   server = await Server.start();
   client = new Client(server.url);
 });
-after(() => server.stop());
 
 /** A server that takes everything, and a publisher of it. */
 async function recorded(options, answer = () => ({})) {
@@ -22,28 +21,25 @@ async function recorded(options, answer = () => ({})) {
 }
 
 test("messages of one moment go in one request, in order, each with its own id", async () => {
-  const { publisher, sizes, requests, close } = await recorded({});
+  const { publisher, sizes, requests } = await recorded({});
   const ids = await Promise.all([1, 2, 3].map((n) => publisher.publish({ payload: { n } })));
   assert.deepEqual(sizes(), [3]);
   assert.deepEqual(ids, ["id-0", "id-1", "id-2"]);
   assert.deepEqual(JSON.parse(requests[0].body).messages.map(({ payload }) => payload.n), [1, 2, 3]);
-  close();
 });
 
 test("a request has no more messages, and no more bytes, than it may", async () => {
   const byCount = await recorded({ maxMessages: 4 });
   await Promise.all(Array.from({ length: 10 }, (_, n) => byCount.publisher.publish({ payload: { n } })));
   assert.deepEqual(byCount.sizes(), [4, 4, 2]);
-  byCount.close();
 
   const byBytes = await recorded({ maxBytes: 100 });
   await Promise.all(["é".repeat(30), "é".repeat(30), "é".repeat(200), "a"].map((text) => byBytes.publisher.publish({ payload: { text } })));
   assert.deepEqual(byBytes.sizes(), [1, 1, 1, 1]);
-  byBytes.close();
 });
 
 test("a full request does not wait for others, and flush and close wait for nobody", async () => {
-  const { publisher, sizes, close } = await recorded({ maxMessages: 2, maxDelayMs: 60_000 });
+  const { publisher, sizes } = await recorded({ maxMessages: 2, maxDelayMs: 60_000 });
   await Promise.all([publisher.publish({ payload: {} }), publisher.publish({ payload: {} })]);
   void publisher.publish({ payload: {} });
   await publisher.flush();
@@ -52,24 +48,22 @@ test("a full request does not wait for others, and flush and close wait for nobo
   await publisher.close();
   assert.deepEqual(sizes(), [2, 1, 1]);
   await assert.rejects(publisher.publish({ payload: {} }), { message: "the publisher is closed" });
-  close();
 });
 
 test("each request has a key of its own, and what its owner changes later does not count", async () => {
-  const { publisher, requests, close } = await recorded({ maxMessages: 1 });
+  const { publisher, requests } = await recorded({ maxMessages: 1 });
   const message = { payload: { n: 1 } };
   const first = publisher.publish(message);
   message.payload.n = 2;
   await Promise.all([first, publisher.publish(message)]);
   assert.equal(new Set(requests.map(({ headers }) => headers["idempotency-key"])).size, 2);
   assert.deepEqual(requests.map(({ body }) => JSON.parse(body).messages[0].payload.n), [1, 2]);
-  close();
 });
 
 test("ready waits while there are too many on their way", async () => {
   let open;
   const gate = new Promise((resolve) => (open = resolve));
-  const { publisher, close } = await recorded({ maxPending: 2 }, () => gate);
+  const { publisher } = await recorded({ maxPending: 2 }, () => gate);
   await publisher.ready();
   const published = [publisher.publish({ payload: {} }), publisher.publish({ payload: {} })];
   let ready = false;
@@ -79,7 +73,6 @@ test("ready waits while there are too many on their way", async () => {
   open({});
   await Promise.all(published);
   await waiting;
-  close();
 });
 
 test("a bad message fails alone, with its own fault", async () => {
@@ -109,40 +102,37 @@ test("one that nobody can publish fails with the others, and the publisher goes 
   assert.match(await publisher.publish({ payload: {} }), /^[0-9a-f-]{36}$/);
 });
 
-test("of a server that is killed in the midst of publishes nothing is lost and nothing is published twice", async () => {
+test("of a server that is killed in the midst of publishes nothing is lost and nothing is published twice", async (t) => {
   const server = await Server.start();
-  try {
-    const client = new Client(server.url);
-    const id = await newSubscription(client);
-    const publisher = client.publisher(id, { maxMessages: 20, maxDelayMs: 1, maxPending: 200 });
-    const published = [];
-    let killing = true;
-    const publish = async () => {
-      for (let n = 0; killing; n++) {
-        await publisher.ready();
-        published.push(publisher.publish({ payload: { n } }));
-      }
-    };
-    const publishing = publish();
-    for (let kills = 0; kills < 6; kills++) {
-      const before = published.length;
-      while (published.length < before + 1000) await Promise.race([published.at(-1), new Promise(setImmediate)]);
-      await server.crash();
+  let killing = true;
+  t.after(() => (killing = false));
+  const client = new Client(server.url);
+  const id = await newSubscription(client);
+  const publisher = client.publisher(id, { maxMessages: 20, maxDelayMs: 1, maxPending: 200 });
+  const published = [];
+  const publish = async () => {
+    for (let n = 0; killing; n++) {
+      await publisher.ready();
+      published.push(publisher.publish({ payload: { n } }));
     }
-    killing = false;
-    await publishing;
-    await publisher.close();
-
-    const ids = await Promise.all(published);
-    const pulled = [];
-    for (let batch; (batch = (await client.pull(id, { max_messages: 1000, auto_ack: true })).messages).length > 0; ) {
-      pulled.push(...batch);
-    }
-    assert.ok(ids.length >= 6000);
-    assert.equal(pulled.length, ids.length);
-    assert.deepEqual(new Set(pulled.map(({ payload }) => payload.n)).size, ids.length);
-    assert.deepEqual(new Set(pulled.map(({ id }) => id)), new Set(ids));
-  } finally {
-    await server.stop();
+  };
+  const publishing = publish();
+  for (let kills = 0; kills < 6; kills++) {
+    const before = published.length;
+    while (published.length < before + 1000) await Promise.race([published.at(-1), new Promise(setImmediate)]);
+    await server.crash();
   }
+  killing = false;
+  await publishing;
+  await publisher.close();
+
+  const ids = await Promise.all(published);
+  const pulled = [];
+  for (let batch; (batch = (await client.pull(id, { max_messages: 1000, auto_ack: true })).messages).length > 0; ) {
+    pulled.push(...batch);
+  }
+  assert.ok(ids.length >= 6000);
+  assert.equal(pulled.length, ids.length);
+  assert.deepEqual(new Set(pulled.map(({ payload }) => payload.n)).size, ids.length);
+  assert.deepEqual(new Set(pulled.map(({ id }) => id)), new Set(ids));
 });

@@ -1,12 +1,16 @@
-// Servers of the tests: the binary FASTPUBSUB_BIN over a private Postgres each, and fakes.
+// Servers of the tests: the binary FASTPUBSUB_BIN over a private Postgres each, and fakes. All end with the file.
 import { execFileSync, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import http from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { randomUUID } from "node:crypto";
+import { after } from "node:test";
 import { Client } from "fastpubsub-client";
+
+const opened = [];
+after(() => Promise.all(opened.map((server) => server.stop())));
 
 async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
@@ -32,11 +36,13 @@ export class Server {
     // Root's Postgres runs as user postgres.
     if (process.getuid() === 0) execFileSync("chown", ["postgres", folder]);
     const server = new Server();
+    opened.push(server);
     server.folder = folder;
     server.port = await freePort();
     server.url = `http://127.0.0.1:${server.port}`;
+    const { FASTPUBSUB_BIN: _, ...inherited } = process.env;
     server.env = {
-      ...process.env,
+      ...inherited,
       FASTPUBSUB_DATA_DIR: join(folder, "data"),
       FASTPUBSUB_API_HOST: "127.0.0.1",
       FASTPUBSUB_API_PORT: String(server.port),
@@ -94,11 +100,8 @@ export async function fake(answer) {
     response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(json));
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    url: `http://127.0.0.1:${server.address().port}`,
-    requests,
-    close: () => (server.closeAllConnections(), server.close()),
-  };
+  opened.push({ stop: () => (server.closeAllConnections(), server.close()) });
+  return { url: `http://127.0.0.1:${server.address().port}`, requests };
 }
 
 /** In front of a server; `lose(request, number)` says whose answers never arrive. */
@@ -115,4 +118,4 @@ export function lossy(url, lose) {
   });
 }
 
-export const quick = (url, credentials, options) => new Client(url, credentials, { timeoutMs: 5_000, ...options });
+export const quick = (url, credentials, options) => new Client(url, credentials, { timeoutMs: 5_000, retryMs: 5_000, ...options });

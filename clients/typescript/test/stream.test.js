@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import http from "node:http";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { Client } from "fastpubsub-client";
 import { Server, metrics, newSubscription, until } from "./server.js";
 
@@ -9,7 +9,6 @@ before(async () => {
   server = await Server.start();
   client = new Client(server.url);
 });
-after(() => server.stop());
 
 test("messages come as they are published, and no more than may be in flight", async () => {
   const id = await newSubscription(client);
@@ -57,22 +56,18 @@ test("one that is refused throws", async () => {
 
 test("it comes back when the server was killed", async () => {
   const server = await Server.start();
-  try {
-    const client = new Client(server.url);
-    const id = await newSubscription(client);
-    await client.publish(id, [{ payload: { n: 0 } }]);
-    for await (const message of client.stream(id)) {
-      await client.ack(message);
-      if (message.payload.n === 1) break;
-      await server.crash();
-      await client.publish(id, [{ payload: { n: 1 } }]);
-    }
-  } finally {
-    await server.stop();
+  const client = new Client(server.url);
+  const id = await newSubscription(client);
+  await client.publish(id, [{ payload: { n: 0 } }]);
+  for await (const message of client.stream(id)) {
+    await client.ack(message);
+    if (message.payload.n === 1) break;
+    await server.crash();
+    await client.publish(id, [{ payload: { n: 1 } }]);
   }
 });
 
-test("events are read however they are cut, and a token that is over is replaced", async () => {
+test("events are read however they are cut, and a token that is over is replaced", async (t) => {
   let connections = 0, tokens = 0;
   const event = (n) => `event: message\r\nid: r${n}\r\ndata: {"payload":{"text":"é${n}"}}\r\n\r\n`;
   const fake = http.createServer(async (request, response) => {
@@ -88,6 +83,7 @@ test("events are read however they are cut, and a token that is over is replaced
     }
     response.end('event: error\ndata: {"detail": "the token is over"}\n\n');
   });
+  t.after(() => (fake.closeAllConnections(), fake.close()));
   await new Promise((resolve) => fake.listen(0, "127.0.0.1", resolve));
   const client = new Client(`http://127.0.0.1:${fake.address().port}`, { clientId: "c", clientSecret: "s" });
   const seen = [];
@@ -97,6 +93,4 @@ test("events are read however they are cut, and a token that is over is replaced
   }
   assert.deepEqual(seen, ["é1", "é2"]);
   assert.equal(tokens, 2);
-  fake.closeAllConnections();
-  fake.close();
 });
