@@ -167,7 +167,7 @@ def test_servers_that_are_killed_lose_nothing_and_publish_nothing_twice(server: 
     with LosesAnswers(server.url, 0) as proxy, Client(proxy.url) as client:
         client.create_topic("t")
         client.create_subscription("s", "t")
-        with client.publisher("t", batch_messages=20, batch_seconds=0) as publisher:
+        with client.publisher("t", batch_messages=50, batch_seconds=0) as publisher:
 
             def publish() -> None:
                 futures.append(publisher.publish({"n": len(futures)}))
