@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -66,12 +67,12 @@ class FakeServer:
 
 
 class LosesAnswers:
-    """Stands in front of a server: passes requests on, and loses the answers to the first `count` of them."""
+    """Stands in front of a server: passes requests on, and loses the next `left` answers."""
 
-    def __init__(self, url: str, count: int) -> None:
+    def __init__(self, url: str, left: int) -> None:
         host, port = url.removeprefix("http://").split(":")
         self._behind = (host, int(port))
-        self.left = count
+        self.left = left
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -85,9 +86,8 @@ class LosesAnswers:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        behind = socket.create_connection(self._behind)
-        threading.Thread(target=self._copy, args=(client, behind), daemon=True).start()
-        with client, behind:
+        with client, contextlib.suppress(OSError), socket.create_connection(self._behind) as behind:
+            threading.Thread(target=self._copy, args=(client, behind), daemon=True).start()
             while answer := behind.recv(65536):
                 if self.left:
                     self.left -= 1
@@ -96,12 +96,10 @@ class LosesAnswers:
             client.shutdown(socket.SHUT_RDWR)
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def __enter__(self) -> LosesAnswers:
         return self

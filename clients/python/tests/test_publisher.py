@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 from conftest import Server
-from fakes import Answer, FakeServer
+from fakes import Answer, FakeServer, LosesAnswers
 
 from fastpubsub_client import AsyncClient, Client, InvalidRequest, NoAnswer, NotFound
 
@@ -162,22 +163,31 @@ def test_what_cannot_be_published_fails_in_the_end() -> None:
 
 
 def test_servers_that_are_killed_lose_nothing_and_publish_nothing_twice(server: Server) -> None:
-    total = 6000
-    with Client(server.url) as client:
+    futures: list[Future[str]] = []
+    with LosesAnswers(server.url, 0) as proxy, Client(proxy.url) as client:
         client.create_topic("t")
         client.create_subscription("s", "t")
-        with client.publisher("t", batch_messages=20, batch_seconds=0) as publisher:
-            futures = []
-            for n in range(total):
-                futures.append(publisher.publish({"n": n}))
-                if n % 2000 == 1000:
-                    futures[-1 - 500].result()  # it is in the midst of it
-                    server.kill()
-                    server.start()
+        with client.publisher("t", batch_messages=50, batch_seconds=0) as publisher:
+
+            def publish() -> None:
+                futures.append(publisher.publish({"n": len(futures)}))
+
+            for _ in range(3):
+                for _ in range(1000):
+                    publish()
+                futures[-500].result()  # it is in the midst of it
+                proxy.left = 1
+                while proxy.left:  # until a batch is published of which nobody will hear
+                    publish()
+                    time.sleep(0.001)
+                server.kill()
+                for _ in range(1000):
+                    publish()
+                server.start()
         ids = [future.result() for future in futures]
 
         pulled = []
         while page := client.pull("s", 1000, auto_ack=True):
             pulled += page
-    assert [message.payload["n"] for message in pulled] == list(range(total))
+    assert [message.payload["n"] for message in pulled] == list(range(len(futures)))
     assert [message.id for message in pulled] == ids

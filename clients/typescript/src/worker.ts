@@ -62,6 +62,8 @@ export class Worker<Payload = Record<string, unknown>> {
   readonly #pulls = new AbortController();
   readonly #concurrency: number;
   readonly #deadlineMs: number;
+  /** What hangs is said again before leases end. */
+  readonly #settleTimeoutMs: number;
   readonly #onError: NonNullable<WorkerOptions["onError"]>;
   #stopping = false;
   #timeIsOver = false;
@@ -81,6 +83,7 @@ export class Worker<Payload = Record<string, unknown>> {
     if (!(this.#concurrency >= 1)) throw new RangeError(`concurrency is ${this.#concurrency}, not 1 to 1000`);
     this.#onError = options.onError ?? ((error) => console.error(`worker of ${subscription}: ${String(error)}`));
     this.#deadlineMs = (options.ackDeadlineSeconds ?? 30) * 1000;
+    this.#settleTimeoutMs = Math.max(1000, this.#deadlineMs / 3);
     this.finished = Promise.resolve().then(() => this.#run());
   }
 
@@ -135,10 +138,10 @@ export class Worker<Payload = Record<string, unknown>> {
       ack_deadline_seconds: this.#deadlineMs / 1000,
       ...(entries.length > 0 && { settle: toSettle(entries) }),
     };
+    const options = { signal: this.#pulls.signal, retryMs: 0, timeoutMs: wait > 0 ? undefined : this.#settleTimeoutMs };
     const asked = performance.now();
     this.#waiting = wait > 0;
     try {
-      const options = { signal: this.#pulls.signal, retryMs: 0 };
       const { messages, results = [] } = await this.client.pull<Payload>(this.subscription, pull, options);
       this.#settled(results, asked);
       for (const message of messages) void this.#handle(message);
@@ -205,8 +208,7 @@ export class Worker<Payload = Record<string, unknown>> {
   }
 
   async #settleAll(): Promise<void> {
-    // a request that hangs must not hold up the next extension
-    const options = { timeoutMs: Math.max(1000, this.#deadlineMs / 3), retryMs: 0 };
+    const options = { timeoutMs: this.#settleTimeoutMs, retryMs: 0 };
     for (let tries = 1; this.#queue.size > 0; tries++) {
       const entries = this.#take();
       const asked = performance.now();

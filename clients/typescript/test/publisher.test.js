@@ -94,6 +94,17 @@ test("a bad message fails alone, with its own fault", async () => {
   assert.deepEqual(stored.map(({ payload }) => payload.n).sort(), [0, 2, 4, 7]);
 });
 
+test("the good ones need one more request, however many there are", async () => {
+  const refuse = ({ message_ids }) => {
+    const detail = [{ type: "value_error", loc: ["body", "messages", 41, "priority"], msg: "no" }];
+    return message_ids.length === 100 || message_ids.length === 1 ? { status: 422, json: { detail } } : {};
+  };
+  const { publisher, sizes } = await recorded({}, refuse);
+  const results = await Promise.allSettled(Array.from({ length: 100 }, (_, n) => publisher.publish({ payload: { n } })));
+  assert.deepEqual(results.flatMap(({ status }, n) => (status === "rejected" ? [n] : [])), [41]);
+  assert.deepEqual(sizes(), [100, 99, 1]);
+});
+
 test("one that nobody can publish fails with the others, and the publisher goes on", async () => {
   const publisher = client.publisher("nowhere");
   const results = await Promise.allSettled([publisher.publish({ payload: {} }), publisher.publish({ payload: {} })]);

@@ -45,8 +45,10 @@ test("a signal ends it, also while nothing comes", async () => {
   const leave = new AbortController();
   const next = client.stream(id, { signal: leave.signal }).next();
   await until(async () => /pubsub_open_streams\{kind="sse"\} 1/.test(await client.request("GET", "/metrics")));
+  const started = performance.now();
   leave.abort(new Error("enough"));
   await assert.rejects(next, { message: "enough" });
+  assert.ok(performance.now() - started < 5_000, "not only when the server gives its next sign of life");
   await until(async () => /pubsub_open_streams\{kind="sse"\} 0/.test(await client.request("GET", "/metrics")));
 });
 

@@ -57,13 +57,16 @@ test("a backlog takes little more than a request for so many messages", async (t
   await worker.stop();
   assert.equal((await metrics(client, id)).acked, 500);
   assert.ok(proxy.requests.length <= 14, `${proxy.requests.length} requests`);
+  const pulls = proxy.requests.filter(({ url }) => url.endsWith("/pull")).map(({ body }) => JSON.parse(body));
+  assert.ok(pulls.some(({ settle }) => settle));
+  assert.ok(pulls.every(({ settle, wait_seconds }) => !settle || wait_seconds === 0), "acks are not unsure for long");
 });
 
 test("what a handler says is done at once, also while a pull waits for messages", async (t) => {
   const id = await newSubscription(client);
-  const worker = work(t, client, id, () => {}, { concurrency: 2 });
-  await client.publish(id, payloads(1));
+  const worker = work(t, client, id, () => sleep(200), { concurrency: 2 });
   const started = performance.now();
+  await client.publish(id, payloads(1));
   await until(async () => (await metrics(client, id)).acked === 1);
   assert.ok(performance.now() - started < 5_000);
   await worker.stop();
@@ -122,23 +125,44 @@ test("whose lease cannot be extended is told before somebody else has the messag
   assert.ok(tries > 1, "it was tried again");
 });
 
+test("an ack that does not arrive is said again", async (t) => {
+  const id = await newSubscription(client);
+  await client.publish(id, payloads(10));
+  const lost = { pull: 0, settle: 0 };
+  const losing = (url, options) => {
+    const by = String(url).endsWith("/settle") ? "settle" : JSON.parse(options.body).settle ? "pull" : undefined;
+    return by && ++lost[by] <= 2 ? Promise.reject(new TypeError("cut off")) : fetch(url, options);
+  };
+  const unlucky = new Client(server.url, undefined, { fetch: losing });
+  const worker = work(t, unlucky, id, ({ payload }) => payload.n < 9 || sleep(200), { concurrency: 4 });
+
+  await until(async () => (await metrics(client, id)).acked === 10);
+  await worker.stop();
+
+  assert.ok(lost.pull > 2 && lost.settle > 2);
+  assert.equal((await metrics(client, id)).totals.delivered, 10);
+});
+
 test("a failure is a nack with its reason, Retry says when, Reject buries at once", async (t) => {
   const id = await newSubscription(client, { max_delivery_attempts: 2, backoff_min_seconds: 1 });
   await client.publish(id, payloads(3));
   const attempts = [0, 0, 0];
+  const retries = [];
   const errors = [];
   const worker = work(t, client, id, ({ payload: { n } }) => {
     attempts[n]++;
     if (n === 0) throw new TypeError("no such thing");
-    if (n === 1 && attempts[1] === 1) throw new Retry(0, "once more");
+    if (n === 1) retries.push(performance.now());
+    if (n === 1 && attempts[1] === 1) throw new Retry(3, "once more");
     if (n === 2) throw new Reject("not an image");
   }, { concurrency: 3, onError: (error, message) => errors.push(`${message.payload.n} ${error.name}`) });
-  await until(async () => (await letters(id)).length === 2);
+  await until(async () => (await letters(id)).length === 2 && retries.length === 2);
   await worker.stop();
 
   const dead = (await letters(id)).map(({ payload, reason, last_error }) => [payload.n, reason, last_error]);
   assert.deepEqual(dead.sort(), [[0, "attempts", "TypeError: no such thing"], [2, "rejected", "not an image"]]);
   assert.deepEqual(attempts, [2, 2, 1]);
+  assert.ok(retries[1] - retries[0] > 2_900);
   assert.equal((await metrics(client, id)).acked, 1);
   assert.deepEqual(errors.sort(), ["0 TypeError", "0 TypeError", "1 Retry", "2 Reject"]);
 });
