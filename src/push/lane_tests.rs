@@ -22,6 +22,7 @@ fn delivery() -> Delivery {
         ordering_key: Some("k".to_owned()),
         priority: None,
         ack_deadline: None,
+        is_cut: None,
     }
 }
 
