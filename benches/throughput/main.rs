@@ -2,8 +2,9 @@
 //! beside pgmq (`peers`), through the same Postgres in the same run. docs/benchmarks.md tells how to read it.
 //!
 //! `cluster` and `server` start what is measured. `crowd` (as fast as possible, with `loads` over HTTP and
-//! `sql`) and `open_loop` (at a fixed rate) are the loads, `meter` reads what they cost, `compare` measures two
-//! states side by side, and each file of `scenarios` makes the rows of one question.
+//! `sql`) and `open_loop` (at a fixed rate) are the loads, `streams` and `receivers` what messages come to unasked,
+//! `meter` reads what they cost, `compare` measures two states side by side, and each file of `scenarios` makes the
+//! rows of one question.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,10 +27,12 @@ mod message;
 mod meter;
 mod open_loop;
 mod peers;
+mod receivers;
 mod report;
 mod scenarios;
 mod server;
 mod sql;
+mod streams;
 
 use std::process::ExitCode;
 use std::sync::Arc;

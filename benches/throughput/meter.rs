@@ -100,6 +100,11 @@ fn process(pid: u32) -> Process {
     }
 }
 
+/// Processor time of a process.
+pub(crate) fn micros_of(pid: u32) -> f64 {
+    process(pid).micros
+}
+
 /// Of a process and its children, those that ended included.
 fn family_micros(parent: u32) -> f64 {
     let own = process(parent);

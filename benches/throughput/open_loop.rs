@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -78,7 +79,15 @@ struct Run {
     received: Arc<AtomicU64>,
 }
 
-pub(crate) async fn run(plan: Plan) -> Outcome {
+impl Plan {
+    /// How many messages are published.
+    fn total(&self) -> u64 {
+        (self.length.as_secs_f64() * f64::from(self.rate)) as u64
+    }
+}
+
+/// Begins to publish; the publishers end with nothing.
+fn begin<T: Send + 'static>(plan: Plan) -> (Run, JoinSet<Option<T>>, JoinHandle<()>) {
     let run = Run {
         plan,
         start: Instant::now() + Duration::from_millis(200),
@@ -86,7 +95,6 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     };
     let (due, to_send) = unbounded_channel();
     let to_send = Arc::new(Mutex::new(to_send));
-    // publishers end with nothing, consumers with what they found
     let mut clients = JoinSet::new();
     for _ in 0..plan.publishers {
         let publisher = publish(run.clone(), Arc::clone(&to_send));
@@ -95,12 +103,41 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
             None
         });
     }
+    let start = run.start;
+    let pacer = std::thread::spawn(move || pace(plan, start, &due));
+    (run, clients, pacer)
+}
+
+/// What arrives without being asked for: the time that a message carries, and when it came.
+pub(crate) type Arrival = (u64, Instant);
+
+/// Microseconds from intended send to arrival, of all messages. Nobody consumes.
+pub(crate) async fn listen(
+    plan: Plan,
+    arrivals: &mut UnboundedReceiver<Arrival>,
+) -> Histogram<u64> {
+    let (run, publishers, pacer) = begin::<()>(plan);
+    let ends = run.start + plan.length + GRACE;
+    let mut latencies = histogram();
+    while latencies.len() < plan.total() {
+        let arrival = tokio::time::timeout_at(ends.into(), arrivals.recv()).await;
+        let (sent, at) = arrival.expect("messages do not come").unwrap();
+        let micros = at.duration_since(run.start).as_micros() as u64;
+        latencies.record(micros.saturating_sub(sent)).unwrap();
+    }
+    publishers.join_all().await;
+    pacer.join().expect("the pacer failed");
+    latencies
+}
+
+pub(crate) async fn run(plan: Plan) -> Outcome {
+    // consumers end with what they found
+    let (run, mut clients, pacer) = begin(plan);
     for _ in 0..plan.consumers {
         let consumer = consume(run.clone());
         clients.spawn(async { Some(consumer.await) });
     }
     let start = run.start;
-    let pacer = std::thread::spawn(move || pace(plan, start, &due));
 
     let (mut publishing, mut rate) = (plan.publishers, 0.0);
     let mut parts = vec![histogram(); PARTS];
@@ -126,8 +163,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
 
 /// Says when each message is due, on a thread of its own: the timers of the runtime are too coarse.
 fn pace(plan: Plan, start: Instant, due: &UnboundedSender<(u64, bool)>) {
-    let total = (plan.length.as_secs_f64() * f64::from(plan.rate)) as u64;
-    for number in 0..total {
+    for number in 0..plan.total() {
         let offset = Duration::from_micros(number * 1_000_000 / u64::from(plan.rate));
         std::thread::sleep((start + offset).saturating_duration_since(Instant::now()));
         let leave = plan.leave_every > 0 && number % plan.leave_every == 0;
@@ -167,8 +203,7 @@ async fn consume(run: Run) -> Vec<Histogram<u64>> {
         }
         if consumer.ack().await == 0 {
             let over = run.start.elapsed();
-            let total = (run.plan.length.as_secs_f64() * f64::from(run.plan.rate)) as u64;
-            let complete = run.received.load(Ordering::Relaxed) >= total;
+            let complete = run.received.load(Ordering::Relaxed) >= run.plan.total();
             if over > run.plan.length && (complete || over > run.plan.length + GRACE) {
                 return parts;
             }

@@ -28,8 +28,10 @@ comment on function pubsub.takes_whole_runs is 'Whether a claim leases runs as t
  */
 create function pubsub.note_run_size(p_claim pubsub.claim_terms, p_size int)
 returns void
-language sql volatile
+-- not sql, which would be planned anew in each transaction
+language plpgsql volatile
 as $$
+begin
     update pubsub_data.run_sizes s
     set run_size = least(p_size, 100), noted_at = p_claim.now
     where s.ctid = (
@@ -40,7 +42,8 @@ as $$
             and (x.run_size > p_size
                 or x.run_size < least(p_size, 100) and x.noted_at < p_claim.now - interval '1 minute')
         for no key update skip locked
-    )
+    );
+end
 $$;
 
 comment on function pubsub.note_run_size is 'Let publishing make runs of another length.';

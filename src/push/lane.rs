@@ -1,10 +1,12 @@
 //! Deliveries that are sent one after the other: those of an ordering key, else each by itself.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -48,6 +50,15 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// It made us fail, and counts as tried: or it would come again at once, and again.
+    fn broken() -> Self {
+        Self::Failed {
+            reason: "a defect of the server".to_owned(),
+            retry_after: None,
+            is_down: false,
+        }
+    }
+
     fn of(sent: &Sent) -> Self {
         let took = sent.took.as_millis();
         match &sent.answer {
@@ -94,7 +105,9 @@ impl Batch {
         let mut goes_on = true;
         for delivery in lane {
             let outcome = if goes_on {
-                self.send_in_turn(&delivery).await
+                // what is held ends only when it is told of
+                let sent = AssertUnwindSafe(self.send_in_turn(&delivery)).catch_unwind();
+                sent.await.unwrap_or_else(|_| Outcome::broken())
             } else {
                 Outcome::Unsent
             };
@@ -162,3 +175,7 @@ pub(super) fn lanes(deliveries: Vec<Delivery>, is_ordered: bool) -> Vec<Vec<Deli
     }
     lanes
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

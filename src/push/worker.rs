@@ -22,7 +22,7 @@ use super::request::Target;
 use crate::db::messages::{Claim, Handle};
 use crate::db::push::{PushEndpoint, note_result, try_probe};
 use crate::db::settlements::{Action, Settlement};
-use crate::engine::Claimed;
+use crate::engine::{Claimed, Engine};
 use crate::error::Error;
 
 /// Who holds what is being pushed, in timelines.
@@ -34,6 +34,9 @@ const MOST_SLOTS: usize = 100;
 const WAIT: Duration = Duration::from_secs(30);
 /// After something failed, such as the database, and for a probe that another server makes.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What has ended waits so long for the others that are on their way: most of what was claimed together ends
+/// together, and is settled for little more than one.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Pushes the messages of one subscription.
 pub(super) struct Worker {
@@ -46,15 +49,22 @@ pub(super) struct Worker {
     is_open: Arc<AtomicBool>,
     sending: JoinSet<()>,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
-    /// What was claimed and is not settled.
+    /// What was claimed, until it is being settled.
     held: HashMap<Uuid, Handle>,
+    /// What has ended and is not being settled.
+    done: Vec<Ended>,
+    /// When the first of it has waited for long enough.
+    gathered_at: Instant,
+    /// How many are being settled.
+    settling: usize,
     /// What is held is the probe of an endpoint whose pause is over.
     is_probing: bool,
     /// Nothing is claimed before.
     not_before: Instant,
 }
 
-type Pull = BoxFuture<'static, Result<Claimed, Error>>;
+type Pull = BoxFuture<'static, (Instant, Result<Claimed, Error>)>;
+type Settle = BoxFuture<'static, ()>;
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, listed: watch::Receiver<Listed>) -> Self {
@@ -71,6 +81,9 @@ impl Worker {
             sending: JoinSet::new(),
             ended: mpsc::channel(MOST_SLOTS),
             held: HashMap::new(),
+            done: Vec::new(),
+            gathered_at: Instant::now(),
+            settling: 0,
             is_probing: false,
             not_before: Instant::now(),
         }
@@ -92,14 +105,17 @@ impl Worker {
 
     /// Ends once it is stopped and nothing is on its way.
     async fn work(&mut self, stop: &CancellationToken) {
-        let mut pulling: Option<(Instant, Pull)> = None;
-        let mut done = Vec::new();
+        let mut pulling: Option<Pull> = None;
+        let mut settling: Option<Settle> = None;
         loop {
+            if settling.is_none() && self.has_gathered() {
+                settling = Some(self.end_all().await);
+            }
             let is_stopped = stop.is_cancelled();
             let phase = self.health.phase(Utc::now());
             let is_open = !is_stopped && matches!(phase, Phase::Open | Phase::Due);
             self.is_open.store(is_open, Ordering::Relaxed);
-            if is_stopped && self.held.is_empty() {
+            if is_stopped && self.held.is_empty() && settling.is_none() {
                 return;
             }
             let room = if is_open { self.room(phase) } else { 0 };
@@ -107,20 +123,21 @@ impl Worker {
                 // what it may have claimed by now goes back
                 pulling = None;
             } else if pulling.is_none() && room > 0 && self.not_before <= Instant::now() {
-                pulling = Some((Instant::now(), self.pull(room)));
+                pulling = Some(self.pull(room));
             }
             let wakes_at = match phase {
                 Phase::Paused(left) => Instant::now() + left,
                 _ => self.not_before,
             };
             let sleeps = pulling.is_none() && wakes_at > Instant::now();
+            let gathers = settling.is_none() && !self.done.is_empty();
             tokio::select! {
                 claimed = next(&mut pulling) => {
                     self.begin(claimed, phase).await;
                 }
-                _ = self.ended.1.recv_many(&mut done, MOST_SLOTS) => {
-                    self.settle(std::mem::take(&mut done)).await;
-                }
+                () = next(&mut settling) => self.settling = 0,
+                Some(ended) = self.ended.1.recv() => self.gather(ended),
+                () = tokio::time::sleep_until(self.gathered_at), if gathers => {}
                 changed = self.listed.changed(), if !is_stopped => match changed {
                     Ok(()) => self.apply(),
                     // there is no endpoint any more
@@ -143,7 +160,7 @@ impl Worker {
                 .unwrap_or(SLOTS)
                 .min(MOST_SLOTS),
         };
-        slots.saturating_sub(self.held.len())
+        slots.saturating_sub(self.held.len() + self.settling)
     }
 
     fn pull(&self, room: usize) -> Pull {
@@ -158,7 +175,11 @@ impl Worker {
             only: None,
             auto_ack: false,
         };
-        Box::pin(async move { engine.pull(id, claim, WAIT, || async { Ok(()) }).await })
+        let since = Instant::now();
+        Box::pin(async move {
+            let claimed = engine.pull(id, claim, WAIT, || async { Ok(()) }).await;
+            (since, claimed)
+        })
     }
 
     /// Send what was claimed.
@@ -218,13 +239,32 @@ impl Worker {
         self.is_probing
     }
 
-    /// Settle what has ended, and note what it says of the endpoint.
-    async fn settle(&mut self, ended: Vec<Ended>) {
+    /// A delivery has ended, perhaps with others.
+    fn gather(&mut self, ended: Ended) {
+        if self.done.is_empty() {
+            self.gathered_at = Instant::now() + GATHER;
+        }
+        self.done.push(ended);
+        while let Ok(ended) = self.ended.1.try_recv() {
+            self.done.push(ended);
+        }
+    }
+
+    /// Whether what has ended is to be settled now.
+    fn has_gathered(&self) -> bool {
+        let waits = self.done.len() < self.held.len() && Instant::now() < self.gathered_at;
+        !self.done.is_empty() && !waits
+    }
+
+    /// Note what those that have ended say of the endpoint; what settles them.
+    async fn end_all(&mut self) -> Settle {
         // reaps what has ended
         while self.sending.try_join_next().is_some() {}
         let mut settlements = Vec::new();
         let mut unsent = Vec::new();
-        for Ended { handle, outcome } in ended {
+        let done = std::mem::take(&mut self.done);
+        self.settling = done.len();
+        for Ended { handle, outcome } in done {
             self.held.remove(&handle.message_id);
             self.note(&outcome).await;
             match self.action(outcome) {
@@ -237,13 +277,16 @@ impl Worker {
             }
         }
         self.is_probing &= !self.held.is_empty();
-        if !unsent.is_empty() {
-            let engine = &self.shared.engine;
-            engine.give_back(&self.subscription_id, &unsent).await;
-        }
-        if !settlements.is_empty() {
-            self.settle_all(settlements).await;
-        }
+        let engine = self.shared.engine.clone();
+        let id = self.subscription_id.clone();
+        Box::pin(async move {
+            if !unsent.is_empty() {
+                engine.give_back(&id, &unsent).await;
+            }
+            if !settlements.is_empty() {
+                settle(&engine, &id, settlements).await;
+            }
+        })
     }
 
     /// How a delivery is settled; not at all if it counts as not sent.
@@ -261,31 +304,6 @@ impl Worker {
                 reason: Some(reason),
             }),
             Outcome::Gone { .. } | Outcome::Unsent => None,
-        }
-    }
-
-    /// Until the database takes it, or the leases have run out: then the messages are pushed again.
-    async fn settle_all(&self, settlements: Vec<Settlement>) {
-        let until = Instant::now() + MARGIN / 2;
-        loop {
-            let engine = &self.shared.engine;
-            let settled = engine.settle(self.subscription_id.clone(), settlements.clone());
-            match settled.await {
-                Err(Error::Unavailable(_) | Error::Busy(_)) if Instant::now() < until => {
-                    sleep(PAUSE).await;
-                }
-                // deleted meanwhile
-                Err(Error::Refused { .. }) | Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(
-                        subscription.id = %self.subscription_id,
-                        messages = settlements.len(),
-                        %error,
-                        "what was pushed could not be settled and may be pushed again"
-                    );
-                    return;
-                }
-            }
         }
     }
 
@@ -364,15 +382,36 @@ pub(super) fn target(endpoint: &PushEndpoint) -> Target {
     )
 }
 
-/// What a pull brings, which is over then; never, if there is none.
-async fn next(pulling: &mut Option<(Instant, Pull)>) -> (Instant, Result<Claimed, Error>) {
-    match pulling {
-        Some((since, pull)) => {
-            let claimed = pull.await;
-            let since = *since;
-            *pulling = None;
-            (since, claimed)
+/// What a future gives, which is over then; never, if there is none.
+async fn next<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(running) = future else {
+        return std::future::pending().await;
+    };
+    let given = running.await;
+    *future = None;
+    given
+}
+
+/// Until the database takes it, or the leases have run out: then the messages are pushed again.
+async fn settle(engine: &Engine, subscription_id: &str, settlements: Vec<Settlement>) {
+    let until = Instant::now() + MARGIN / 2;
+    loop {
+        let settled = engine.settle(subscription_id.to_owned(), settlements.clone());
+        match settled.await {
+            Err(Error::Unavailable(_) | Error::Busy(_)) if Instant::now() < until => {
+                sleep(PAUSE).await;
+            }
+            // deleted meanwhile
+            Err(Error::Refused { .. }) | Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(
+                    subscription.id = %subscription_id,
+                    messages = settlements.len(),
+                    %error,
+                    "what was pushed could not be settled and may be pushed again"
+                );
+                return;
+            }
         }
-        None => std::future::pending().await,
     }
 }

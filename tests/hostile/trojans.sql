@@ -39,7 +39,7 @@ begin
         'insert_messages', 'keep_runs', 'lease_chosen', 'lease_deliveries', 'lease_run',
         'lease_runs', 'leave_out', 'lock_lanes', 'lock_leases', 'look_again', 'look_back',
         'look_back_ordered', 'may_be_of_runs', 'next_lanes', 'note_acked', 'note_leases',
-        'parts_of_run', 'pop_runs', 'pop_wakeups', 'publish_in_runs', 'publish_to_topic',
+        'note_run_size', 'parts_of_run', 'pop_runs', 'pop_wakeups', 'publish_in_runs', 'publish_to_topic',
         'run_bytes_of', 'runs_ahead', 'settle_deliveries', 'single_out', 'take_due',
         'take_due_ordered', 'take_fresh', 'take_from_lanes', 'take_missed', 'take_range',
         'take_runs', 'take_wakeups', 'walk_lanes'

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Receiver, count, counted, endpoint, publish, status, subscribe};
 use crate::support::TestApp;
@@ -109,4 +112,63 @@ async fn what_has_no_endpoint_cannot_be_tested() {
         let path = format!("/subscriptions/{id}/push/test");
         app.post(&path, Value::Null).await.expect(404);
     }
+}
+
+/// An endpoint that nobody tells the server of.
+async fn subscribe_in_silence(app: &TestApp, topic: &str, subscription: &str, receiver: &Receiver) {
+    app.topic_with_subscription(topic, subscription, json!({"enable_ordering": true}))
+        .await;
+    sqlx::query("select pubsub.set_push($1, $2)")
+        .bind(subscription)
+        .bind(&receiver.url)
+        .execute(&app.pool())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn whoever_deletes_tells_those_who_push() {
+    for path in ["/subscriptions/s", "/topics/t"] {
+        let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+        subscribe_in_silence(&app, "t", "s", &receiver).await;
+        subscribe_in_silence(&app, "u", "other", &receiver).await;
+        let body = json!({"messages": [{"payload": {}}]});
+        app.post("/topics/u/publish", body).await.expect(201);
+
+        let deleted_at = Instant::now();
+        app.delete(path).await.expect(204);
+        receiver.arrived(1).await;
+
+        // a server that knows of no endpoints looks for some every 15 seconds
+        assert!(deleted_at.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn nothing_more_is_sent_once_the_subscription_is_deleted() {
+    let app = TestApp::start().await;
+    let (receiver, other) = (Receiver::held().await, Receiver::start().await);
+    subscribe(&app, &receiver, json!({}), json!({"enable_ordering": true})).await;
+    let message = json!({"payload": {}, "ordering_key": "k"});
+    let body = json!({"messages": [message, message, message]});
+    app.post("/topics/t/publish", body).await.expect(201);
+    receiver.arrived(1).await;
+    subscribe_in_silence(&app, "u", "other", &other).await;
+    let body = json!({"messages": [{"payload": {}}]});
+    app.post("/topics/u/publish", body.clone())
+        .await
+        .expect(201);
+
+    app.delete("/subscriptions/s").await.expect(204);
+    // the server has looked which endpoints there are
+    other.arrived(1).await;
+    receiver.answer(3);
+
+    for more in 2..5 {
+        app.post("/topics/u/publish", body.clone())
+            .await
+            .expect(201);
+        other.arrived(more).await;
+    }
+    assert_eq!(receiver.pushes().len(), 1);
 }

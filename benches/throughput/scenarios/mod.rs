@@ -7,6 +7,7 @@ mod first_calls;
 mod growth;
 mod horizon;
 mod memory;
+mod push;
 mod scaling;
 mod steady;
 mod streams;
@@ -20,7 +21,7 @@ use crate::flags::Flags;
 use crate::report::Row;
 
 /// In the order in which they run.
-pub(crate) const NAMES: [&str; 18] = [
+pub(crate) const NAMES: [&str; 19] = [
     "throughput",
     "against another build",
     "first calls of a connection over SQL",
@@ -38,6 +39,7 @@ pub(crate) const NAMES: [&str; 18] = [
     "authentication",
     "waiting pull",
     "streams",
+    "push",
     "pinned horizon",
 ];
 
@@ -67,6 +69,7 @@ pub(crate) async fn measure(name: &str, bench: Arc<Bench>) -> Vec<Row> {
         "authentication" => authentication::measure(bench).await,
         "waiting pull" => waiting::measure(bench).await,
         "streams" => streams::measure(bench).await,
+        "push" => push::measure(bench).await,
         "pinned horizon" => horizon::measure(bench).await,
         _ => unreachable!("no scenario {name}"),
     }

@@ -77,6 +77,7 @@ pub(super) async fn delete_queue(
 ) -> Result<Json<Deleted>, Error> {
     let deleted = db::queues::delete(&app.database, &Kind::Queue.id(&name)).await;
     Kind::Queue.known(&name, deleted)?;
+    app.push.changed();
     Ok(Json(Deleted { deleted: true }))
 }
 

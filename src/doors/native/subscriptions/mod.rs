@@ -214,6 +214,7 @@ pub async fn delete_subscription(
     PathId(id): PathId,
 ) -> Result<StatusCode, Error> {
     db::subscriptions::delete(&app.database, &id).await?;
+    app.push.changed();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -96,5 +96,6 @@ fn message() -> Result<Delivery, Error> {
         ordering_key: None,
         priority: None,
         ack_deadline: None,
+        is_cut: None,
     })
 }

@@ -108,6 +108,7 @@ pub async fn delete_topic(
     PathId(id): PathId,
 ) -> Result<StatusCode, Error> {
     db::topics::delete(&app.database, &id).await?;
+    app.push.changed();
     Ok(StatusCode::NO_CONTENT)
 }
 
