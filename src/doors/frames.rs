@@ -1,5 +1,6 @@
 //! Frames of a WebSocket.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use axum::response::Response;
 use futures_util::StreamExt;
+use futures_util::future::{MaybeDone, maybe_done};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
@@ -156,41 +158,32 @@ fn shortened(mut reason: String) -> String {
 /// Serve a client until something ends it.
 async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &S) -> End {
     let mut replies = FuturesUnordered::new();
+    let mut pulling = None;
     let end = async {
         let mut drained = pin!(guest.drained());
         let mut tick = interval_at(Instant::now() + WAIT, WAIT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut heard, mut pinged) = (Instant::now(), Instant::now());
         let mut looks = Looks::begin();
-        let mut pulling = None;
         loop {
             if pulling.is_none()
                 && let Some(room) = feed.room()
             {
-                pulling = Some(Box::pin(source.pull(room)));
+                pulling = Some(maybe_done(Box::pin(source.pull(room))));
             }
             let is_full = feed.is_full();
             if !is_full {
                 looks = Looks::begin();
             }
-            let next = async {
-                match &mut pulling {
-                    Some(pulling) => pulling.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                claimed = next => {
-                    pulling = None;
-                    match claimed {
-                        // others have the bytes of all streams
-                        Err(Error::Busy(_)) => {}
-                        claimed => to.deliver(feed, source, claimed?).await?,
-                    }
-                }
+                claimed = pulled(&mut pulling) => match claimed {
+                    // others have the bytes of all streams
+                    Err(Error::Busy(_)) => {}
+                    claimed => to.deliver(feed, source, claimed?).await?,
+                },
                 Some(reply) = replies.next(), if !replies.is_empty() => {
                     let text = note(feed, reply);
-                    to.text(text).await?;
+                    beside(&mut pulling, to.text(text)).await?;
                 }
                 frame = to.socket.recv(), if replies.len() < MOST_REPLIES => {
                     heard = Instant::now();
@@ -209,18 +202,21 @@ async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &
                     if heard.elapsed() > SILENT {
                         return Err(End::Silent);
                     }
-                    source.allowed().await?;
+                    beside(&mut pulling, source.allowed()).await?;
                     if pinged.elapsed() >= KEEP_ALIVE {
                         pinged = Instant::now();
-                        to.tell(Message::Ping(Bytes::new())).await?;
+                        beside(&mut pulling, to.tell(Message::Ping(Bytes::new()))).await?;
                     }
                 }
                 () = &mut drained => return Err(End::Drained),
             }
         }
     };
-    let end: Result<std::convert::Infallible, End> = end.await;
+    let end: Result<Infallible, End> = end.await;
     let Err(end) = end;
+    if let Some(MaybeDone::Done(Ok(claimed))) = &pulling {
+        feed.hold(source.subscription_id(), &claimed.deliveries);
+    }
     // what it said before is done, not given back
     while let Some(reply) = replies.next().await {
         let text = note(feed, reply);
@@ -229,6 +225,35 @@ async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &
         }
     }
     end
+}
+
+/// What a pull brings; nothing ever, where there is none.
+async fn pulled<F: Future + Unpin>(pulling: &mut Option<MaybeDone<F>>) -> F::Output {
+    if let Some(running) = pulling {
+        running.await;
+    }
+    match pulling.take() {
+        Some(MaybeDone::Done(output)) => output,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Work while a pull goes on: one that stood still would keep others from what it holds meanwhile, such as the
+/// look at a client's token that all of its requests wait for.
+async fn beside<F: Future + Unpin, T>(
+    pulling: &mut Option<MaybeDone<F>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let goes_on = async {
+        if let Some(running) = pulling {
+            running.await;
+        }
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        done = work => done,
+        never = goes_on => match never {},
+    }
 }
 
 /// What to tell of a reply, once what it changed is noted.
@@ -240,3 +265,7 @@ fn note(feed: &mut Feed, reply: Reply) -> String {
     }
     reply.text
 }
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

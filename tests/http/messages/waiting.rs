@@ -32,24 +32,33 @@ pub(super) async fn execute(app: &TestApp, sql: &str) {
 
 /// Until so many servers watch for commits: somebody waits there.
 pub(in crate::http) async fn watched_by(app: &TestApp, servers: i64) {
+    let watching = "query like 'call pubsub.wait_for_commit%' and state = 'active'";
+    sessions(app, watching, servers, "nobody waits").await;
+}
+
+/// Until the first claim of this database is over.
+pub(super) async fn claimed(app: &TestApp) {
+    let claimed = "query like '%pubsub.consume_messages_for%' and state = 'idle'";
+    sessions(app, claimed, 1, "nobody claims").await;
+}
+
+async fn sessions(app: &TestApp, which: &str, wanted: i64, otherwise: &str) {
     let pool = app.pool();
-    let watched = async {
+    // not itself, which has the same words in it
+    let count = format!(
+        "select count(*) from pg_stat_activity where datname = current_database() \
+         and pid <> pg_backend_pid() and {which}"
+    );
+    let counted = async {
         loop {
-            let watching: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity where datname = current_database() \
-                 and query like 'call pubsub.wait_for_commit%' and state = 'active'",
-            )
-            .fetch_one(&pool)
-            .await
-            .unwrap();
-            if watching == servers {
+            let query = sqlx::query_scalar(AssertSqlSafe(count.clone()));
+            let sessions: i64 = query.fetch_one(&pool).await.unwrap();
+            if sessions == wanted {
                 return;
             }
         }
     };
-    tokio::time::timeout(SOON, watched)
-        .await
-        .expect("nobody waits");
+    tokio::time::timeout(SOON, counted).await.expect(otherwise);
 }
 
 pub(super) async fn messages(waiting: JoinHandle<(Answer, Duration)>) -> Vec<Value> {

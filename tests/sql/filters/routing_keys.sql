@@ -224,10 +224,12 @@ begin
             repeat('a.b.', 255) || 'b', repeat('aa.', 341) || 'b', repeat('.', 1024)
         ] loop
             v_best := null;
-            for v_try in 1 .. 5 loop
+            -- a busy machine may take its time for some
+            for v_try in 1 .. 100 loop
                 v_begun := clock_timestamp();
                 perform jsonb_build_object('f', v_key) @@ v_path;
                 v_best := least(v_best, clock_timestamp() - v_begun);
+                exit when v_best < interval '10 ms' or v_best > interval '1 s';
             end loop;
             assert v_best < interval '10 ms', format('%s: %s: %s on %s', c_proves, v_best,
                 left(v_wanted, 40), left(v_key, 40));
