@@ -41,9 +41,6 @@ pub struct Delivery {
     /// When the lease ends; never for what is settled or a dead letter.
     #[sqlx(default)]
     pub ack_deadline: Option<Timestamp>,
-    /// Whether it was the bound of bytes that ended its claim; none where that is not told.
-    #[sqlx(default)]
-    pub is_cut: Option<bool>,
 }
 
 impl Delivery {

@@ -22,7 +22,6 @@ fn delivery() -> Delivery {
         ordering_key: Some("k".to_owned()),
         priority: None,
         ack_deadline: None,
-        is_cut: None,
     }
 }
 

@@ -264,10 +264,7 @@ impl Attempt<'_> {
                 places.ring(id, 1);
             }
             Ok(deliveries) if deliveries.iter().any(|delivery| delivery.is_of(id)) => {
-                // who wanted more left nothing, unless it was for want of bytes
-                let is_all = deliveries.iter().all(|one| one.is_cut == Some(false));
-                let news = is_all.then_some(self.news);
-                places.found(id, news, self.waiter.is_choosy);
+                places.found(id);
             }
             Ok(_) => places.found_nothing(id, self.news, self.waiter.is_choosy),
             // such as of a deleted subscription: the others are to know it, too

@@ -37,7 +37,7 @@ struct Place {
     left_at: Instant,
     /// Counts what happened.
     news: u64,
-    /// A claim left nothing since the last of it: until then nobody needs to claim.
+    /// A claim found nothing since the last of it: until then nobody needs to claim.
     quiet_until: Option<Instant>,
     /// The last look found something, which a claim has yet to get.
     looked_ready: bool,
@@ -205,14 +205,9 @@ impl Places {
         }
     }
 
-    /// A claim found something; all that there was, if it says with which news it began.
-    pub(super) fn found(&mut self, subscription_id: &str, news: Option<u64>, is_choosy: bool) {
+    pub(super) fn found(&mut self, subscription_id: &str) {
         if let Some(place) = self.places.get_mut(subscription_id) {
             place.retry = FIRST_RETRY;
-            // what one consumer is refused, another may get
-            if news == Some(place.news) && !is_choosy && !place.by_consumer {
-                place.quiet_until = Some(Instant::now() + QUIET_FOR);
-            }
         }
     }
 

@@ -87,32 +87,6 @@ fn nobody_claims_while_there_is_nothing_new() {
 }
 
 #[test]
-fn nobody_claims_after_who_got_less_than_it_wanted() {
-    let mut places = Places::default();
-    places.enter("s", false);
-    let news = places.news("s");
-    places.found("s", None, false);
-    assert!(!places.nothing_new("s"), "there were more bytes");
-    places.found("s", Some(news), true);
-    assert!(!places.nothing_new("s"), "it passed some over");
-
-    places.found("s", Some(news), false);
-    assert!(places.nothing_new("s"));
-
-    places.ring("s", 1);
-    places.found("s", Some(news), false);
-    assert!(!places.nothing_new("s"), "the news came while it claimed");
-    let limited = Look {
-        by_consumer: true,
-        ..look("s", false, 1)
-    };
-    places.update(vec![limited]);
-    let news = places.news("s");
-    places.found("s", Some(news), false);
-    assert!(!places.nothing_new("s"), "others may get what it may not");
-}
-
-#[test]
 fn what_nobody_gets_is_not_tried_at_each_look_but_something_else_is() {
     let mut places = Places::default();
     let bell = places.enter("s", false).bell;

@@ -96,6 +96,5 @@ fn message() -> Result<Delivery, Error> {
         ordering_key: None,
         priority: None,
         ack_deadline: None,
-        is_cut: None,
     })
 }
