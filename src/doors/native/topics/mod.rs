@@ -41,7 +41,8 @@ pub struct CreateTopic {
     #[schema(minimum = 0, maximum = 31_536_000)]
     message_retention_seconds: Option<i32>,
     /// Find the retained messages of an ordering key at once; for good. Publishing messages that have one costs a
-    /// tenth more; default: false.
+    /// tenth more.
+    #[schema(nullable = false, default = false)]
     index_ordering_keys: Option<bool>,
 }
 
