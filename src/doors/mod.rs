@@ -20,6 +20,7 @@ pub mod frames;
 pub mod given;
 pub mod mount;
 pub mod native;
+pub mod peer;
 pub mod prometheus;
 pub mod pulsar;
 pub mod pushed;
