@@ -108,9 +108,9 @@ impl Feed {
     }
 
     /// One of them is settled.
-    pub fn settled(&mut self, subscription_id: &str, message_id: Uuid) {
+    pub fn settled(&mut self, subscription_id: &str, settled: Handle) {
         if let Some(held) = self.held.get_mut(subscription_id) {
-            held.retain(|handle| handle.message_id != message_id);
+            held.retain(|handle| *handle != settled);
         }
         self.held.retain(|_, held| !held.is_empty());
     }

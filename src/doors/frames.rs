@@ -260,7 +260,7 @@ async fn beside<F: Future + Unpin, T>(
 fn note(feed: &mut Feed, reply: Reply) -> String {
     match reply.change {
         Change::Nothing => {}
-        Change::Settled(subscription_id, message_id) => feed.settled(&subscription_id, message_id),
+        Change::Settled(subscription_id, handle) => feed.settled(&subscription_id, handle),
         Change::Credit(more) => feed.credit(more),
     }
     reply.text
