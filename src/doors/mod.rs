@@ -32,6 +32,7 @@ pub mod requests;
 pub mod schemas;
 pub mod sent;
 pub mod serve;
+pub mod socket;
 pub mod stream;
 pub mod tree;
 
