@@ -30,7 +30,8 @@ pub fn mind(stream: &TcpStream, unconfirmed: Duration) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use tokio::net::TcpListener;
 
