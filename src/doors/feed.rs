@@ -13,6 +13,30 @@ use crate::error::{Error, found};
 /// Most deliveries of a claim.
 const BATCH: usize = 1000;
 
+/// Deliveries, by subscription.
+#[derive(Debug, Default)]
+pub struct Held(BTreeMap<String, Vec<Handle>>);
+
+impl Held {
+    /// One more.
+    pub fn add(&mut self, subscription_id: &str, handle: Handle) {
+        match self.0.get_mut(subscription_id) {
+            Some(held) => held.push(handle),
+            None => {
+                self.0.insert(subscription_id.to_owned(), vec![handle]);
+            }
+        }
+    }
+
+    /// Without these; another lease of the same message stays.
+    fn remove(&mut self, subscription_id: &str, handles: &[Handle]) {
+        if let Some(held) = self.0.get_mut(subscription_id) {
+            held.retain(|handle| !handles.contains(handle));
+        }
+        self.0.retain(|_, held| !held.is_empty());
+    }
+}
+
 /// What a client holds, and how much it may.
 pub struct Feed {
     app: App,
@@ -20,8 +44,7 @@ pub struct Feed {
     auto_ack: bool,
     /// How many more it may be sent; none where it need not say so.
     credit: Option<usize>,
-    /// By subscription.
-    held: BTreeMap<String, Vec<Handle>>,
+    held: Held,
 }
 
 impl Feed {
@@ -33,7 +56,7 @@ impl Feed {
             max_in_flight,
             auto_ack,
             credit: None,
-            held: BTreeMap::new(),
+            held: Held::default(),
         }
     }
 
@@ -50,7 +73,7 @@ impl Feed {
     }
 
     fn held(&self) -> usize {
-        self.held.values().map(Vec::len).sum()
+        self.held.0.values().map(Vec::len).sum()
     }
 
     /// Whether it holds all it may.
@@ -76,43 +99,31 @@ impl Feed {
                 .subscription_id
                 .as_deref()
                 .unwrap_or(subscription_id);
-            let handle = delivery.handle();
-            match self.held.get_mut(id) {
-                Some(held) => held.push(handle),
-                None => {
-                    self.held.insert(id.to_owned(), vec![handle]);
-                }
-            }
+            self.held.add(id, delivery.handle());
         }
     }
 
-    /// It was handed all that it was sent.
+    /// It was handed these of what it was sent.
     ///
     /// # Errors
-    /// When that cannot be noted: it is given back then.
-    pub async fn handed(&mut self) -> Result<(), Error> {
+    /// When that cannot be noted: they are given back then.
+    pub async fn handed(&mut self, group: Held) -> Result<(), Error> {
         if !self.auto_ack {
             return Ok(());
         }
-        while let Some((id, handles)) = self.held.pop_first() {
+        for (id, handles) in group.0 {
             match self.app.engine.ack(id.clone(), handles.clone()).await {
                 // deleted meanwhile
-                Err(Error::Refused { .. }) | Ok(()) => {}
-                Err(error) => {
-                    self.held.insert(id, handles);
-                    return Err(error);
-                }
+                Err(Error::Refused { .. }) | Ok(()) => self.held.remove(&id, &handles),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
     /// One of them is settled.
-    pub fn settled(&mut self, subscription_id: &str, message_id: Uuid) {
-        if let Some(held) = self.held.get_mut(subscription_id) {
-            held.retain(|handle| handle.message_id != message_id);
-        }
-        self.held.retain(|_, held| !held.is_empty());
+    pub fn settled(&mut self, subscription_id: &str, handle: Handle) {
+        self.held.remove(subscription_id, &[handle]);
     }
 
     /// Look which were settled in another way, or have run out.
@@ -120,7 +131,7 @@ impl Feed {
     /// # Errors
     /// When the database fails.
     pub async fn look(&mut self) -> Result<(), Error> {
-        for (id, held) in &mut self.held {
+        for (id, held) in &mut self.held.0 {
             let ids: Vec<Uuid> = held.iter().map(|handle| handle.message_id).collect();
             let leases = db::browse::leases(&self.app.database, id, &ids).await;
             // none where it was deleted meanwhile
@@ -128,7 +139,7 @@ impl Feed {
             let leases: HashSet<(Uuid, Option<i64>)> = leases.into_iter().collect();
             held.retain(|handle| leases.contains(&(handle.message_id, handle.lease)));
         }
-        self.held.retain(|_, held| !held.is_empty());
+        self.held.0.retain(|_, held| !held.is_empty());
         Ok(())
     }
 
@@ -144,7 +155,7 @@ impl Drop for Feed {
     fn drop(&mut self) {
         let held = std::mem::take(&mut self.held);
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && !held.is_empty()
+            && !held.0.is_empty()
         {
             let app = self.app.clone();
             runtime.spawn(async move { give_back(&app, held).await });
@@ -152,8 +163,31 @@ impl Drop for Feed {
     }
 }
 
-async fn give_back(app: &App, held: BTreeMap<String, Vec<Handle>>) {
-    for (id, handles) in held {
+async fn give_back(app: &App, held: Held) {
+    for (id, handles) in held.0 {
         app.engine.give_back(&id, &handles).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_lease_of_a_message_stays_when_one_is_settled() {
+        let message_id = Uuid::now_v7();
+        let of = |lease| Handle {
+            message_id,
+            lease: Some(lease),
+        };
+        let mut held = Held::default();
+        held.add("s", of(2));
+
+        held.remove("s", &[of(1)]);
+        held.remove("other", &[of(2)]);
+        assert_eq!(held.0["s"], [of(2)]);
+
+        held.remove("s", &[of(2)]);
+        assert!(held.0.is_empty());
     }
 }

@@ -5,32 +5,31 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::ws::Message;
 use axum::response::Response;
 use futures_util::StreamExt;
-use futures_util::future::{MaybeDone, maybe_done};
+use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use super::connection::Guest;
 use super::feed::Feed;
+use super::socket::{FRAME_MAX_BYTES, SILENT, To};
 use super::stream::{Change, End, KEEP_ALIVE, Looks, Reply, Source, Upgrade, WAIT};
-use crate::engine::Claimed;
 use crate::error::Error;
 use crate::telemetry::streams::{self, SOCKETS};
 
-/// Longest frame of a client, in bytes.
-pub const FRAME_MAX_BYTES: usize = 16 * 1024;
 /// What is read at a time: each socket keeps so much.
 const READ_BUFFER: usize = 2 * 1024;
-/// For a client that says nothing, not even that it is there.
-const SILENT: Duration = Duration::from_secs(60);
 /// Frames of a client that are answered at a time.
 const MOST_REPLIES: usize = 100;
-/// A client has so much longer for a large frame: these bytes a second, at least.
-const LEAST_PACE: usize = 32 * 1024;
-/// Longest reason of a close, in bytes.
-const REASON_MAX_BYTES: usize = 123;
+/// After the end what had come is read for so long, as long as something comes, and so many frames at most.
+const LAST: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_millis(100);
+const MOST_LAST: usize = 2000;
+
+/// Frames that are being answered.
+type Replies<'a> = FuturesUnordered<BoxFuture<'a, Reply>>;
 
 /// Frames until the client leaves, may no more, or the server ends.
 ///
@@ -50,12 +49,14 @@ pub fn answer<S: Source>(
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _open = streams::open(&SOCKETS);
         let begun = Instant::now();
-        let behind = guest.behind();
-        let mut to = To { socket, behind };
+        let mut to = To::new(socket, guest.behind());
         let mut feed = feed;
-        let end = serve(&mut to, &mut feed, &guest, &source).await;
+        let mut replies = Replies::new();
+        let end = serve(&mut to, &mut feed, &guest, &source, &mut replies).await;
+        let told = hear_out(&mut to, &mut feed, &source, &mut replies).await;
         // before the last words, which may not be taken
         feed.give_back().await;
+        to.tell_all(told).await;
         let code = to.close(&source, end).await;
         tracing::info!(
             subscription.id = source.subscription_id(),
@@ -66,98 +67,14 @@ pub fn answer<S: Source>(
     }))
 }
 
-/// The connection that takes what is sent.
-struct To {
-    socket: WebSocket,
-    behind: Duration,
-}
-
-impl To {
-    async fn tell(&mut self, frame: Message) -> Result<(), End> {
-        let length = match &frame {
-            Message::Text(text) => text.len(),
-            _ => 0,
-        };
-        let seconds = u64::try_from(length / LEAST_PACE).unwrap_or_default();
-        let patience = self.behind + Duration::from_secs(seconds);
-        match timeout(patience, self.socket.send(frame)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => Err(End::Behind),
-        }
-    }
-
-    async fn text(&mut self, text: String) -> Result<(), End> {
-        self.tell(Message::Text(text.into())).await
-    }
-
-    /// Tell why it ends; none where nobody is there to hear it.
-    async fn close<S: Source>(&mut self, source: &S, end: End) -> Option<u16> {
-        let (code, reason) = match end {
-            End::Gone => return None,
-            End::Drained => (close_code::AWAY, "the server ends".to_owned()),
-            End::Behind => (
-                close_code::AGAIN,
-                "what was sent is not taken fast enough".to_owned(),
-            ),
-            End::Silent => (
-                close_code::AGAIN,
-                format!("nothing was heard for {} seconds", SILENT.as_secs()),
-            ),
-            End::Unreadable => (
-                close_code::PROTOCOL,
-                format!("that is no frame, or it has more than {FRAME_MAX_BYTES} bytes"),
-            ),
-            End::Failed(error) => {
-                let code = match error.status() {
-                    503 => close_code::AGAIN,
-                    500.. => close_code::ERROR,
-                    _ => close_code::POLICY,
-                };
-                // a client that takes it not hears of the close neither
-                let _told = self.text(source.failure(&error, true)).await;
-                (code, error.to_string())
-            }
-        };
-        let reason = Utf8Bytes::from(shortened(reason));
-        let _told = self
-            .tell(Message::Close(Some(CloseFrame { code, reason })))
-            .await;
-        Some(code)
-    }
-
-    /// Send what was claimed.
-    async fn deliver<S: Source>(
-        &mut self,
-        feed: &mut Feed,
-        source: &S,
-        claimed: Claimed,
-    ) -> Result<(), End> {
-        let Claimed {
-            deliveries, share, ..
-        } = claimed;
-        if deliveries.is_empty() {
-            return Ok(());
-        }
-        feed.hold(source.subscription_id(), &deliveries);
-        for delivery in deliveries {
-            self.text(source.frame(delivery)?).await?;
-        }
-        drop(share);
-        Ok(feed.handed().await?)
-    }
-}
-
-fn shortened(mut reason: String) -> String {
-    while reason.len() > REASON_MAX_BYTES {
-        reason.pop();
-    }
-    reason
-}
-
 /// Serve a client until something ends it.
-async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &S) -> End {
-    let mut replies = FuturesUnordered::new();
+async fn serve<'a, S: Source>(
+    to: &mut To,
+    feed: &mut Feed,
+    guest: &Guest,
+    source: &'a S,
+    replies: &mut Replies<'a>,
+) -> End {
     let mut pulling = None;
     let end = async {
         let mut drained = pin!(guest.drained());
@@ -188,12 +105,12 @@ async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &
                 frame = to.socket.recv(), if replies.len() < MOST_REPLIES => {
                     heard = Instant::now();
                     match frame {
-                        Some(Ok(Message::Text(text))) => {
-                            replies.push(source.reply(text.to_string()));
-                        }
-                        Some(Ok(Message::Binary(_))) => replies.push(source.reply(String::new())),
-                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                         Some(Ok(Message::Close(_))) | None => return Err(End::Gone),
+                        Some(Ok(message)) => if let Some(frame) = frame_of(message) {
+                            // not within the reply, which may stand still
+                            beside(&mut pulling, source.allowed()).await?;
+                            replies.push(Box::pin(source.reply(frame)));
+                        },
                         Some(Err(_)) => return Err(End::Unreadable),
                     }
                 }
@@ -217,14 +134,50 @@ async fn serve<S: Source>(to: &mut To, feed: &mut Feed, guest: &Guest, source: &
     if let Some(MaybeDone::Done(Ok(claimed))) = &pulling {
         feed.hold(source.subscription_id(), &claimed.deliveries);
     }
-    // what it said before is done, not given back
-    while let Some(reply) = replies.next().await {
-        let text = note(feed, reply);
-        if !matches!(end, End::Gone | End::Behind) {
-            let _told = to.text(text).await;
+    end
+}
+
+/// What a client said before the end is done, not given back: also what has come and was not read yet. Returns
+/// what it is told of that.
+async fn hear_out<'a, S: Source>(
+    to: &mut To,
+    feed: &mut Feed,
+    source: &'a S,
+    replies: &mut Replies<'a>,
+) -> Vec<String> {
+    let mut told = Vec::new();
+    let until = Instant::now() + LAST;
+    let (mut reads, mut left) = (true, MOST_LAST);
+    while reads || !replies.is_empty() {
+        let quiet = until.min(Instant::now() + QUIET);
+        tokio::select! {
+            Some(reply) = replies.next(), if !replies.is_empty() => told.push(note(feed, reply)),
+            read = timeout_at(quiet, to.socket.recv()), if reads && replies.len() < MOST_REPLIES => {
+                let Ok(Some(Ok(message))) = read else {
+                    reads = false;
+                    continue;
+                };
+                if let Some(frame) = frame_of(message) {
+                    left -= 1;
+                    // who may no more is not heard
+                    reads = left > 0 && source.allowed().await.is_ok();
+                    if reads {
+                        replies.push(Box::pin(source.reply(frame)));
+                    }
+                }
+            }
         }
     }
-    end
+    told
+}
+
+/// The text of a frame that wants an answer; what is no text is no JSON either.
+fn frame_of(message: Message) -> Option<String> {
+    match message {
+        Message::Text(text) => Some(text.to_string()),
+        Message::Binary(_) => Some(String::new()),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
+    }
 }
 
 /// What a pull brings; nothing ever, where there is none.
@@ -260,7 +213,7 @@ async fn beside<F: Future + Unpin, T>(
 fn note(feed: &mut Feed, reply: Reply) -> String {
     match reply.change {
         Change::Nothing => {}
-        Change::Settled(subscription_id, message_id) => feed.settled(&subscription_id, message_id),
+        Change::Settled(subscription_id, handle) => feed.settled(&subscription_id, handle),
         Change::Credit(more) => feed.credit(more),
     }
     reply.text

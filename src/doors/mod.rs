@@ -20,6 +20,7 @@ pub mod frames;
 pub mod given;
 pub mod mount;
 pub mod native;
+pub mod peer;
 pub mod prometheus;
 pub mod pulsar;
 pub mod pushed;
@@ -31,6 +32,7 @@ pub mod requests;
 pub mod schemas;
 pub mod sent;
 pub mod serve;
+pub mod socket;
 pub mod stream;
 pub mod tree;
 

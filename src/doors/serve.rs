@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::activity::Activity;
 use super::connection::{self, Front, Guest};
 use super::envelope::Envelope;
+use super::peer;
 use crate::app::App;
 use crate::config::Settings;
 use crate::descriptors;
@@ -170,8 +171,8 @@ impl Gate {
     }
 
     fn take(&mut self, stream: TcpStream, router: &Router, envelope: Envelope) {
-        // answers are small; a client that is gone by now is noticed when it is served
-        let _gone = stream.set_nodelay(true);
+        // a client that is gone by now is noticed when it is served
+        let _gone = peer::mind(&stream, self.limits.stalled);
         match Arc::clone(&self.room).try_acquire_owned() {
             Ok(place) => {
                 self.spawn(stream, router, envelope, Some(place));

@@ -6,10 +6,9 @@ use std::time::Duration;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use tokio::time::{Instant, sleep_until};
-use uuid::Uuid;
 
 use super::feed::Feed;
-use crate::db::messages::Delivery;
+use crate::db::messages::{Delivery, Handle};
 use crate::engine::Claimed;
 use crate::error::Error;
 
@@ -68,8 +67,8 @@ pub struct Reply {
 pub enum Change {
     /// Nothing of what it holds.
     Nothing,
-    /// It holds this message of a subscription no more.
-    Settled(String, Uuid),
+    /// It holds this delivery of a subscription no more.
+    Settled(String, Handle),
     /// So many more messages may be sent.
     Credit(usize),
 }

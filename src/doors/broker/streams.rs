@@ -21,7 +21,7 @@ use super::view::{self, Pulled};
 use crate::app::App;
 use crate::auth::scopes::BrokerConsume;
 use crate::db;
-use crate::db::messages::{Claim, Delivery};
+use crate::db::messages::{Claim, Delivery, Handle};
 use crate::db::settlements::Action;
 use crate::doors::connection::Guest;
 use crate::doors::extract::QueryValues;
@@ -262,20 +262,24 @@ impl Source for Of {
             Err(error) => Err(error),
         };
         let result = |status| json!({"type": "result", "delivery_tag": tag, "status": status});
-        let (told, is_settled) = match settled {
+        let (told, is_over) = match settled {
             Ok(Settled { status }) => (result(status), true),
-            Err(Error::Refused { status: 404, .. }) => (result("unknown"), false),
+            Err(Error::Refused { status: 404, .. }) => (result("unknown"), true),
             Err(error) => {
                 let error = said(&error);
                 let told = json!({"type": "error", "delivery_tag": tag, "error": error});
                 (told, false)
             }
         };
-        let tagged = Tagged::parse(&tag).filter(|_| is_settled);
+        let tagged = Tagged::parse(&tag).filter(|_| is_over);
         Reply {
             text: told.to_string(),
             change: tagged.map_or(Change::Nothing, |tagged| {
-                Change::Settled(tagged.subscription_id, tagged.message_id)
+                let handle = Handle {
+                    message_id: tagged.message_id,
+                    lease: Some(tagged.lease),
+                };
+                Change::Settled(tagged.subscription_id, handle)
             }),
         }
     }

@@ -1,6 +1,7 @@
 //! Streams over real sockets: Server-Sent Events and WebSockets.
 
 mod behind;
+mod ends;
 mod events;
 mod expiry;
 mod sockets;

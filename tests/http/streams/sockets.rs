@@ -1,5 +1,7 @@
 //! WebSockets.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -181,6 +183,33 @@ async fn frames_need_not_wait_for_the_answers_to_those_before() {
     while let Some(Ok(_)) = socket.next().await {}
 
     until(&app, "acked", 300).await;
+}
+
+#[tokio::test]
+async fn a_receipt_of_an_older_lease_changes_nothing_of_what_is_held() {
+    let app = app_with(json!({})).await;
+    publish(&app, json!([{"n": 1}])).await;
+    let mut socket = connect(&app, "?max_in_flight=1&ack_deadline_seconds=600").await;
+    let older = hear(&mut socket).await["receipt"].clone();
+    let nack = json!({"type": "nack", "receipt": older, "delay_seconds": 0});
+    send(&mut socket, nack.clone()).await;
+    let told = [hear(&mut socket).await, hear(&mut socket).await];
+    let again = told.iter().find(|told| told["type"] == "message").unwrap();
+    publish(&app, json!([{"n": 2}])).await;
+
+    for stale in [
+        json!({"type": "ack", "receipt": older}),
+        json!({"type": "extend", "receipt": older, "seconds": 60}),
+        nack,
+    ] {
+        assert_eq!(say(&mut socket, stale).await["status"], "lease_lost");
+    }
+
+    let more = tokio::time::timeout(Duration::from_millis(300), hear(&mut socket)).await;
+    assert!(more.is_err(), "it holds one: {more:?}");
+    let ack = json!({"type": "ack", "receipt": again["receipt"]});
+    assert_eq!(say(&mut socket, ack).await["status"], "acked");
+    assert_eq!(hear(&mut socket).await["payload"], json!({"n": 2}));
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::Algorithm::HS256;
 use serde_json::json;
 
-use super::{Events, connect_async, hear_or_close, publish, refused, socket_request};
+use super::{
+    Events, connect_async, hear, hear_or_close, publish, refused, say, socket_request, until,
+};
 use crate::http::oauth::{AUTH, claims, sign};
 use crate::support::database::TestDatabase;
 use crate::support::{SECRET_KEY, TestApp};
@@ -136,6 +138,29 @@ async fn streams_end_when_their_client_may_no_more_on_this_server_and_on_others(
         assert_eq!(closed, (1008, "Token revoked".to_owned()));
     }
     assert!(begun.elapsed() < WITHIN_SECONDS, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_may_no_more_settles_nothing_on_a_socket_that_is_still_open() {
+    let app = app_with_auth().await;
+    publish(&app, json!([{"n": 1}])).await;
+    let (id, secret) = app.client_with(SCOPE).await;
+    let body = json!({"client_id": id, "client_secret": secret});
+    let token = app.with_token(None).post("/oauth/token", body).await;
+    let token = token.expect(201).json();
+    let token = token["access_token"].as_str().unwrap();
+    // it holds all it may: nothing is pulled for it
+    let query = format!("?max_in_flight=1&access_token={token}");
+    let mut socket = connect_async(socket_request(&app, &query)).await.unwrap().0;
+    let message = hear(&mut socket).await;
+
+    app.delete(&format!("/clients/{id}")).await.expect(204);
+    let ack = json!({"type": "ack", "receipt": message["receipt"]});
+    let told = say(&mut socket, ack).await;
+
+    assert_eq!(told["type"], "error", "{told}");
+    assert_eq!(hear_or_close(&mut socket).await.unwrap_err().0, 1008);
+    until(&app, "available", 1).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::app::App;
+use crate::db::messages::Handle;
 use crate::db::settlements::Settlement;
 use crate::doors::fastapi;
 use crate::doors::fields::{Fields, TEXT_MAX_LENGTH};
@@ -83,14 +84,17 @@ async fn settle<'a>(
     id: &str,
     settlement: Settlement,
 ) -> Result<(Told<'a>, Change), Error> {
-    let message_id = settlement.message_id;
+    let handle = Handle {
+        message_id: settlement.message_id,
+        lease: Some(settlement.lease),
+    };
     let settled = settle::settle(app, id.to_owned(), vec![settlement]).await?;
     let result = settled.results.into_iter().next();
     let result = result.ok_or_else(|| Error::refused(404, "Delivery not found"))?;
     let change = if result.status == "extended" {
         Change::Nothing
     } else {
-        Change::Settled(id.to_owned(), message_id)
+        Change::Settled(id.to_owned(), handle)
     };
     Ok((Told::Result(result), change))
 }
