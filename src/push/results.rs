@@ -132,7 +132,9 @@ async fn settle_all(
     let all = try_settle(shared, subscription_id, settlements.clone(), until).await;
     match all {
         Ok(()) => {}
-        Err(error) if settlements.len() == 1 => give_up(subscription_id, &error),
+        Err(error) if settlements.len() == 1 || error.status() >= 503 => {
+            give_up(subscription_id, &error);
+        }
         // that one cannot be settled so is no reason to send the others again
         Err(_) => {
             for one in settlements {
