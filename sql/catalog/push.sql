@@ -132,20 +132,23 @@ comment on function pubsub.list_push_endpoints is 'What those who send messages 
  * each probe that fails doubles that, up to 5 minutes.
  *
  * In       p_error: what went wrong, of which 1024 characters are kept; p_is_gone: the endpoint wants no more, which
- *          stops it
+ *          stops it; p_version: of the endpoint that was pushed to, as it was listed; null: whichever there is;
+ *          p_wait_seconds: for how long it wants to be left alone: a pause is no shorter, but at most an hour for it
  * Out      paused_until; null: it is not paused, or there is none
- * Errors   PS422 (is_success, is_gone)
+ * Errors   PS422 (is_success, is_gone, wait_seconds)
  * Locks    the endpoint, if something changes: a success after a success changes nothing. Nor does a failure while
- *          it is paused, which is of a push from before
+ *          it is paused, which is of a push from before, or a result of another version
  */
 create function pubsub.note_push_result(
-    p_subscription_id text, p_is_success boolean, p_error text default null, p_is_gone boolean default false
+    p_subscription_id text, p_is_success boolean, p_error text default null, p_is_gone boolean default false,
+    p_version bigint default null, p_wait_seconds double precision default null
 )
 returns timestamptz
 language plpgsql volatile
 as $$
 declare
     v_now constant timestamptz := clock_timestamp();
+    v_is_other boolean := false;
 begin
     if p_is_success is null then
         perform pubsub.fail_validation('is_success', 'is_success must be true or false');
@@ -153,7 +156,22 @@ begin
     if p_is_gone is null or p_is_success and p_is_gone then
         perform pubsub.fail_validation('is_gone', 'is_gone must be false, or true of a failure');
     end if;
-    if p_is_success then
+    if not coalesce(p_wait_seconds, 0) between 0 and 3600 then
+        perform pubsub.fail_validation('wait_seconds', 'wait_seconds must be 0 to 3600');
+    end if;
+    if p_version is not null then
+        -- what changes it waits, or has been waited for: the next statement sees it
+        perform from pubsub_data.push_endpoints e
+        join pubsub_data.subscriptions s
+            on s.topic_key = e.topic_key and s.subscription_key = e.subscription_key
+        where s.subscription_id = p_subscription_id
+        for no key update of e;
+        v_is_other := p_version is distinct from (
+            select l.version from pubsub.list_push_endpoints(p_subscription_id) l);
+    end if;
+    if v_is_other then
+        null;
+    elsif p_is_success then
         update pubsub_data.push_endpoints e
         set failures = 0, paused_until = null, is_probed = false
         from pubsub_data.subscriptions s
@@ -166,7 +184,8 @@ begin
             paused_until = case
                 when p_is_gone then 'infinity'
                 when e.failures >= 4
-                    then v_now + make_interval(secs => least(300, 5 * power(2, least(e.failures - 4, 6))))
+                    then v_now + make_interval(secs => greatest(p_wait_seconds,
+                        least(300, 5 * power(2, least(e.failures - 4, 6)))))
             end,
             is_probed = false, last_error = left(p_error, 1024), last_failed_at = v_now
         from pubsub_data.subscriptions s

@@ -2,10 +2,12 @@
 //! [`super::subscriptions`] say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use sqlx::types::Json;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::Timestamp;
@@ -62,6 +64,43 @@ impl Push {
     }
 }
 
+/// How long an endpoint is left alone. Postgres says for how long: its clock need not be that of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Until then.
+    Until(Instant),
+    /// Until push is set again.
+    Stopped,
+}
+
+impl Pause {
+    /// One that has so many seconds left now, or for ever.
+    fn of(seconds: Option<f64>) -> Option<Self> {
+        let left = Duration::try_from_secs_f64(seconds?.max(0.0));
+        Some(match left {
+            Ok(left) => Instant::now()
+                .checked_add(left)
+                .map_or(Self::Stopped, Self::Until),
+            Err(_) => Self::Stopped,
+        })
+    }
+}
+
+/// How a push ended, as all servers are to know.
+#[derive(Clone, Copy, Debug)]
+pub struct PushResult<'a> {
+    /// Of the endpoint that was pushed to.
+    pub version: i64,
+    /// Whether the receiver has the message.
+    pub is_success: bool,
+    /// What went wrong.
+    pub error: Option<&'a str>,
+    /// The endpoint wants no more messages.
+    pub is_gone: bool,
+    /// For how long it wants to be left alone, at most an hour.
+    pub wait: Option<Duration>,
+}
+
 /// Where the messages of a subscription are sent to, as those who send need it.
 #[derive(Clone, Debug)]
 pub struct PushEndpoint {
@@ -77,8 +116,8 @@ pub struct PushEndpoint {
     pub timeout_seconds: i32,
     /// All that sign now, the newest first.
     pub secrets: Vec<String>,
-    /// Nothing is sent before; in the year 9999 where it is stopped until push is set again.
-    pub paused_until: Option<Timestamp>,
+    /// Nothing is sent as long as it lasts.
+    pub pause: Option<Pause>,
     /// In a row.
     pub failures: i32,
     /// Whether messages of one ordering key go one after the other.
@@ -97,7 +136,7 @@ struct Row {
     headers: Json<BTreeMap<String, String>>,
     timeout_seconds: i32,
     secrets: Vec<String>,
-    finite_pause: Option<Timestamp>,
+    pause_seconds: Option<f64>,
     failures: i32,
     is_ordered: bool,
     max_in_flight: Option<i32>,
@@ -140,10 +179,10 @@ pub async fn list(
     database: &Database,
     subscription_id: Option<&str>,
 ) -> Result<Vec<PushEndpoint>, Error> {
-    // chrono knows no infinity
     let query = sqlx::query_as(
-        "select l.*, case when l.paused_until = 'infinity' then '9999-12-31T00:00:00Z' \
-             else l.paused_until end as finite_pause \
+        "select l.*, case \
+             when isfinite(l.paused_until) then extract(epoch from l.paused_until - clock_timestamp())::float8 \
+             when l.paused_until is not null then 'infinity' end as pause_seconds \
          from pubsub.list_push_endpoints($1) l order by l.subscription_id",
     );
     let rows: Vec<Row> = query.bind(subscription_id).fetch_all(database).await?;
@@ -154,7 +193,7 @@ pub async fn list(
         headers: row.headers.0,
         timeout_seconds: row.timeout_seconds,
         secrets: row.secrets,
-        paused_until: row.finite_pause,
+        pause: Pause::of(row.pause_seconds),
         failures: row.failures,
         is_ordered: row.is_ordered,
         max_in_flight: row.max_in_flight,
@@ -163,26 +202,51 @@ pub async fn list(
     Ok(rows.into_iter().map(endpoint).collect())
 }
 
-/// Tell all servers how a push ended; until when they send nothing.
+/// Tell all servers how a push ended; how long they send nothing.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn note_result(
     database: &Database,
     subscription_id: &str,
-    is_success: bool,
-    error: Option<&str>,
-    is_gone: bool,
-) -> Result<Option<Timestamp>, Error> {
+    result: PushResult<'_>,
+) -> Result<Option<Pause>, Error> {
     let query = sqlx::query_scalar(
-        "select case when n.until = 'infinity' then '9999-12-31T00:00:00Z' else n.until end \
-         from pubsub.note_push_result($1, $2, $3, $4) as n (until)",
+        "select case when isfinite(n.until) then extract(epoch from n.until - clock_timestamp())::float8 \
+         when n.until is not null then 'infinity' end \
+         from pubsub.note_push_result($1, $2, $3, $4, $5, $6) as n (until)",
+    );
+    let seconds = query
+        .bind(subscription_id)
+        .bind(result.is_success)
+        .bind(result.error)
+        .bind(result.is_gone)
+        .bind(result.version)
+        .bind(result.wait.map(|wait| wait.as_secs_f64()))
+        .fetch_one(database)
+        .await?;
+    Ok(Pause::of(seconds))
+}
+
+/// How many seconds a message waits after so many attempts because its receiver wants to be left alone for some
+/// time; none: its backoff is no shorter.
+///
+/// # Errors
+/// 404 for an unknown subscription.
+pub async fn wait_after(
+    database: &Database,
+    subscription_id: &str,
+    attempts: i32,
+    wait: Duration,
+) -> Result<Option<f64>, Error> {
+    let query = sqlx::query_scalar(
+        "select case when $3 > pubsub.backoff_seconds($2, g.exact_backoff_min_seconds, \
+         g.exact_backoff_max_seconds, g.backoff_strategy) then $3 end from pubsub.get_subscription($1) g",
     );
     Ok(query
         .bind(subscription_id)
-        .bind(is_success)
-        .bind(error)
-        .bind(is_gone)
+        .bind(attempts)
+        .bind(wait.as_secs_f64())
         .fetch_one(database)
         .await?)
 }
@@ -196,4 +260,21 @@ pub async fn try_probe(database: &Database, subscription_id: &str) -> Result<boo
         .bind(subscription_id)
         .fetch_one(database)
         .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_as_long_as_postgres_says_whatever_the_time_is_here() {
+        let before = Instant::now();
+        let Some(Pause::Until(until)) = Pause::of(Some(2.5)) else {
+            panic!("a pause");
+        };
+        assert!(until >= before + Duration::from_millis(2500));
+        assert!(matches!(Pause::of(Some(-1e9)), Some(Pause::Until(_))));
+        assert_eq!(Pause::of(Some(f64::INFINITY)), Some(Pause::Stopped));
+        assert_eq!(Pause::of(None), None);
+    }
 }

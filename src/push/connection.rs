@@ -228,16 +228,6 @@ pub(super) fn broken(error: &hyper::Error) -> Failure {
     Failure::Broken(text)
 }
 
-/// Whether a connection ended, as one does that the receiver has just closed.
-pub(super) fn has_ended(error: &hyper::Error) -> bool {
-    let io = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
-    let ends = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
-    error.is_incomplete_message()
-        || error.is_closed()
-        || error.is_canceled()
-        || io.is_some_and(|kind| ends.contains(&kind))
-}
-
 /// Without the number of the system.
 fn said(error: &io::Error) -> String {
     match error.kind() {

@@ -48,7 +48,7 @@ pub(super) async fn push(
         match push::list(&shared.database, None).await {
             Ok(endpoints) => {
                 is_away = false;
-                let paused = endpoints.iter().filter(|one| one.paused_until.is_some());
+                let paused = endpoints.iter().filter(|one| one.pause.is_some());
                 set_paused(paused.count());
                 let start = |listed| {
                     let worker = Worker::new(Arc::clone(&shared), listed);

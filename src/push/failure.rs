@@ -18,6 +18,8 @@ pub(super) enum Failure {
     Broken(String),
     /// It took longer than this.
     Late(Duration),
+    /// This server looks up as many names as it may.
+    Busy,
 }
 
 impl Failure {
@@ -28,6 +30,7 @@ impl Failure {
             Self::Unknown(_) | Self::Unreachable(_) | Self::Tls(_) => "unreachable",
             Self::Broken(_) => "broken",
             Self::Late(_) => "timeout",
+            Self::Busy => "busy",
         }
     }
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Failure {
             Self::Tls(text) => write!(f, "TLS: {text}"),
             Self::Broken(text) => write!(f, "no answer: {text}"),
             Self::Late(limit) => write!(f, "timeout after {} s", limit.as_secs_f64()),
+            Self::Busy => f.write_str("too many names are being looked up"),
         }
     }
 }

@@ -1,19 +1,15 @@
 //! Where pushes may go. Whoever may make a subscription names the endpoint, and must not reach what only this
 //! server reaches: an address is asked for here alone, checked, and connected to as it is.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::failure::Failure;
+use super::names::{Names, Resolver};
 use crate::config::push::Networks;
-
-/// Names that are looked up at a time: each takes a thread, as long as the system's resolver takes.
-const LOOKUPS: usize = 32;
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
@@ -66,27 +62,14 @@ const TRANSLATED: IpNet = v6(0x64, 0xff9b, 0, 96);
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     allowed: Arc<Networks>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "there is one"))]
-    resolver: Resolver,
-    lookups: Arc<Semaphore>,
-}
-
-/// Who knows the addresses of a name.
-#[derive(Clone, Debug)]
-pub(super) enum Resolver {
-    /// The system.
-    System,
-    /// One look after the other, by script.
-    #[cfg(test)]
-    Script(Arc<std::sync::Mutex<Vec<Vec<IpAddr>>>>),
+    names: Names,
 }
 
 impl Guard {
     pub(super) fn new(allowed: Networks, resolver: Resolver) -> Self {
         Self {
             allowed: Arc::new(allowed),
-            resolver,
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            names: Names::new(resolver),
         }
     }
 
@@ -99,10 +82,11 @@ impl Guard {
         let found = match host {
             Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
             Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
-            Host::Domain(name) => self
-                .look_up(name, port)
-                .await
-                .map_err(|_| Failure::Unknown(name.clone()))?,
+            Host::Domain(name) => {
+                let addresses = self.names.look_up(name).await?;
+                let with_port = |address: &IpAddr| SocketAddr::from((*address, port));
+                addresses.iter().map(with_port).collect()
+            }
         };
         let (permitted, others): (Vec<_>, Vec<_>) = found
             .into_iter()
@@ -116,24 +100,6 @@ impl Guard {
             ))),
             None => Err(Failure::Unknown(host.to_string())),
         }
-    }
-
-    async fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        #[cfg(test)]
-        if let Resolver::Script(looks) = &self.resolver {
-            let next = looks.lock().unwrap().remove(0).into_iter();
-            return Ok(next.map(|address| (address, port).into()).collect());
-        }
-        let turn = Arc::clone(&self.lookups).acquire_owned().await;
-        let name = name.to_owned();
-        let looked = tokio::task::spawn_blocking(move || {
-            // kept also when nobody waits any more
-            let _turn = turn;
-            (name.as_str(), port)
-                .to_socket_addrs()
-                .map(Iterator::collect)
-        });
-        looked.await.map_err(io::Error::other)?
     }
 
     fn permits(&self, address: IpAddr) -> bool {

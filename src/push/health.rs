@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::endpoints::Listed;
-use crate::db::push::PushEndpoint;
+use crate::db::push::Pause;
 
 /// From so many failures in a row on an endpoint is paused, or is on trial after a pause.
 const FAILURES: i32 = 5;
@@ -28,26 +27,30 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Health {
     failures: i32,
-    paused_until: Option<DateTime<Utc>>,
-    noted_at: Option<Instant>,
+    pause: Option<Pause>,
+    known_at: Instant,
 }
 
 impl Health {
-    pub(super) fn of(endpoint: &PushEndpoint) -> Self {
+    pub(super) fn of(listed: &Listed) -> Self {
         Self {
-            failures: endpoint.failures,
-            paused_until: endpoint.paused_until.map(|until| until.0),
-            noted_at: None,
+            failures: listed.endpoint.failures,
+            pause: listed.endpoint.pause,
+            known_at: listed.at,
         }
     }
 
-    pub(super) fn phase(&self, now: DateTime<Utc>) -> Phase {
-        match self.paused_until {
-            Some(until) if until > now + chrono::Duration::days(3650) => Phase::Stopped,
-            Some(until) => match (until - now).to_std() {
-                Ok(left) if !left.is_zero() => Phase::Paused(left),
-                _ => Phase::Due,
-            },
+    pub(super) fn phase(&self) -> Phase {
+        match self.pause {
+            Some(Pause::Stopped) => Phase::Stopped,
+            Some(Pause::Until(until)) => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    Phase::Due
+                } else {
+                    Phase::Paused(left)
+                }
+            }
             None if self.failures >= FAILURES => Phase::Due,
             None => Phase::Open,
         }
@@ -58,27 +61,24 @@ impl Health {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_until.is_some()
+        self.pause.is_some()
     }
 
     /// The result of a push was noted, which made this of the pause.
-    pub(super) fn noted(&mut self, is_success: bool, paused_until: Option<DateTime<Utc>>) {
-        self.failures = match (is_success, paused_until) {
+    pub(super) fn noted(&mut self, is_success: bool, pause: Option<Pause>) {
+        self.failures = match (is_success, pause) {
             (true, _) => 0,
             (false, None) => self.failures.saturating_add(1).min(FAILURES - 1),
             (false, Some(_)) => FAILURES.max(self.failures),
         };
-        self.paused_until = paused_until;
-        self.noted_at = Some(Instant::now());
+        self.pause = pause;
+        self.known_at = Instant::now();
     }
 
-    /// It was listed like this, unless something was noted since.
-    pub(super) fn listed(&mut self, listed: &Listed) {
-        if self.noted_at.is_none_or(|noted_at| noted_at < listed.at) {
-            *self = Self {
-                noted_at: self.noted_at,
-                ..Self::of(&listed.endpoint)
-            };
+    /// What is known from elsewhere, if that is newer.
+    pub(super) fn learn(&mut self, other: Self) {
+        if self.known_at < other.known_at {
+            *self = other;
         }
     }
 }

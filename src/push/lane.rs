@@ -1,8 +1,8 @@
 //! Deliveries that are sent one after the other: those of an ordering key, else each by itself.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::connection::Dialer;
+use super::failure::Failure;
 use super::request::{Sent, Target, send};
 use crate::budget::Share;
 use crate::db::messages::{Delivery, Handle};
@@ -23,11 +24,36 @@ pub(super) const MARGIN: Duration = Duration::from_secs(10);
 /// How the receiver of an endpoint is shown a delivery.
 pub type Show = fn(&PushEndpoint, &Delivery) -> Vec<u8>;
 
+/// Of which claim a delivery is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// Of the endpoint that it was for.
+    pub(super) version: i64,
+    /// It tries an endpoint whose pause is over.
+    pub(super) is_probe: bool,
+    pub(super) lease_ends: Instant,
+}
+
 /// What became of a delivery.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) handle: Handle,
+    pub(super) attempts: i32,
     pub(super) outcome: Outcome,
+    pub(super) origin: Origin,
+}
+
+impl Ended {
+    /// Whether it goes back once it was noted what it says of the endpoint: of its message it says nothing. Where
+    /// nobody could be asked, any other message would have failed, too; one that waited for the endpoint spends no
+    /// attempt for that.
+    pub(super) fn goes_back_noted(&self) -> bool {
+        match self.outcome {
+            Outcome::Gone { .. } => true,
+            Outcome::Failed { is_reached, .. } => self.origin.is_probe && !is_reached,
+            Outcome::Delivered { .. } | Outcome::Unsent | Outcome::Busy => false,
+        }
+    }
 }
 
 /// How a delivery ended.
@@ -40,13 +66,15 @@ pub(super) enum Outcome {
         reason: String,
         /// It wants to be left alone for so long.
         retry_after: Option<Duration>,
-        /// Any other message would have failed, too.
-        is_down: bool,
+        /// It was asked.
+        is_reached: bool,
     },
     /// It wants no more messages at all.
     Gone { reason: String },
     /// It was not asked.
     Unsent,
+    /// Nor could it be: this server has too much to do.
+    Busy,
 }
 
 impl Outcome {
@@ -55,7 +83,7 @@ impl Outcome {
         Self::Failed {
             reason: "a defect of the server".to_owned(),
             retry_after: None,
-            is_down: false,
+            is_reached: true,
         }
     }
 
@@ -71,14 +99,15 @@ impl Outcome {
                     _ => Self::Failed {
                         reason,
                         retry_after: answer.retry_after,
-                        is_down: matches!(status, 429 | 502 | 503 | 504),
+                        is_reached: true,
                     },
                 }
             }
+            Err(Failure::Busy) => Self::Busy,
             Err(failure) => Self::Failed {
                 reason: failure.to_string(),
                 retry_after: None,
-                is_down: true,
+                is_reached: sent.is_reached,
             },
         }
     }
@@ -91,12 +120,11 @@ pub(super) struct Batch {
     pub(super) dialer: Dialer,
     pub(super) places: Arc<Semaphore>,
     pub(super) show: Show,
-    /// When the claim began.
-    pub(super) claimed_at: Instant,
+    pub(super) origin: Origin,
     /// Nothing more is sent once this is false.
     pub(super) is_open: Arc<AtomicBool>,
     /// Of the memory that messages on their way may take.
-    pub(super) _share: Option<Share>,
+    pub(super) share: Mutex<Option<Share>>,
 }
 
 impl Batch {
@@ -112,8 +140,22 @@ impl Batch {
                 Outcome::Unsent
             };
             goes_on = matches!(outcome, Outcome::Delivered { .. });
-            let handle = delivery.handle();
-            let _stopped = ended.send(Ended { handle, outcome }).await;
+            self.release(delivery.size());
+            let told = Ended {
+                handle: delivery.handle(),
+                attempts: delivery.attempts,
+                outcome,
+                origin: self.origin,
+            };
+            let _stopped = ended.send(told).await;
+        }
+    }
+
+    /// Let others have the memory of a message, also while those that were claimed with it are on their way.
+    fn release(&self, bytes: usize) {
+        let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = &mut *share {
+            share.shrink(share.bytes().saturating_sub(bytes));
         }
     }
 
@@ -129,7 +171,8 @@ impl Batch {
 
     /// Whether there is time for all of a push before the ack deadline, and anything is to be sent at all.
     fn may_send(&self) -> bool {
-        self.is_open.load(Ordering::Relaxed) && self.claimed_at.elapsed() < MARGIN / 2
+        let ends = Instant::now() + self.target.limit + MARGIN / 2;
+        self.is_open.load(Ordering::Relaxed) && ends < self.origin.lease_ends
     }
 
     async fn send_one(&self, delivery: &Delivery) -> Outcome {
@@ -137,7 +180,9 @@ impl Batch {
         let id = delivery.message_id.to_string();
         let sent = send(&self.dialer, &self.target, &id, body).await;
         let outcome = Outcome::of(&sent);
-        push::count(kind(&sent), sent.took);
+        if outcome != Outcome::Busy {
+            push::count(kind(&sent), sent.took);
+        }
         tracing::debug!(
             subscription.id = %self.endpoint.subscription_id,
             message.id = %id,

@@ -1,9 +1,10 @@
 //! Push: messages of a subscription are sent to its endpoint. Every server pushes for every endpoint: leases share
 //! the work as among any consumers, and a server that crashes costs one ack deadline.
 //!
-//! [`endpoints`] looks which endpoints there are, and keeps a [`worker`] for each, which claims, settles and knows
-//! by [`health`] whether the endpoint is worth trying. A [`lane`] sends one message after the other, a [`request`]
-//! is one of them, with its [`signature`], over a [`connection`] to an address that the [`guard`] lets pass.
+//! [`endpoints`] looks which endpoints there are, and keeps a [`worker`] for each, which claims and knows by
+//! [`health`] whether the endpoint is worth trying; what follows from the [`results`] goes on beside it. A [`lane`]
+//! sends one message after the other, a [`request`] is one of them, with its [`signature`], over a [`connection`] to
+//! an address that the [`guard`] lets pass.
 
 mod connection;
 mod endpoints;
@@ -11,7 +12,9 @@ mod failure;
 mod guard;
 mod health;
 mod lane;
+mod names;
 mod request;
+mod results;
 mod signature;
 mod worker;
 
@@ -28,8 +31,9 @@ use crate::db::push::PushEndpoint;
 use crate::descriptors;
 use crate::engine::Engine;
 use connection::Dialer;
-use guard::{Guard, Resolver};
+use guard::Guard;
 pub use lane::Show;
+use names::Resolver;
 
 /// What workers share.
 struct Shared {

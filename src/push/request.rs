@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, Dialer, Idle, Place, broken, has_ended};
+use super::connection::{Connection, Dialer, Idle, Place, broken};
 use super::failure::Failure;
 use super::guard;
 use super::signature::Keys;
@@ -44,7 +44,7 @@ pub(super) struct Target {
     headers: HeaderMap,
     keys: Keys,
     /// For all of a push.
-    limit: Duration,
+    pub(super) limit: Duration,
     idle: Idle,
 }
 
@@ -53,6 +53,8 @@ pub(super) struct Target {
 pub(super) struct Sent {
     pub(super) answer: Result<Answer, Failure>,
     pub(super) took: Duration,
+    /// There was a receiver to ask, who may have the message whatever the answer.
+    pub(super) is_reached: bool,
 }
 
 /// What a receiver said.
@@ -141,7 +143,8 @@ fn place(endpoint: &str) -> Result<(Place, Uri), Failure> {
 /// Push a body under the id of its message.
 pub(super) async fn send(dialer: &Dialer, target: &Target, message_id: &str, body: Bytes) -> Sent {
     let started = Instant::now();
-    let exchange = exchange(dialer, target, message_id, body);
+    let mut is_reached = false;
+    let exchange = exchange(dialer, target, message_id, body, &mut is_reached);
     let answer = match timeout(target.limit, exchange).await {
         Ok(answer) => answer,
         Err(_) => Err(Failure::Late(target.limit)),
@@ -149,6 +152,7 @@ pub(super) async fn send(dialer: &Dialer, target: &Target, message_id: &str, bod
     Sent {
         answer,
         took: started.elapsed(),
+        is_reached,
     }
 }
 
@@ -157,19 +161,25 @@ async fn exchange(
     target: &Target,
     message_id: &str,
     body: Bytes,
+    is_reached: &mut bool,
 ) -> Result<Answer, Failure> {
     let (place, uri) = target.place.as_ref().map_err(Clone::clone)?;
     let refused = || Failure::Refused("the request cannot be made".to_owned());
-    let request = target.request(uri, message_id, body).ok_or_else(refused)?;
+    let mut request = target.request(uri, message_id, body).ok_or_else(refused)?;
     if let Some(mut idle) = target.idle.take() {
-        match idle.requests.send_request(request.clone()).await {
+        *is_reached = true;
+        match idle.requests.try_send_request(request).await {
             Ok(response) => return read(target, idle, response).await,
-            // closed while nobody asked it for anything
-            Err(error) if has_ended(&error) => {}
-            Err(error) => return Err(broken(&error)),
+            // one that comes back was not begun to be written, and cannot come twice
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(broken(&error.into_error())),
+            },
         }
+        *is_reached = false;
     }
     let mut connection = dialer.connect(place, target.limit).await?;
+    *is_reached = true;
     let response = connection.requests.send_request(request).await;
     read(
         target,

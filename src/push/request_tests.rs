@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::guard::{Guard, Resolver};
+use super::super::guard::Guard;
+use super::super::names::Resolver;
 use super::*;
 use crate::config::push::networks;
 
@@ -178,6 +179,28 @@ async fn a_connection_serves_one_push_after_the_other_and_one_that_was_closed_no
 }
 
 #[tokio::test]
+async fn what_was_sent_is_not_sent_again_where_its_answer_never_comes() {
+    let receiver = Receiver::start(|mut stream| async move {
+        request(&mut stream).await?;
+        stream.write_all(DONE.as_bytes()).await?;
+        request(&mut stream).await?;
+        Ok(())
+    })
+    .await;
+    let dialer = dialer("127.0.0.1", &[]);
+    let target = target(&receiver.url, Duration::from_secs(20));
+
+    let first = send(&dialer, &target, "id", "{}".into()).await;
+    let second = send(&dialer, &target, "id", "{}".into()).await;
+
+    assert!(first.answer.unwrap().is_success());
+    let failure = second.answer.unwrap_err().to_string();
+    assert_eq!(failure, "no answer: the connection was closed");
+    assert!(second.is_reached);
+    assert_eq!(receiver.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_receiver_that_hangs_is_left_in_time() {
     // at once, after the head, byte by byte, in the body, before the request is read
     let silent = Receiver::start(|mut stream| async move {
@@ -206,6 +229,7 @@ async fn a_receiver_that_hangs_is_left_in_time() {
         let sent = receiver.push(limit).await;
 
         assert_eq!(sent.answer, Err(Failure::Late(limit)), "{at}");
+        assert!(sent.is_reached, "{at}");
         assert!(sent.took < Duration::from_secs(5), "{at}");
     }
 }
@@ -347,6 +371,7 @@ async fn who_is_not_there_is_told_at_once() {
 
     let sent = send(&dialer, &target(&endpoint, limit), "id", "{}".into()).await;
 
+    assert!(!sent.is_reached);
     assert_eq!(sent.answer.unwrap_err().to_string(), "connection refused");
 }
 

@@ -1,28 +1,27 @@
-//! One endpoint: claims its messages as there is room, sends them, and settles them by what the receiver said.
-//! What follows from failures for the endpoint itself is shared with other servers through the database.
+//! One endpoint: claims its messages as there is room, sends them, and has them settled by what the receiver said.
+//! It waits for nothing but what may happen next: what was claimed ages.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::Utc;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Shared;
 use super::endpoints::Listed;
 use super::health::{Health, Phase};
-use super::lane::{Batch, Ended, MARGIN, Outcome, lanes};
+use super::lane::{Batch, Ended, MARGIN, Origin, Outcome, lanes};
 use super::request::Target;
-use crate::db::messages::{Claim, Handle};
-use crate::db::push::{PushEndpoint, note_result, try_probe};
-use crate::db::settlements::{Action, Settlement};
-use crate::engine::{Claimed, Engine};
+use super::results;
+use crate::db::messages::{Claim, Delivery, Handle};
+use crate::db::push::{PushEndpoint, try_probe};
+use crate::engine::Claimed;
 use crate::error::Error;
 
 /// Who holds what is being pushed, in timelines.
@@ -33,7 +32,7 @@ const MOST_SLOTS: usize = 100;
 /// How long a pull waits for messages.
 const WAIT: Duration = Duration::from_secs(30);
 /// After something failed, such as the database, and for a probe that another server makes.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// What has ended waits so long for the others that are on their way: most of what was claimed together ends
 /// together, and is settled for little more than one.
 const GATHER: Duration = Duration::from_millis(5);
@@ -46,6 +45,7 @@ pub(super) struct Worker {
     endpoint: Arc<PushEndpoint>,
     target: Arc<Target>,
     health: Health,
+    /// What was claimed for the endpoint of now may be sent.
     is_open: Arc<AtomicBool>,
     sending: JoinSet<()>,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
@@ -57,14 +57,20 @@ pub(super) struct Worker {
     gathered_at: Instant,
     /// How many are being settled.
     settling: usize,
-    /// What is held is the probe of an endpoint whose pause is over.
-    is_probing: bool,
+    /// What has ended and says something of the endpoint that is not being noted.
+    to_note: Vec<Ended>,
+    /// How many are being noted.
+    noting: usize,
     /// Nothing is claimed before.
     not_before: Instant,
 }
 
-type Pull = BoxFuture<'static, (Instant, Result<Claimed, Error>)>;
-type Settle = BoxFuture<'static, ()>;
+/// How a claim went.
+struct Pulled {
+    claimed: Result<Claimed, Error>,
+    since: Instant,
+    lease_ends: Instant,
+}
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, listed: watch::Receiver<Listed>) -> Self {
@@ -72,7 +78,7 @@ impl Worker {
         let target = Arc::new(target(&now.endpoint));
         Self {
             subscription_id: now.endpoint.subscription_id.clone(),
-            health: Health::of(&now.endpoint),
+            health: Health::of(&now),
             endpoint: now.endpoint,
             target,
             shared,
@@ -84,7 +90,8 @@ impl Worker {
             done: Vec::new(),
             gathered_at: Instant::now(),
             settling: 0,
-            is_probing: false,
+            to_note: Vec::new(),
+            noting: 0,
             not_before: Instant::now(),
         }
     }
@@ -105,24 +112,33 @@ impl Worker {
 
     /// Ends once it is stopped and nothing is on its way.
     async fn work(&mut self, stop: &CancellationToken) {
-        let mut pulling: Option<Pull> = None;
-        let mut settling: Option<Settle> = None;
+        let mut pulling: Option<BoxFuture<'static, Pulled>> = None;
+        let mut settling: Option<BoxFuture<'static, ()>> = None;
+        let mut noting: Option<BoxFuture<'static, Health>> = None;
+        // whether what is being pulled is one
+        let mut is_probe = false;
         loop {
             if settling.is_none() && self.has_gathered() {
-                settling = Some(self.end_all().await);
+                settling = Some(self.settle());
+            }
+            if noting.is_none() && !self.to_note.is_empty() {
+                noting = Some(self.note());
             }
             let is_stopped = stop.is_cancelled();
-            let phase = self.health.phase(Utc::now());
-            let is_open = !is_stopped && matches!(phase, Phase::Open | Phase::Due);
-            self.is_open.store(is_open, Ordering::Relaxed);
-            if is_stopped && self.held.is_empty() && settling.is_none() {
+            if is_stopped && self.held.is_empty() && settling.is_none() && noting.is_none() {
                 return;
             }
-            let room = if is_open { self.room(phase) } else { 0 };
-            if !is_open {
+            let phase = self.health.phase();
+            let is_due = matches!(phase, Phase::Due);
+            let is_open = !is_stopped && (is_due || matches!(phase, Phase::Open));
+            self.is_open.store(is_open, Ordering::Relaxed);
+            if !is_open || is_due != is_probe {
                 // what it may have claimed by now goes back
                 pulling = None;
-            } else if pulling.is_none() && room > 0 && self.not_before <= Instant::now() {
+            }
+            let room = if is_open { self.room(is_due) } else { 0 };
+            if pulling.is_none() && room > 0 && self.not_before <= Instant::now() {
+                is_probe = is_due;
                 pulling = Some(self.pull(room));
             }
             let wakes_at = match phase {
@@ -132,14 +148,18 @@ impl Worker {
             let sleeps = pulling.is_none() && wakes_at > Instant::now();
             let gathers = settling.is_none() && !self.done.is_empty();
             tokio::select! {
-                claimed = next(&mut pulling) => {
-                    self.begin(claimed, phase).await;
-                }
+                pulled = next(&mut pulling) => self.begin(pulled, is_probe).await,
                 () = next(&mut settling) => self.settling = 0,
+                health = next(&mut noting) => {
+                    self.noting = 0;
+                    self.health.learn(health);
+                }
                 Some(ended) = self.ended.1.recv() => self.gather(ended),
                 () = tokio::time::sleep_until(self.gathered_at), if gathers => {}
                 changed = self.listed.changed(), if !is_stopped => match changed {
-                    Ok(()) => self.apply(),
+                    Ok(()) => if self.apply() {
+                        pulling = None;
+                    },
                     // there is no endpoint any more
                     Err(_) => stop.cancel(),
                 },
@@ -150,43 +170,49 @@ impl Worker {
     }
 
     /// For how many more messages there is room.
-    fn room(&self, phase: Phase) -> usize {
-        let slots = match phase {
-            Phase::Due => 1,
-            _ => self
-                .endpoint
+    fn room(&self, is_due: bool) -> usize {
+        let slots = if is_due {
+            1
+        } else {
+            self.endpoint
                 .max_in_flight
                 .and_then(|most| usize::try_from(most).ok())
                 .unwrap_or(SLOTS)
-                .min(MOST_SLOTS),
+                .min(MOST_SLOTS)
         };
-        slots.saturating_sub(self.held.len() + self.settling)
+        // some count twice, as long as they are both settled and noted
+        let ending = self.settling + self.to_note.len() + self.noting;
+        slots.saturating_sub(self.held.len() + ending)
     }
 
-    fn pull(&self, room: usize) -> Pull {
+    fn pull(&self, room: usize) -> BoxFuture<'static, Pulled> {
         let engine = self.shared.engine.clone();
         let id = self.subscription_id.clone();
-        let deadline = i64::from(self.endpoint.timeout_seconds)
-            + i64::try_from(MARGIN.as_secs()).unwrap_or_default();
+        let lease = self.target.limit + MARGIN;
         let claim = Claim {
             consumer_id: CONSUMER.to_owned(),
             batch_size: i32::try_from(room).unwrap_or(1),
-            ack_deadline_seconds: i32::try_from(deadline).ok(),
+            ack_deadline_seconds: i32::try_from(lease.as_secs()).ok(),
             only: None,
             auto_ack: false,
         };
         let since = Instant::now();
         Box::pin(async move {
             let claimed = engine.pull(id, claim, WAIT, || async { Ok(()) }).await;
-            (since, claimed)
+            Pulled {
+                claimed,
+                since,
+                // of what was claimed just now, however long it waited for
+                lease_ends: Instant::now() + lease,
+            }
         })
     }
 
     /// Send what was claimed.
-    async fn begin(&mut self, (since, claimed): (Instant, Result<Claimed, Error>), phase: Phase) {
+    async fn begin(&mut self, pulled: Pulled, is_probe: bool) {
         let Claimed {
             deliveries, share, ..
-        } = match claimed {
+        } = match pulled.claimed {
             Ok(claimed) => claimed,
             Err(error) => {
                 // deleted, or the database is away: the list of endpoints will say so
@@ -197,15 +223,16 @@ impl Worker {
         };
         if deliveries.is_empty() {
             // also of an engine that ends
-            if since.elapsed() < PAUSE {
+            if pulled.since.elapsed() < PAUSE {
                 self.not_before = Instant::now() + PAUSE;
             }
             return;
         }
-        for delivery in &deliveries {
-            self.held.insert(delivery.message_id, delivery.handle());
+        let handles: Vec<Handle> = deliveries.iter().map(Delivery::handle).collect();
+        for handle in &handles {
+            self.held.insert(handle.message_id, *handle);
         }
-        if matches!(phase, Phase::Due) && !self.try_probe().await {
+        if is_probe && !self.try_probe(&handles).await {
             return;
         }
         let batch = Arc::new(Batch {
@@ -214,9 +241,13 @@ impl Worker {
             dialer: self.shared.dialer.clone(),
             places: Arc::clone(&self.shared.places),
             show: self.shared.show,
-            claimed_at: Instant::now(),
+            origin: Origin {
+                version: self.endpoint.version,
+                is_probe,
+                lease_ends: pulled.lease_ends,
+            },
             is_open: Arc::clone(&self.is_open),
-            _share: share,
+            share: Mutex::new(share),
         });
         for lane in lanes(deliveries, self.endpoint.is_ordered) {
             let sending = Arc::clone(&batch).send(lane, self.ended.0.clone());
@@ -224,19 +255,20 @@ impl Worker {
         }
     }
 
-    /// Whether this server is the one that tries the endpoint; if not, what it claimed goes back.
-    async fn try_probe(&mut self) -> bool {
-        let tries = try_probe(&self.shared.database, &self.subscription_id).await;
-        self.is_probing = matches!(tries, Ok(true));
-        if !self.is_probing {
-            let held: Vec<Handle> = self.held.drain().map(|(_, handle)| handle).collect();
-            self.shared
-                .engine
-                .give_back(&self.subscription_id, &held)
-                .await;
+    /// Whether this server is the one that tries the endpoint; if not, what it claimed for that goes back.
+    async fn try_probe(&mut self, claimed: &[Handle]) -> bool {
+        let shared = &self.shared;
+        let tries = try_probe(&shared.database, &self.subscription_id).await;
+        let is_tried = matches!(tries, Ok(true));
+        if !is_tried {
+            let engine = &shared.engine;
+            engine.give_back(&self.subscription_id, claimed).await;
+            for handle in claimed {
+                self.held.remove(&handle.message_id);
+            }
             self.not_before = Instant::now() + PAUSE;
         }
-        self.is_probing
+        is_tried
     }
 
     /// A delivery has ended, perhaps with others.
@@ -256,118 +288,53 @@ impl Worker {
         !self.done.is_empty() && !waits
     }
 
-    /// Note what those that have ended say of the endpoint; what settles them.
-    async fn end_all(&mut self) -> Settle {
+    /// What settles those that have ended.
+    fn settle(&mut self) -> BoxFuture<'static, ()> {
         // reaps what has ended
         while self.sending.try_join_next().is_some() {}
-        let mut settlements = Vec::new();
-        let mut unsent = Vec::new();
         let done = std::mem::take(&mut self.done);
         self.settling = done.len();
-        for Ended { handle, outcome } in done {
-            self.held.remove(&handle.message_id);
-            self.note(&outcome).await;
-            match self.action(outcome) {
-                Some(action) => settlements.push(Settlement {
-                    message_id: handle.message_id,
-                    lease: handle.lease.unwrap_or_default(),
-                    action,
-                }),
-                None => unsent.push(handle),
+        for ended in &done {
+            self.held.remove(&ended.handle.message_id);
+            match ended.outcome {
+                Outcome::Unsent => {}
+                Outcome::Busy => self.not_before = Instant::now() + PAUSE,
+                Outcome::Delivered { .. } if !self.may_have_failed() => {}
+                _ => self.to_note.push(ended.clone()),
             }
         }
-        self.is_probing &= !self.held.is_empty();
-        let engine = self.shared.engine.clone();
+        let shared = Arc::clone(&self.shared);
         let id = self.subscription_id.clone();
-        Box::pin(async move {
-            if !unsent.is_empty() {
-                engine.give_back(&id, &unsent).await;
-            }
-            if !settlements.is_empty() {
-                settle(&engine, &id, settlements).await;
-            }
-        })
+        Box::pin(async move { results::settle(&shared, &id, done).await })
     }
 
-    /// How a delivery is settled; not at all if it counts as not sent.
-    fn action(&self, outcome: Outcome) -> Option<Action> {
-        match outcome {
-            Outcome::Delivered { note } => Some(Action::Noted { note }),
-            // it says nothing of the message, which has waited for the endpoint without spending attempts
-            Outcome::Failed { is_down: true, .. } if self.is_probing => None,
-            Outcome::Failed {
-                reason,
-                retry_after,
-                ..
-            } => Some(Action::Nack {
-                seconds: retry_after.map(|wait| wait.as_secs_f64()),
-                reason: Some(reason),
-            }),
-            Outcome::Gone { .. } | Outcome::Unsent => None,
-        }
+    fn may_have_failed(&self) -> bool {
+        self.health.has_failed() || !self.to_note.is_empty() || self.noting > 0
     }
 
-    /// Tell other servers what a push says of the endpoint, where it says anything new.
-    async fn note(&mut self, outcome: &Outcome) {
-        let (is_success, reason) = match outcome {
-            Outcome::Delivered { .. } if self.health.has_failed() => (true, None),
-            Outcome::Delivered { .. } | Outcome::Unsent => return,
-            Outcome::Failed { reason, .. } | Outcome::Gone { reason } => (false, Some(reason)),
-        };
-        let is_gone = matches!(outcome, Outcome::Gone { .. });
-        // of a push from before the pause, which changes nothing
-        if !is_success && !is_gone && !self.is_probing && self.health.is_paused() {
-            return;
-        }
-        let reason = reason.map(String::as_str);
-        let id = &self.subscription_id;
-        let noted = note_result(&self.shared.database, id, is_success, reason, is_gone).await;
-        match noted {
-            Ok(paused_until) => {
-                let was_paused = self.health.is_paused();
-                self.health
-                    .noted(is_success, paused_until.map(|until| until.0));
-                self.tell(was_paused, reason);
-            }
-            Err(error) => {
-                tracing::debug!(subscription.id = %id, %error, "the result of a push was not noted");
-            }
-        }
-        if !matches!(self.health.phase(Utc::now()), Phase::Open) {
-            self.is_open.store(false, Ordering::Relaxed);
-        }
+    /// What notes what those that have ended say of the endpoint.
+    fn note(&mut self) -> BoxFuture<'static, Health> {
+        let results = std::mem::take(&mut self.to_note);
+        self.noting = results.len();
+        let shared = Arc::clone(&self.shared);
+        let endpoint = Arc::clone(&self.endpoint);
+        let health = self.health;
+        Box::pin(async move { results::note(&shared, &endpoint, health, results).await })
     }
 
-    fn tell(&self, was_paused: bool, reason: Option<&str>) {
-        let id = self.subscription_id.as_str();
-        let reason = reason.unwrap_or_default();
-        match self.health.phase(Utc::now()) {
-            Phase::Stopped => tracing::warn!(
-                subscription.id = id,
-                reason,
-                "nothing is pushed to the endpoint of {id} any more: it is gone ({reason})"
-            ),
-            Phase::Paused(left) => tracing::warn!(
-                subscription.id = id,
-                reason,
-                pause_seconds = left.as_secs_f64().ceil(),
-                "the endpoint of {id} fails ({reason}): it is left alone for a while"
-            ),
-            Phase::Open if was_paused => {
-                tracing::info!(subscription.id = id, "the endpoint of {id} works again");
-            }
-            Phase::Open | Phase::Due => {}
-        }
-    }
-
-    /// Take over what was listed anew.
-    fn apply(&mut self) {
+    /// Take over what was listed anew; whether the endpoint is another one now.
+    fn apply(&mut self) -> bool {
         let listed = self.listed.borrow_and_update().clone();
-        self.health.listed(&listed);
-        if listed.endpoint.version != self.endpoint.version {
+        self.health.learn(Health::of(&listed));
+        let is_other = listed.endpoint.version != self.endpoint.version;
+        if is_other {
+            // what was claimed for the one of before and is not sent yet goes back
+            self.is_open.store(false, Ordering::Relaxed);
+            self.is_open = Arc::default();
             self.target = Arc::new(target(&listed.endpoint));
         }
         self.endpoint = listed.endpoint;
+        is_other
     }
 }
 
@@ -390,28 +357,4 @@ async fn next<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     let given = running.await;
     *future = None;
     given
-}
-
-/// Until the database takes it, or the leases have run out: then the messages are pushed again.
-async fn settle(engine: &Engine, subscription_id: &str, settlements: Vec<Settlement>) {
-    let until = Instant::now() + MARGIN / 2;
-    loop {
-        let settled = engine.settle(subscription_id.to_owned(), settlements.clone());
-        match settled.await {
-            Err(Error::Unavailable(_) | Error::Busy(_)) if Instant::now() < until => {
-                sleep(PAUSE).await;
-            }
-            // deleted meanwhile
-            Err(Error::Refused { .. }) | Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(
-                    subscription.id = %subscription_id,
-                    messages = settlements.len(),
-                    %error,
-                    "what was pushed could not be settled and may be pushed again"
-                );
-                return;
-            }
-        }
-    }
 }

@@ -1,3 +1,6 @@
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use chrono::{DateTime, Duration, Utc};
 use serde_json::json;
 
 use super::{
@@ -133,4 +136,53 @@ async fn a_subscription_that_pushes_expires_only_once_its_endpoint_is_gone() {
     .await;
 
     expires(&app).await;
+}
+
+#[tokio::test]
+async fn messages_that_a_receiver_cannot_digest_do_not_stop_its_endpoint() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    receiver.otherwise(|push| {
+        status(if push.body["message"]["n"] == 9 {
+            204
+        } else {
+            504
+        })
+    });
+    let fields =
+        json!({"backoff_min_seconds": 600, "backoff_max_seconds": 600, "max_in_flight": 5});
+    subscribe(&app, &receiver, json!({}), fields).await;
+    publish(&app, 1..=5).await;
+    paused(&app).await;
+    counted(&app, "scheduled", 5).await;
+
+    // they come again, before what is new
+    app.pass_seconds(601.0).await;
+    publish(&app, [9]).await;
+    eventually("an ack", async || {
+        end_pause(&app).await;
+        (count(&app, "acked").await == 1).then_some(())
+    })
+    .await;
+
+    assert_eq!(count(&app, "dlq").await, 0);
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_overloaded_is_left_alone_for_as_long_as_it_says() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    receiver.otherwise(|_| {
+        let busy = (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(header::RETRY_AFTER, "1000")],
+        );
+        busy.into_response()
+    });
+    subscribe(&app, &receiver, json!({}), json!({"max_in_flight": 5})).await;
+
+    publish(&app, 1..=5).await;
+    paused(&app).await;
+
+    let until = endpoint(&app).await["paused_until"].clone();
+    let until: DateTime<Utc> = until.as_str().unwrap().parse().unwrap();
+    assert!(until > Utc::now() + Duration::seconds(900), "{until}");
 }

@@ -99,6 +99,42 @@ async fn an_overloaded_receiver_says_when_the_message_comes_again() {
 }
 
 #[tokio::test]
+async fn a_receiver_cannot_ask_for_a_message_sooner_than_its_backoff_says() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    let busy = (
+        axum::http::StatusCode::SERVICE_UNAVAILABLE,
+        [(header::RETRY_AFTER, "0")],
+    );
+    receiver.reply([busy.into_response()]);
+    let fields = json!({"backoff_min_seconds": 600, "backoff_max_seconds": 600});
+    subscribe(&app, &receiver, json!({}), fields).await;
+
+    publish(&app, [1]).await;
+    counted(&app, "scheduled", 1).await;
+    app.pass_seconds(590.0).await;
+    assert_eq!(count(&app, "scheduled").await, 1);
+    app.pass_seconds(20.0).await;
+
+    counted(&app, "acked", 1).await;
+}
+
+#[tokio::test]
+async fn of_a_long_reason_the_beginning_is_kept_and_the_message_is_settled() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    let name = vec!["a".repeat(60); 25].join(".");
+    let push = json!({"endpoint": format!("http://{name}/")});
+    subscribe(&app, &receiver, push, json!({"max_delivery_attempts": 1})).await;
+
+    publish(&app, [1]).await;
+    counted(&app, "dlq", 1).await;
+
+    let dead = app.get("/subscriptions/s/dlq").await.expect(200).json();
+    let error = dead["data"][0]["last_error"].as_str().unwrap();
+    assert!(error.starts_with("the name aaa"), "{error}");
+    assert_eq!(error.len(), 1024);
+}
+
+#[tokio::test]
 async fn where_a_push_must_not_go_none_goes_and_the_timeline_says_so() {
     let receiver = Receiver::start().await;
     let app = TestApp::start_with(&["--push-allowed-networks", ""]).await;

@@ -172,3 +172,76 @@ async fn nothing_more_is_sent_once_the_subscription_is_deleted() {
     }
     assert_eq!(receiver.pushes().len(), 1);
 }
+
+/// Send the messages of `s` to another receiver from now on.
+async fn change_to(app: &TestApp, receiver: &Receiver) {
+    let change = json!({"push": {"endpoint": receiver.url}});
+    let changed = app.with_token(None).patch("/subscriptions/s", change).await;
+    changed.expect(200);
+}
+
+#[tokio::test]
+async fn what_an_endpoint_of_before_answers_says_nothing_of_the_one_of_now() {
+    let app = TestApp::start().await;
+    let (first, second) = (Receiver::held().await, Receiver::start().await);
+    first.otherwise(|_| status(410));
+    subscribe(&app, &first, json!({}), json!({})).await;
+    publish(&app, [1]).await;
+    first.arrived(1).await;
+
+    change_to(&app, &second).await;
+    publish(&app, [2]).await;
+    second.arrived(1).await;
+    first.answer(1);
+    // which goes back
+    counted(&app, "acked", 2).await;
+
+    assert_eq!(second.pushes().len(), 2);
+    let shown = endpoint(&app).await;
+    assert_eq!(
+        (&shown["failures"], &shown["stopped"]),
+        (&json!(0), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_key_goes_to_the_endpoint_of_now() {
+    let app = TestApp::start().await;
+    let (first, second) = (Receiver::held().await, Receiver::start().await);
+    subscribe(&app, &first, json!({}), json!({"enable_ordering": true})).await;
+    let message = |key: &str| json!({"payload": {}, "ordering_key": key});
+    let body = json!({"messages": [message("k"), message("k"), message("k")]});
+    app.post("/topics/t/publish", body).await.expect(201);
+    first.arrived(1).await;
+
+    change_to(&app, &second).await;
+    let body = json!({"messages": [message("other")]});
+    app.post("/topics/t/publish", body).await.expect(201);
+    second.arrived(1).await;
+    first.answer(3);
+    counted(&app, "acked", 4).await;
+
+    assert_eq!((first.pushes().len(), second.pushes().len()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_test_of_an_endpoint_that_is_taken_away_meanwhile_says_how_it_went() {
+    let (app, receiver) = (TestApp::start().await, Receiver::held().await);
+    subscribe(&app, &receiver, json!({}), json!({})).await;
+    sqlx::query("select pubsub.note_push_result('s', false)")
+        .execute(&app.pool())
+        .await
+        .unwrap();
+
+    let (tested, ()) = tokio::join!(app.post("/subscriptions/s/push/test", Value::Null), async {
+        receiver.arrived(1).await;
+        let changed = app
+            .with_token(None)
+            .patch("/subscriptions/s", json!({"push": null}))
+            .await;
+        changed.expect(200);
+        receiver.answer(1);
+    });
+
+    assert_eq!(tested.expect(200).json()["status"], 204);
+}

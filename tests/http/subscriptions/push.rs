@@ -100,6 +100,14 @@ async fn what_push_cannot_be_is_refused_with_its_place() {
             json!({"headers": {"Host": "a"}}),
             json!(["body", "push", "headers", "Host"]),
         ),
+        (
+            json!({"headers": {"a\0": "b"}}),
+            json!(["body", "push", "headers", "a\0"]),
+        ),
+        (
+            json!({"headers": {"a": "b\0"}}),
+            json!(["body", "push", "headers", "a"]),
+        ),
         (json!({"url": 1}), json!(["body", "push", "url"])),
     ] {
         let refused = patch(&app, json!({"push": push, "max_rate": 5})).await;

@@ -256,3 +256,54 @@ begin
     assert not pubsub.try_push_probe('none') and not pubsub.try_push_probe('pulled'), c_proves;
 end
 $$;
+
+do $$
+declare
+    c_proves constant text := 'a result of an endpoint that was changed since says nothing of the one of now';
+    v_version bigint;
+begin
+    perform pg_temp.stock('other');
+    perform pubsub.set_push('other', 'http://a');
+    select l.version into v_version from pubsub.list_push_endpoints('other') l;
+    assert pubsub.note_push_result('other', false, 'no', false, v_version) is null, c_proves;
+    assert pg_temp.pausing('other') = '1 open', c_proves || ': of the same it does';
+
+    perform pubsub.set_push('other', 'http://b');
+    assert pubsub.note_push_result('other', false, 'HTTP 410', true, v_version) is null, c_proves;
+    for n in 1..6 loop
+        assert pubsub.note_push_result('other', false, 'no', false, v_version) is null, c_proves;
+    end loop;
+    assert pg_temp.pausing('other') = '0 open', c_proves || ': ' || pg_temp.pausing('other');
+
+    perform pubsub.note_push_result('other', false, 'HTTP 410', true);
+    assert pubsub.note_push_result('other', true, null, false, v_version) = 'infinity', c_proves;
+    assert pg_temp.pausing('other') = '1 stopped', c_proves;
+    assert pubsub.note_push_result('none', false, 'no', true, v_version) is null, c_proves;
+end
+$$;
+
+do $$
+declare
+    c_proves constant text := 'a pause is as long as the endpoint wants to be left alone, at most an hour';
+    v_wait text;
+begin
+    perform pg_temp.stock('waits');
+    perform pubsub.set_push('waits', 'http://a');
+    for n in 1..4 loop
+        assert pubsub.note_push_result('waits', false, 'no', p_wait_seconds => 3600) is null, c_proves;
+    end loop;
+    perform pubsub.note_push_result('waits', false, 'no', p_wait_seconds => 60);
+    assert pg_temp.pausing('waits') = '5 60', c_proves || ': ' || pg_temp.pausing('waits');
+
+    perform pg_temp.time_is_up('waits');
+    assert pubsub.try_push_probe('waits'), c_proves;
+    perform pubsub.note_push_result('waits', false, 'no', p_wait_seconds => 3);
+    assert pg_temp.pausing('waits') = '6 10', c_proves || ': never shorter: ' || pg_temp.pausing('waits');
+
+    foreach v_wait in array array['-1', '3600.5', '''NaN''', '''infinity'''] loop
+        assert pg_temp.refusal(format(
+            $q$select pubsub.note_push_result('waits', false, p_wait_seconds => %s)$q$, v_wait))
+            = 'PS422(wait_seconds) wait_seconds must be 0 to 3600', c_proves || ': ' || v_wait;
+    end loop;
+end
+$$;

@@ -19,7 +19,7 @@ use crate::doors::extract::{JsonBody, PathId};
 use crate::doors::fields::Fields;
 use crate::doors::given;
 use crate::doors::native::openapi::{CommonErrors, NotFound, TooLarge};
-use crate::error::{Error, Fault, Rule};
+use crate::error::{Error, Fault, Rule, Step};
 
 /// Longest time for which two secrets sign, a week.
 const OVERLAP_MAX_SECONDS: i32 = 604_800;
@@ -94,10 +94,18 @@ pub(super) fn given(fields: &mut Fields<'_>) -> Result<Option<Value>, Error> {
     Ok(push)
 }
 
-/// Refuse an endpoint that no parser of URLs takes.
+/// Refuse an endpoint that no parser of URLs takes, and what Postgres cannot be asked about.
 pub(super) fn check(body: &Value) -> Result<(), Error> {
-    let endpoint = body.get("push").and_then(|push| push.get("endpoint"));
-    let Some(text) = endpoint.and_then(Value::as_str) else {
+    let Some(push) = body.get("push") else {
+        return Ok(());
+    };
+    let mut path = vec!["push".into()];
+    if finds_nul(push, &mut path) {
+        let rule = Rule::Refused("NUL is not allowed".to_owned());
+        let fault = Fault::body(path, rule, given::value(push));
+        return Err(Error::Invalid(vec![fault]));
+    }
+    let Some(text) = push.get("endpoint").and_then(Value::as_str) else {
         return Ok(());
     };
     let Err(error) = Url::parse(text) else {
@@ -107,4 +115,20 @@ pub(super) fn check(body: &Value) -> Result<(), Error> {
     let rule = Rule::Refused(format!("not a URL: {error}"));
     let fault = Fault::body(path, rule, given::value(&Value::from(text)));
     Err(Error::Invalid(vec![fault]))
+}
+
+/// Whether there is NUL in a value; the path leads to it then.
+fn finds_nul(value: &Value, path: &mut Vec<Step>) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            path.push(name.as_str().into());
+            let is_found = name.contains('\0') || finds_nul(value, path);
+            if !is_found {
+                path.pop();
+            }
+            is_found
+        }),
+        _ => false,
+    }
 }

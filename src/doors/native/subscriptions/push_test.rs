@@ -15,6 +15,7 @@ use crate::db;
 use crate::db::Timestamp;
 use crate::db::json::JsonText;
 use crate::db::messages::Delivery;
+use crate::db::push::PushEndpoint;
 use crate::doors::caller::Caller;
 use crate::doors::extract::PathId;
 use crate::doors::native::openapi::{CommonErrors, NotFound};
@@ -63,17 +64,29 @@ pub async fn test_push(
         .push
         .try_out(&endpoint, &message_id, shown(&endpoint, &message))
         .await;
-    if tried.error.is_none() && (endpoint.failures > 0 || endpoint.paused_until.is_some()) {
+    if tried.error.is_none() && is_in_pause(&app, &id, &endpoint).await? {
         // to set it again ends whatever pause there is
-        app.engine
-            .update_subscription(&id, r#"{"push": {}}"#)
-            .await?;
-        app.push.changed();
+        match app.engine.update_subscription(&id, r#"{"push": {}}"#).await {
+            // taken away, or deleted, just now
+            Err(error) if matches!(error.status(), 404 | 422) => {}
+            set => {
+                set?;
+                app.push.changed();
+            }
+        }
     }
     Ok(Json(PushTest {
         status: tried.status,
         duration_ms: u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX),
         error: tried.error,
+    }))
+}
+
+/// Whether an endpoint is still the one that it was, and has failed.
+async fn is_in_pause(app: &App, id: &str, endpoint: &PushEndpoint) -> Result<bool, Error> {
+    let now = db::push::list(&app.database, Some(id)).await?;
+    Ok(now.first().is_some_and(|now| {
+        now.version == endpoint.version && (now.failures > 0 || now.pause.is_some())
     }))
 }
 
