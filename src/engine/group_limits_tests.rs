@@ -131,7 +131,7 @@ async fn after_a_panic_what_waits_is_called_by_the_call_beside_it() {
     setup.ends_empty().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_waits_long_for_a_slow_call_is_called_beside_it() {
     let setup = Setup::new(2);
     let [slow, waits] = setup.ask_all([const { End::Answer }; 2]).await;
