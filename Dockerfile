@@ -22,8 +22,8 @@ COPY migrations migrations
 # cp: a cache mount is not part of the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,sharing=locked \
-    mkdir -p tests benches/throughput benches/torture \
-    && touch tests/main.rs benches/throughput/main.rs benches/torture/main.rs \
+    mkdir -p tests benches/fanout benches/throughput benches/torture \
+    && touch tests/main.rs benches/fanout/main.rs benches/throughput/main.rs benches/torture/main.rs \
     && find src sql migrations -type f -exec touch {} + \
     && cargo build --release --locked --bin fastpubsub \
     && cp target/release/fastpubsub /usr/local/bin/fastpubsub
