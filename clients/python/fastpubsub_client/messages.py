@@ -90,6 +90,7 @@ class Topic(TypedDict, total=False):
     id: str
     created_at: str
     message_retention_seconds: int
+    index_ordering_keys: bool  #: retained messages are found at once by ordering key
 
 
 class SubscriptionSettings(TypedDict, total=False):
@@ -111,6 +112,7 @@ class SubscriptionSettings(TypedDict, total=False):
     max_in_flight_per_consumer: int | None
     max_rate: int | None
     paused: bool
+    expires_after_seconds: int | None  #: deleted when nobody was there for it for so long
     push: dict[str, Any] | None
 
 

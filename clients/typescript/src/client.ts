@@ -34,7 +34,14 @@ export class Client {
     return this.#transport.request<T>(method, path, request);
   }
 
-  createTopic(topic: { id: string; message_retention_seconds?: number | null | undefined }, options?: RequestOptions) {
+  createTopic(
+    topic: {
+      id: string;
+      message_retention_seconds?: number | null | undefined;
+      index_ordering_keys?: boolean | undefined;
+    },
+    options?: RequestOptions,
+  ) {
     return this.request<Topic>("POST", "/topics", { ...options, body: topic });
   }
 

@@ -97,6 +97,8 @@ export interface Topic {
   id: string;
   created_at: string;
   message_retention_seconds?: number;
+  /** Retained messages are found at once by ordering key. */
+  index_ordering_keys?: boolean;
 }
 
 /** Settings of a subscription; null takes one back. */
@@ -117,6 +119,8 @@ export interface SubscriptionSettings {
   dead_letter_expired?: boolean | undefined;
   dead_letter_topic_id?: string | null | undefined;
   paused?: boolean | undefined;
+  /** Deleted when nobody was there for it for so long. */
+  expires_after_seconds?: number | null | undefined;
   push?: { endpoint: string; headers?: Record<string, string>; timeout_seconds?: number } | null | undefined;
 }
 
