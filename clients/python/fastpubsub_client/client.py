@@ -123,18 +123,12 @@ class Client(Connection):
 
     @_blocking
     def create_topic(
-        self,
-        id: str,
-        *,
-        message_retention_seconds: int | None = None,
-        index_ordering_keys: bool | None = None,
+        self, id: str, *, message_retention_seconds: int | None = None, index_ordering_keys: bool | None = None
     ) -> Call[Topic]:
         """Create a topic, which keeps its messages for replay so many seconds, by default as long as the server
         does; and finds those of an ordering key at once, if it is to index them."""
         body = without_none(
-            id=id,
-            message_retention_seconds=message_retention_seconds,
-            index_ordering_keys=index_ordering_keys,
+            id=id, message_retention_seconds=message_retention_seconds, index_ordering_keys=index_ordering_keys
         )
         return send("POST", body, "topics", safe=False)
 
