@@ -18,9 +18,10 @@ async fn paused(app: &TestApp) {
 }
 
 /// Wait for so many failures in a row.
-async fn failed(app: &TestApp, failures: i32) {
+async fn failed(app: &TestApp, failures: i64) {
     eventually(format!("{failures} failures"), async || {
-        (endpoint(app).await["failures"] == failures).then_some(())
+        let so_far = endpoint(app).await["failures"].as_i64();
+        (so_far >= Some(failures)).then_some(())
     })
     .await;
 }
@@ -38,18 +39,21 @@ async fn a_receiver_that_is_dead_is_left_alone_and_what_waits_for_it_spends_no_a
     publish(&app, 1..=20).await;
     paused(&app).await;
     counted(&app, "delivered", 0).await;
-    assert_eq!(count(&app, "scheduled").await, 5);
-    assert_eq!(count(&app, "available").await, 15);
+    // what is on its way when the fifth fails may be four more
+    let spent = count(&app, "scheduled").await;
+    assert!((5..=9).contains(&spent), "{spent}");
+    assert_eq!(count(&app, "available").await, 20 - spent);
 
     // two probes fail; each pause is longer than the one before
-    for failures in [6, 7] {
+    let before = endpoint(&app).await["failures"].as_i64().unwrap();
+    for failures in [before + 1, before + 2] {
         end_pause(&app).await;
         failed(&app, failures).await;
-        counted(&app, "available", 15).await;
+        counted(&app, "available", 20 - spent).await;
     }
     receiver.revive().await;
     end_pause(&app).await;
-    counted(&app, "acked", 16).await;
+    counted(&app, "acked", 21 - spent).await;
 
     let shown = endpoint(&app).await;
     assert_eq!(
