@@ -68,7 +68,7 @@ impl Delivery {
 }
 
 /// A delivery as a client names it: with its lease, or whichever holds the message now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Handle {
     /// The message.
     pub message_id: Uuid,

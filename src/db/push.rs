@@ -64,6 +64,21 @@ impl Push {
     }
 }
 
+/// How many seconds a pause has left by the clock of Postgres, as [`Pause::of`] reads it.
+macro_rules! seconds_left {
+    ($until:literal) => {
+        concat!(
+            "case when isfinite(",
+            $until,
+            ") then extract(epoch from ",
+            $until,
+            " - clock_timestamp())::float8 when ",
+            $until,
+            " is not null then 'infinity' end"
+        )
+    };
+}
+
 /// How long an endpoint is left alone. Postgres says for how long: its clock need not be that of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
@@ -179,12 +194,11 @@ pub async fn list(
     database: &Database,
     subscription_id: Option<&str>,
 ) -> Result<Vec<PushEndpoint>, Error> {
-    let query = sqlx::query_as(
-        "select l.*, case \
-             when isfinite(l.paused_until) then extract(epoch from l.paused_until - clock_timestamp())::float8 \
-             when l.paused_until is not null then 'infinity' end as pause_seconds \
-         from pubsub.list_push_endpoints($1) l order by l.subscription_id",
-    );
+    let query = sqlx::query_as(concat!(
+        "select l.*, ",
+        seconds_left!("l.paused_until"),
+        " as pause_seconds from pubsub.list_push_endpoints($1) l order by l.subscription_id",
+    ));
     let rows: Vec<Row> = query.bind(subscription_id).fetch_all(database).await?;
     let endpoint = |row: Row| PushEndpoint {
         subscription_id: row.subscription_id,
@@ -211,11 +225,11 @@ pub async fn note_result(
     subscription_id: &str,
     result: PushResult<'_>,
 ) -> Result<Option<Pause>, Error> {
-    let query = sqlx::query_scalar(
-        "select case when isfinite(n.until) then extract(epoch from n.until - clock_timestamp())::float8 \
-         when n.until is not null then 'infinity' end \
-         from pubsub.note_push_result($1, $2, $3, $4, $5, $6) as n (until)",
-    );
+    let query = sqlx::query_scalar(concat!(
+        "select ",
+        seconds_left!("n.until"),
+        " from pubsub.note_push_result($1, $2, $3, $4, $5, $6) as n (until)",
+    ));
     let seconds = query
         .bind(subscription_id)
         .bind(result.is_success)

@@ -45,6 +45,18 @@ pub fn said(envelope: Envelope, response: Response) -> Response {
     said
 }
 
+/// An answer of a door for which a database that takes too long is one that is not there now.
+#[must_use]
+pub fn late_as_away(error: &Error, say: Envelope) -> Response {
+    let Error::Timeout(_) = error else {
+        return say(error);
+    };
+    let mut response = say(&Error::refused(503, error.to_string()));
+    let seconds = HeaderValue::from_static("1");
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}
+
 /// Tell how to authenticate, in words of the door's own.
 pub fn set_challenge(response: &mut Response, scheme: &'static str) {
     let scheme = HeaderValue::from_static(scheme);

@@ -1,7 +1,7 @@
 //! What one client of a stream holds: messages that it was sent and has not settled. They are given back when
 //! it leaves, at once and as if it had never had them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
 
@@ -15,25 +15,29 @@ const BATCH: usize = 1000;
 
 /// Deliveries, by subscription.
 #[derive(Debug, Default)]
-pub struct Held(BTreeMap<String, Vec<Handle>>);
+pub struct Held(BTreeMap<String, BTreeSet<Handle>>);
 
 impl Held {
     /// One more.
     pub fn add(&mut self, subscription_id: &str, handle: Handle) {
-        match self.0.get_mut(subscription_id) {
-            Some(held) => held.push(handle),
-            None => {
-                self.0.insert(subscription_id.to_owned(), vec![handle]);
-            }
+        if let Some(held) = self.0.get_mut(subscription_id) {
+            held.insert(handle);
+        } else {
+            let held = BTreeSet::from([handle]);
+            self.0.insert(subscription_id.to_owned(), held);
         }
     }
 
     /// Without these; another lease of the same message stays.
     fn remove(&mut self, subscription_id: &str, handles: &[Handle]) {
         if let Some(held) = self.0.get_mut(subscription_id) {
-            held.retain(|handle| !handles.contains(handle));
+            for handle in handles {
+                held.remove(handle);
+            }
+            if held.is_empty() {
+                self.0.remove(subscription_id);
+            }
         }
-        self.0.retain(|_, held| !held.is_empty());
     }
 }
 
@@ -73,7 +77,7 @@ impl Feed {
     }
 
     fn held(&self) -> usize {
-        self.held.0.values().map(Vec::len).sum()
+        self.held.0.values().map(BTreeSet::len).sum()
     }
 
     /// Whether it holds all it may.
@@ -112,6 +116,7 @@ impl Feed {
             return Ok(());
         }
         for (id, handles) in group.0 {
+            let handles: Vec<Handle> = handles.into_iter().collect();
             match self.app.engine.ack(id.clone(), handles.clone()).await {
                 // deleted meanwhile
                 Err(Error::Refused { .. }) | Ok(()) => self.held.remove(&id, &handles),
@@ -165,6 +170,7 @@ impl Drop for Feed {
 
 async fn give_back(app: &App, held: Held) {
     for (id, handles) in held.0 {
+        let handles: Vec<Handle> = handles.into_iter().collect();
         app.engine.give_back(&id, &handles).await;
     }
 }
@@ -185,7 +191,7 @@ mod tests {
 
         held.remove("s", &[of(1)]);
         held.remove("other", &[of(2)]);
-        assert_eq!(held.0["s"], [of(2)]);
+        assert_eq!(held.0["s"], BTreeSet::from([of(2)]));
 
         held.remove("s", &[of(2)]);
         assert!(held.0.is_empty());

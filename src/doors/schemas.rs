@@ -1,7 +1,9 @@
 //! What the OpenAPI documents of all doors need of their schemas beyond the annotations of the routes.
 
+use utoipa::Modify;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, SchemaType, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, PathItem, RefOr, Schema};
 
 /// Complete the schemas of a document that was collected from the routes.
@@ -20,6 +22,24 @@ pub fn complete(document: &mut OpenApi) {
                 body.content.values_mut().for_each(free_content);
             }
         }
+    }
+}
+
+/// Every route wants to be shown this, unless it says otherwise.
+pub fn secure(document: &mut OpenApi, name: &str, scheme: SecurityScheme) {
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(name, scheme);
+    let none: [&str; 0] = [];
+    document.security = Some(vec![SecurityRequirement::new(name, none)]);
+}
+
+/// Every route wants `Authorization: Bearer`.
+pub struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut OpenApi) {
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        secure(document, "bearer", bearer);
     }
 }
 

@@ -5,6 +5,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::{KEY, door};
+use crate::support::random::filled;
 
 const METHODS: &[&str] = &[
     "GET", "GET", "POST", "POST", "POST", "PUT", "DELETE", "PATCH",
@@ -60,31 +61,6 @@ const QUERIES: &[&str] = &[
     "?routing_key=X",
     "?%00=%zz&&=",
 ];
-const SCALARS: &[&str] = &[
-    "null",
-    "true",
-    "0",
-    "1",
-    "-1",
-    "1.5",
-    "2147483648",
-    "9223372036854775808",
-    "1e300",
-    "1e400",
-    "NaN",
-    "m",
-    "\"\"",
-    "\"m\"",
-    "\"a b\"",
-    "\"\\u0000\"",
-    "\"\\ud800\"",
-    "\"\u{e9}😀\"",
-    "[]",
-    "{}",
-    "{\"a\": 1e400}",
-    "%00",
-    "%ff",
-];
 const BODIES: &[&str] = &[
     "",
     "",
@@ -105,14 +81,6 @@ const BODIES: &[&str] = &[
     "[X",
     "X",
 ];
-
-/// A text with a scalar for each X.
-fn filled(random: &mut StdRng, form: &str) -> String {
-    let parts = form.split('X').map(str::to_owned);
-    parts
-        .reduce(|text, rest| text + SCALARS.choose(random).unwrap() + &rest)
-        .unwrap()
-}
 
 #[tokio::test]
 async fn no_request_is_a_defect() {

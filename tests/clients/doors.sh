@@ -4,11 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-here=$PWD/tests/clients
-tools=$PWD/target/clients
-. "$here/lib.sh"
+. tests/clients/lib.sh
 
-mkdir -p "$tools"
 python_tools "$tools/pyqueue" "$here/pyqueue.txt"
 # sends messages under the older name
 python_tools "$tools/pyqueue-old" "$here/pyqueue-old.txt"

@@ -1,5 +1,9 @@
 # What the tests with other people's clients share. The server is the built binary over a private Postgres.
+# They run in the folder of the project.
 
+here=$PWD/tests/clients
+tools=$PWD/target/clients
+mkdir -p "$tools"
 server=${FASTPUBSUB_BIN:-$PWD/target/debug/fastpubsub}
 
 # python_tools FOLDER LIST: a virtual environment with what LIST says, anew whenever that changes

@@ -4,11 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-here=$PWD/tests/clients
-tools=$PWD/target/clients
-. "$here/lib.sh"
+. tests/clients/lib.sh
 
-mkdir -p "$tools"
 python_tools "$tools/pulsar" "$here/pulsar.txt"
 
 # a page: it prints what it got, once the last message has come

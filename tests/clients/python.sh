@@ -3,11 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-here=$PWD/tests/clients
-tools=$PWD/target/clients
-. "$here/lib.sh"
+. tests/clients/lib.sh
 
-mkdir -p "$tools"
 python_tools "$tools/package" "$here/python.txt"
 python=$tools/package/bin/python
 

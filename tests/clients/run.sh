@@ -4,11 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-here=tests/clients
-tools=target/clients
-. "$here/lib.sh"
+. tests/clients/lib.sh
 
-mkdir -p "$tools"
 python_tools "$tools/venv" "$here/requirements.txt"
 if ! cmp -s "$here/package.json" "$tools/node/installed.json"; then
     rm -rf "$tools/node"
@@ -29,7 +26,7 @@ echo "class_overrides: {}
 project_name_override: fastpubsub_client
 package_name_override: fastpubsub_client" >"$tools/config.yml"
 rm -rf "$tools/python"
-PATH=$PWD/$tools/venv/bin:$PATH "$tools/venv/bin/openapi-python-client" generate \
+PATH=$tools/venv/bin:$PATH "$tools/venv/bin/openapi-python-client" generate \
     --path "$tools/openapi.json" --config "$tools/config.yml" --meta none \
     --output-path "$tools/python/fastpubsub_client" --fail-on-warning
 PYTHONPATH=$tools/python "$tools/venv/bin/python" "$here/use_client.py" "$url"

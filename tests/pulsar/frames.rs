@@ -168,3 +168,18 @@ async fn the_first_frame_must_be_a_subscribe() {
         assert!(refused["detail"].is_string(), "{refused}");
     }
 }
+
+#[tokio::test]
+async fn a_frame_that_is_too_large_ends_the_connection_with_a_code() {
+    let door = door().await;
+    for place in door.places() {
+        let fits = json!({"type": "ping", "x": "x".repeat(200_000)});
+        let large = Message::text("x".repeat(262_145));
+        let mut subscribed = place.subscribe(&[&place.topic], "last").await;
+        assert_eq!(subscribed.ask(&fits).await["type"], "pong");
+        for mut socket in [subscribed, place.connect("").await] {
+            socket.0.send(large.clone()).await.unwrap();
+            assert_eq!(socket.next().await, Err(1002));
+        }
+    }
+}

@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::door;
+use crate::support::random::filled;
 
 const PATHS: &[(&str, &str)] = &[
     ("POST", "/api/v1/messages"),
@@ -29,31 +30,6 @@ const QUERIES: &[&str] = &[
     "?topics=a&timeout=0&after=msg_01932c070a00700080000123456789ab",
     "?topics=a&timeout=X",
     "?%00=%zz&&=",
-];
-const SCALARS: &[&str] = &[
-    "null",
-    "true",
-    "0",
-    "0",
-    "-1",
-    "1.5",
-    "9223372036854775808",
-    "1e300",
-    "1e400",
-    "NaN",
-    "m",
-    "\"\"",
-    "\"m\"",
-    "\"a b\"",
-    "\"\\u0000\"",
-    "\"\\ud800\"",
-    "\"\u{e9}😀\"",
-    "[]",
-    "{}",
-    "{\"a\": 1e400}",
-    "{\"a\": \"b\"}",
-    "%00",
-    "%ff",
 ];
 const BODIES: &[&str] = &[
     "",
@@ -82,14 +58,6 @@ const FRAMES: &[&str] = &[
     "X",
     "[X",
 ];
-
-/// A text with a scalar for each X.
-fn filled(random: &mut StdRng, form: &str) -> String {
-    let parts = form.split('X').map(str::to_owned);
-    parts
-        .reduce(|text, rest| text + SCALARS.choose(random).unwrap() + &rest)
-        .unwrap()
-}
 
 #[tokio::test]
 async fn no_request_is_a_defect() {

@@ -5,6 +5,7 @@ pub mod database;
 pub mod documented;
 pub mod hostile;
 pub mod pooler;
+pub mod random;
 
 use std::time::Duration;
 

@@ -1,15 +1,15 @@
 //! The OpenAPI document of the door, its errors, and how they are said.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 
-use crate::doors::envelope::{set_challenge, status};
+use crate::doors::envelope::{late_as_away, set_challenge, status};
 use crate::doors::fastapi::{self, Place};
+use crate::doors::schemas::Bearer;
 use crate::error::{Error, MAX_FAULTS};
 
 /// Why a request was refused or failed.
@@ -67,19 +67,14 @@ impl ErrorBody {
 /// An error as an answer.
 #[must_use]
 pub fn envelope(error: &Error) -> Response {
-    // a database that takes too long is one that is not there now
-    let is_late = matches!(error, Error::Timeout(_));
-    let status = if is_late {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        status(error)
-    };
+    late_as_away(error, said)
+}
+
+fn said(error: &Error) -> Response {
+    let status = status(error);
     let mut response = (status, Json(ErrorBody::of(error))).into_response();
     if status == StatusCode::UNAUTHORIZED {
         set_challenge(&mut response, "Bearer");
-    } else if is_late {
-        let seconds = HeaderValue::from_static("1");
-        response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
     response
 }
@@ -144,20 +139,6 @@ pub(super) struct TooLarge(ErrorBody);
         description = "Queues and topics for programs written for the Message Broker."
     ),
     components(schemas(ErrorBody, FieldFault, Place)),
-    modifiers(&Credentials)
+    modifiers(&Bearer)
 )]
 pub(super) struct Document;
-
-struct Credentials;
-
-impl Modify for Credentials {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", bearer);
-        let none: [&str; 0] = [];
-        document.security = Some(vec![SecurityRequirement::new("bearer", none)]);
-    }
-}

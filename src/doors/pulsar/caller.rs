@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
 
 use super::Door;
 use super::protocol::TOKEN_MAX_LENGTH;
@@ -36,6 +37,8 @@ pub(super) struct Caller {
     topics: Option<Vec<String>>,
     /// What tells him from others; none for his address.
     who: Option<String>,
+    /// The native client, if he is one.
+    client_id: Option<Uuid>,
     /// The token or API key, where there is any.
     shown: Option<Secret>,
 }
@@ -145,6 +148,7 @@ pub(super) async fn identify(app: &App, shown: Option<&str>) -> Result<Caller, E
             scopes: None,
             topics: None,
             who: None,
+            client_id: None,
             shown: None,
         });
     }
@@ -167,6 +171,7 @@ pub(super) async fn identify(app: &App, shown: Option<&str>) -> Result<Caller, E
             scopes,
             topics,
             who: subject.map(|subject| format!("subject {subject}")),
+            client_id: None,
             shown: Some(shown.to_owned().into()),
         });
     }
@@ -180,6 +185,7 @@ fn client(identity: Identity, shown: &str) -> Caller {
         scopes: Some(identity.scopes),
         topics: None,
         who: Some(format!("client {}", identity.client_id)),
+        client_id: Some(identity.client_id),
         shown: Some(shown.to_owned().into()),
     }
 }
@@ -232,9 +238,7 @@ impl FromRequestParts<App> for Called {
                 return Err(error.into());
             }
         };
-        if let (Some(known), Some(who)) = (parts.extensions.get::<ClientId>(), &caller.who)
-            && let Some(id) = who.strip_prefix("client ").and_then(|id| id.parse().ok())
-        {
+        if let (Some(known), Some(id)) = (parts.extensions.get::<ClientId>(), caller.client_id) {
             known.set(id);
         }
         Ok(Self {

@@ -1,28 +1,23 @@
 //! The OpenAPI document of the door, its errors, and how they are said.
 
-use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa::{IntoResponses, OpenApi};
 
+use crate::doors::envelope::late_as_away;
 use crate::doors::fastapi::{self, ErrorBody, ErrorDetail, FaultBody, Place};
+use crate::doors::schemas::Bearer;
 use crate::error::Error;
 use crate::telemetry::proxy;
 
 /// An error as an answer.
 #[must_use]
 pub fn envelope(error: &Error) -> Response {
-    // a database that takes too long is one that is not there now
-    let is_late = matches!(error, Error::Timeout(_));
-    let late = Error::refused(503, error.to_string());
-    let said = if is_late { &late } else { error };
-    proxy::error("http", &said.status().to_string());
-    let mut response = fastapi::envelope(said);
-    if is_late {
-        let seconds = HeaderValue::from_static("1");
-        response.headers_mut().insert(header::RETRY_AFTER, seconds);
-    }
-    response
+    late_as_away(error, said)
+}
+
+fn said(error: &Error) -> Response {
+    proxy::error("http", &error.status().to_string());
+    fastapi::envelope(error)
 }
 
 /// What any route may answer.
@@ -72,20 +67,6 @@ pub(super) struct TooLarge(ErrorBody);
         description = "Messages in over HTTP, out to every subscriber of their topic."
     ),
     components(schemas(ErrorBody, ErrorDetail, FaultBody, Place)),
-    modifiers(&Credentials)
+    modifiers(&Bearer)
 )]
 pub(super) struct Document;
-
-struct Credentials;
-
-impl Modify for Credentials {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", bearer);
-        let none: [&str; 0] = [];
-        document.security = Some(vec![SecurityRequirement::new("bearer", none)]);
-    }
-}

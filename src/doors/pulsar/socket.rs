@@ -191,7 +191,8 @@ impl Connection {
                 Some(Ok(Frame::Text(text))) => text,
                 Some(Ok(Frame::Binary(_))) => return Err(not_first("it is binary")),
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
-                Some(Ok(Frame::Close(_)) | Err(_)) | None => return Err(Close::Gone),
+                Some(Ok(Frame::Close(_))) | None => return Err(Close::Gone),
+                Some(Err(_)) => return Err(unreadable()),
             };
             if caller::count(&self.door, None, &self.guest, 1).is_err() {
                 self.tell_error(Code::RateLimit, "too many frames").await?;
@@ -252,7 +253,8 @@ impl Connection {
                             self.tell_error(Code::Processing, "frames must be text").await
                         }
                         Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => Ok(()),
-                        Some(Ok(Frame::Close(_)) | Err(_)) | None => Err(Close::Gone),
+                        Some(Ok(Frame::Close(_))) | None => Err(Close::Gone),
+                        Some(Err(_)) => Err(unreadable()),
                     }
                 }
                 _ = looks.tick() => {
@@ -386,6 +388,11 @@ async fn may_stay(app: &App, caller: &Caller, session: &Session) -> Result<(), C
         Err(error) if error.status() >= 500 => Ok(()),
         other => other.map_err(|error| Close::refused(&error)),
     }
+}
+
+/// What cannot be read is no frame, or too large.
+fn unreadable() -> Close {
+    Close::With(None, close_code::PROTOCOL)
 }
 
 fn drain() -> Close {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 
 use super::hub::{Began, Hub, subscription_id};
 use super::names::TOPIC;
@@ -23,9 +23,8 @@ use crate::error::{Error, found};
 /// Most messages that are taken at a time.
 const BATCH: i32 = 1000;
 const WAIT: Duration = Duration::from_secs(30);
-/// After how long without this process its subscription vanishes, and how often it is kept from that.
+/// After how long without this process its subscription vanishes.
 const EXPIRES_AFTER_SECONDS: i32 = 60;
-const KEEP_EVERY: Duration = Duration::from_secs(20);
 /// How long a taker waits for the next connection, once the last one has left.
 const LINGER: Duration = Duration::from_secs(5);
 /// After the budget of answers was used up by others.
@@ -67,10 +66,10 @@ impl Taker {
         let drained = pin!(self.guest.drained());
         let begin_and_take = async {
             begin(&self.app, id).await?;
+            let _kept = self.app.engine.attend(vec![id.to_owned()]);
             self.began.send_replace(Began::Yes);
             tokio::select! {
                 error = self.take(id) => Err(error),
-                error = self.keep(id) => Err(error),
                 () = self.until_nobody_is_there() => Ok(()),
             }
         };
@@ -109,22 +108,6 @@ impl Taker {
                 Err(Error::Busy(_)) => sleep(BUSY_PAUSE).await,
                 // what it took, if it took anything, is gone
                 Err(error) => return error,
-            }
-        }
-    }
-
-    /// Keep the subscription, until it is gone.
-    async fn keep(&self, id: &str) -> Error {
-        let mut ticks = interval(KEEP_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let ids = [id.to_owned()];
-            // a database that is away is found out by the next claim, too
-            if let Ok(kept) = db::subscriptions::keep(&self.app.database, &ids).await
-                && kept.is_empty()
-            {
-                return Error::refused(404, "the subscription of this process is gone");
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The OpenAPI document of the door, and the errors that its routes share.
 
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::doors::fastapi::{ErrorBody, ErrorDetail, FaultBody, Place};
+use crate::doors::schemas::secure;
 
 /// What any route may answer.
 #[derive(IntoResponses)]
@@ -68,11 +69,10 @@ impl Modify for Key {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let header =
             ApiKeyValue::with_description("X-API-Key", "A key of the settings or of a client.");
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(header)));
-        let none: [&str; 0] = [];
-        document.security = Some(vec![SecurityRequirement::new("key", none)]);
+        secure(
+            document,
+            "key",
+            SecurityScheme::ApiKey(ApiKey::Header(header)),
+        );
     }
 }
